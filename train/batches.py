@@ -1,0 +1,121 @@
+"""Batch sources: the whole split on the device, or torch's DataLoader.
+
+Both give the same batches in the same order for the same seed, so that they can be swapped and compared.
+"""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import psutil
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
+
+from train.config import Loader, Source
+from train.data import FileSplit, TensorSplit
+from train.errors import UserError
+
+Batch = tuple[Tensor, Tensor]  # images uint8 [B, C, H, W], labels int64 [B]
+Split = TensorSplit | FileSplit
+
+
+class Batches(Protocol):
+    """One pass over a split for each `iter()`."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[Batch]: ...
+
+
+class Resident:
+    """The whole split as tensors on the device; a batch is one indexing operation.
+
+    Args:
+        split: the samples.
+        device: where the batches are wanted.
+        batch_size: samples in a batch; the last one of a pass may be smaller.
+        generator: shuffles each pass anew; None keeps the order.
+    """
+
+    def __init__(
+        self, split: TensorSplit, device: torch.device, batch_size: int, generator: torch.Generator | None
+    ) -> None:
+        self.images = split.images.to(device)
+        self.labels = split.labels.to(device)
+        self.batch_size = batch_size
+        self.generator = generator
+
+    def __len__(self) -> int:
+        return -(-len(self.labels) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        if self.generator is None:
+            yield from zip(self.images.split(self.batch_size), self.labels.split(self.batch_size), strict=True)
+            return
+        order = torch.randperm(len(self.labels), generator=self.generator).to(self.images.device)
+        for index in order.split(self.batch_size):
+            yield self.images[index], self.labels[index]
+
+
+def dataloader(
+    split: Split, loader: Loader, workers: int, device: torch.device, batch_size: int, generator: torch.Generator | None
+) -> DataLoader[Batch]:
+    """torch.utils.data.DataLoader over single samples, in the order that `Resident` has for the same generator.
+
+    https://docs.pytorch.org/docs/stable/data.html
+    """
+    sampler = SequentialSampler(split) if generator is None else RandomSampler(split, generator=generator)
+    return DataLoader(
+        split,
+        batch_size=batch_size,
+        sampler=sampler,
+        num_workers=workers,
+        pin_memory=loader.pin_memory and device.type != "cpu",
+        persistent_workers=loader.persistent_workers and workers > 0,
+        prefetch_factor=loader.prefetch_factor if workers > 0 else None,
+        # The seed of the workers, from a generator of its own: the default one also drives dropout.
+        generator=torch.Generator(),
+    )
+
+
+def make_batches(
+    split: Split, loader: Loader, device: torch.device, batch_size: int, generator: torch.Generator | None = None
+) -> Batches:
+    """The source that `loader` asks for.
+
+    Raises:
+        UserError: the split is to be resident and is not in memory, or does not fit.
+    """
+    workers = worker_count(split, loader)
+    if source_of(split, loader, device) is Source.dataloader:
+        return dataloader(split, loader, workers, device, batch_size, generator)
+    if isinstance(split, FileSplit):
+        raise UserError("loader.source=resident: the images are files that are decoded batch by batch; use dataloader")
+    if not _fits(split, device):
+        raise UserError(f"loader.source=resident: {split.images.nbytes:,} bytes do not fit on {device}; use dataloader")
+    return Resident(split, device, batch_size, generator)
+
+
+def source_of(split: Split, loader: Loader, device: torch.device) -> Source:
+    """`loader.source`, with `auto` decided: resident where it fits and no worker is asked for."""
+    if loader.source is not Source.auto:
+        return loader.source
+    resident = isinstance(split, TensorSplit) and not loader.workers and _fits(split, device)
+    return Source.resident if resident else Source.dataloader
+
+
+def worker_count(split: Split, loader: Loader) -> int:
+    """`loader.workers`, with null decided: one for each core if files must be decoded, else none."""
+    if loader.workers is not None:
+        return loader.workers
+    return (psutil.cpu_count() or 1) if isinstance(split, FileSplit) else 0
+
+
+def _fits(split: TensorSplit, device: torch.device) -> bool:
+    """Whether the split takes at most half of the free memory: the model needs some too."""
+    if device.type == "cpu":
+        free = psutil.virtual_memory().available
+    elif device.type in ("cuda", "xpu"):
+        free = torch.accelerator.get_memory_info(device)[0]
+    else:
+        return True  # unified memory: the split is already in it
+    return split.images.nbytes <= free / 2

@@ -1,0 +1,644 @@
+"""The configuration: types, ranges and registration. The only source of truth after `main`.
+
+Values live in configs/*.yaml, one commented line each; this file says what they may be. Nothing here imports torch, so
+`--help`, shell completion and a rejected configuration answer at once.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, cast
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+
+from train.errors import UserError, nearest
+
+
+class Task(StrEnum):
+    """What a run does."""
+
+    train = "train"
+    infer = "infer"
+
+
+class Device(StrEnum):
+    """Where the model runs; `auto` is the accelerator if there is one."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+    mps = "mps"
+    xpu = "xpu"
+
+
+class Precision(StrEnum):
+    """Data type of autocast; `auto` is bf16 only where the hardware has bf16 arithmetic."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
+class Schedule(StrEnum):
+    """Learning rate over the run."""
+
+    one_cycle = "one_cycle"
+    cosine = "cosine"
+    constant = "constant"
+
+
+class Source(StrEnum):
+    """How batches are made."""
+
+    auto = "auto"
+    resident = "resident"
+    dataloader = "dataloader"
+
+
+class EvalContext(StrEnum):
+    """What evaluation and inference do about autograd."""
+
+    inference_mode = "inference_mode"
+    no_grad = "no_grad"
+    grad = "grad"
+
+
+class RunningLoss(StrEnum):
+    """How the reported loss is accumulated."""
+
+    detached = "detached"
+    attached = "attached"
+    item = "item"
+
+
+class ZeroGrad(StrEnum):
+    """How gradients are cleared."""
+
+    set_to_none = "set_to_none"
+    fill = "fill"
+
+
+class Parameters(StrEnum):
+    """Whether anything can be trained."""
+
+    trainable = "trainable"
+    frozen = "frozen"
+
+
+class Freeze(StrEnum):
+    """How a frozen backbone is frozen."""
+
+    requires_grad = "requires_grad"
+    optimizer_only = "optimizer_only"
+
+
+class Preprocess(StrEnum):
+    """Normalization and augmentation of a batch."""
+
+    vectorized = "vectorized"
+    loop = "loop"
+
+
+class Arithmetic(StrEnum):
+    """Operands of different shape."""
+
+    broadcast = "broadcast"
+    repeat = "repeat"
+
+
+class Brier(StrEnum):
+    """The per-sample Brier score."""
+
+    matched = "matched"
+    all_pairs = "all_pairs"
+
+
+class Confusion(StrEnum):
+    """The confusion matrix."""
+
+    vectorized = "vectorized"
+    loop = "loop"
+
+
+class Buffers(StrEnum):
+    """Large temporaries."""
+
+    reused = "reused"
+    fresh = "fresh"
+
+
+class Place(StrEnum):
+    """Where a tensor is made or used."""
+
+    device = "device"
+    cpu = "cpu"
+
+
+class MemoryFormat(StrEnum):
+    """Layout of images and convolution weights."""
+
+    channels_last = "channels_last"
+    contiguous = "contiguous"
+
+
+class OptimizerLoop(StrEnum):
+    """How the optimizer walks the parameters."""
+
+    fused = "fused"
+    foreach = "foreach"
+    for_loop = "for_loop"
+
+
+class ConvBias(StrEnum):
+    """Bias of a convolution that batch norm follows."""
+
+    absent = "absent"
+    present = "present"
+
+
+class Attention(StrEnum):
+    """Scaled dot-product attention."""
+
+    sdpa = "sdpa"
+    math = "math"
+
+
+class Activations(StrEnum):
+    """What the backward pass finds of the forward pass."""
+
+    stored = "stored"
+    recomputed = "recomputed"
+
+
+class Execution(StrEnum):
+    """Imperative execution, or a compiled graph."""
+
+    eager = "eager"
+    compiled = "compiled"
+
+
+class Histograms(StrEnum):
+    """Histograms of every parameter."""
+
+    never = "never"
+    every_step = "every_step"
+
+
+class Time(StrEnum):
+    """What a hypothesis expects of time; `fails` expects the run to stop with an error."""
+
+    slower = "slower"
+    faster = "faster"
+    same = "same"
+    fails = "fails"
+
+
+class Memory(StrEnum):
+    """What a hypothesis expects of peak memory."""
+
+    more = "more"
+    less = "less"
+    same = "same"
+
+
+class Numerics(StrEnum):
+    """How results compare with the baseline's."""
+
+    identical = "identical"
+    close = "close"
+    different = "different"
+
+
+class Need(StrEnum):
+    """What an experiment needs in order to act; train/needs.py checks each."""
+
+    accelerator = "accelerator"
+    cuda = "cuda"
+    compiler = "compiler"
+    bf16 = "bf16"
+    multicore = "multicore"
+    attention = "attention"
+    batch_norm = "batch_norm"
+    frozen_backbone = "frozen_backbone"
+    image_files = "image_files"
+    dataloader = "dataloader"
+
+
+TOPICS = ("autograd", "batching", "data", "vectorization", "broadcasting", "tensors", "device", "kernels", "execution")
+PHASES = ("load", "transfer", "preprocess", "forward", "loss", "backward", "optimizer", "metrics")
+STAGES = ("train", "evaluate", "infer")
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Random changes to training images."""
+
+    shift: int
+    noise: float
+
+    def __post_init__(self) -> None:
+        _check(self.shift >= 0, "augment.shift", self.shift, "0 or more pixels")
+        _check(self.noise >= 0, "augment.noise", self.noise, "0 or more")
+
+
+@dataclass(frozen=True)
+class Loader:
+    """How batches reach the model."""
+
+    source: Source
+    workers: int | None
+    pin_memory: bool
+    non_blocking: bool
+    persistent_workers: bool
+    prefetch_factor: int
+
+    def __post_init__(self) -> None:
+        _check(self.workers is None or self.workers >= 0, "loader.workers", self.workers, "null, or 0 and more")
+        _check(self.prefetch_factor >= 1, "loader.prefetch_factor", self.prefetch_factor, "1 or more")
+
+
+@dataclass(frozen=True)
+class Switches:
+    """Closed swaps: each names one implementation in a table of train/variants.py."""
+
+    eval_context: EvalContext
+    running_loss: RunningLoss
+    zero_grad: ZeroGrad
+    parameters: Parameters
+    freeze: Freeze
+    preprocess: Preprocess
+    arithmetic: Arithmetic
+    brier: Brier
+    confusion: Confusion
+    buffers: Buffers
+    random_on: Place
+    metrics_on: Place
+    memory_format: MemoryFormat
+    optimizer: OptimizerLoop
+    conv_bias: ConvBias
+    attention: Attention
+    activations: Activations
+    execution: Execution
+    histograms: Histograms
+
+
+@dataclass(frozen=True)
+class Expect:
+    """What a hypothesis predicts; None claims nothing."""
+
+    time: Time | None
+    memory: Memory | None
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """A claim about one deviation from the baseline that a measurement can refute."""
+
+    topic: str
+    claim: str
+    because: str
+    phase: str
+    expect: Expect
+    numerics: Numerics
+    needs: list[Need]
+
+    def __post_init__(self) -> None:
+        _check_choice("hypothesis.topic", self.topic, ("baseline", *TOPICS))
+        _check_choice("hypothesis.phase", self.phase, (*STAGES, *PHASES))
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set: `_target_` is a function that returns a `train.data.DataSet`."""
+
+    _target_: str
+    root: str
+
+
+@dataclass(frozen=True)
+class EmbeddedData(Data):
+    """A data set that needs no network: its size, and how much of it is held out."""
+
+    image_size: int
+    test_fraction: float
+
+    def __post_init__(self) -> None:
+        _check(8 <= self.image_size <= 512, "data.image_size", self.image_size, "8 to 512 pixels")
+        _check(0 < self.test_fraction < 1, "data.test_fraction", self.test_fraction, "above 0 and below 1")
+
+
+@dataclass(frozen=True)
+class DownloadData(Data):
+    """A data set of torchvision's, downloaded once into `root`."""
+
+    download: bool
+
+
+@dataclass(frozen=True)
+class FolderData(Data):
+    """A folder with one sub-folder of images for each class."""
+
+    image_size: int
+    test_fraction: float
+    channels: int
+
+    def __post_init__(self) -> None:
+        _check(8 <= self.image_size <= 1024, "data.image_size", self.image_size, "8 to 1024 pixels")
+        _check(0 < self.test_fraction < 1, "data.test_fraction", self.test_fraction, "above 0 and below 1")
+        _check(self.channels in (1, 3), "data.channels", self.channels, "1 (gray) or 3 (color)")
+
+
+@dataclass(frozen=True)
+class SyntheticData(Data):
+    """Random images of any shape and number."""
+
+    train_samples: int
+    test_samples: int
+    channels: int
+    image_size: int
+    classes: int
+
+    def __post_init__(self) -> None:
+        for field in ("train_samples", "test_samples", "channels", "image_size"):
+            _check(getattr(self, field) >= 1, f"data.{field}", getattr(self, field), "1 or more")
+        _check(self.classes >= 2, "data.classes", self.classes, "2 or more")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model: `_target_` is an nn.Module class, built with `channels`, `image_size`, `classes` and the other fields."""
+
+    _target_: str
+
+
+@dataclass(frozen=True)
+class MLP(Model):
+    """models.mlp.MLP."""
+
+    width: int
+    depth: int
+    dropout: float
+
+    def __post_init__(self) -> None:
+        _check(self.width >= 1, "model.width", self.width, "1 or more")
+        _check(self.depth >= 1, "model.depth", self.depth, "1 or more")
+        _check_share("model.dropout", self.dropout)
+
+
+@dataclass(frozen=True)
+class CNN(Model):
+    """models.cnn.CNN."""
+
+    width: int
+    dropout: float
+
+    def __post_init__(self) -> None:
+        _check(self.width >= 1, "model.width", self.width, "1 or more")
+        _check_share("model.dropout", self.dropout)
+
+
+@dataclass(frozen=True)
+class ResNet18(Model):
+    """models.resnet.ResNet18."""
+
+    weights: str | None
+    freeze_backbone: bool
+
+    def __post_init__(self) -> None:
+        if self.weights is not None:
+            _check_choice("model.weights", self.weights, ("DEFAULT", "IMAGENET1K_V1"))
+
+
+@dataclass(frozen=True)
+class ViT(Model):
+    """models.vit.ViT."""
+
+    patch: int
+    dim: int
+    depth: int
+    heads: int
+    dropout: float
+
+    def __post_init__(self) -> None:
+        for field in ("patch", "dim", "depth", "heads"):
+            _check(getattr(self, field) >= 1, f"model.{field}", getattr(self, field), "1 or more")
+        _check(self.dim % self.heads == 0, "model.dim", self.dim, f"a multiple of model.heads={self.heads}")
+        _check_share("model.dropout", self.dropout)
+
+
+@dataclass(frozen=True)
+class CustomModel(Model):
+    """Your own class, with its own parameters."""
+
+    params: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """Fields that every optimizer has."""
+
+    _target_: str
+    lr: float
+    weight_decay: float
+
+    def __post_init__(self) -> None:
+        _check(self.lr > 0, "optimizer.lr", self.lr, "above 0")
+        _check(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "0 or more")
+
+
+@dataclass(frozen=True)
+class AdamW(Optimizer):
+    """torch.optim.AdamW."""
+
+    betas: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class SGD(Optimizer):
+    """torch.optim.SGD."""
+
+    momentum: float
+    nesterov: bool
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_share("optimizer.momentum", self.momentum)
+        _check(
+            self.momentum > 0 or not self.nesterov, "optimizer.nesterov", self.nesterov, "false while momentum is 0"
+        )
+
+
+@dataclass(frozen=True)
+class Profiler:
+    """torch.profiler windows over steps of training, evaluation and inference; `active: 0` traces nothing."""
+
+    wait: int
+    warmup: int
+    active: int
+    record_shapes: bool
+    profile_memory: bool
+    with_stack: bool
+    with_modules: bool
+    with_flops: bool
+
+    def __post_init__(self) -> None:
+        for field in ("wait", "warmup", "active"):
+            _check(getattr(self, field) >= 0, f"profiler.{field}", getattr(self, field), "0 or more steps")
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run, complete; configs/config.yaml documents each field."""
+
+    name: str
+    task: Task
+    output: str
+    checkpoint: str | None
+    images: str | None
+    seed: int
+    device: Device
+    precision: Precision
+    threads: int | None
+    tf32: bool
+    cudnn_benchmark: bool
+    deterministic: bool
+    anomaly_detection: bool
+    epochs: int
+    batch_size: int | None
+    micro_batches: int
+    schedule: Schedule
+    label_smoothing: float
+    clip_norm: float | None
+    augment: Augment
+    eval_batch_size: int
+    infer_batch_size: int
+    loader: Loader
+    switches: Switches
+    hypothesis: Hypothesis
+    data: Any  # one of the Data classes; Any, since a base-typed field could not hold their other fields
+    model: Any  # one of the Model classes
+    optimizer: Any  # one of the Optimizer classes
+    profiler: Profiler
+
+    def __post_init__(self) -> None:
+        _check(bool(self.name.strip()) and "/" not in self.name, "name", repr(self.name), "a name without slashes")
+        _check(self.seed >= 0, "seed", self.seed, "0 or more")
+        _check(self.threads is None or self.threads >= 1, "threads", self.threads, "null, or 1 and more")
+        _check(self.epochs >= 1, "epochs", self.epochs, "1 or more")
+        _check(self.batch_size is None or self.batch_size >= 1, "batch_size", self.batch_size, "null, or 1 and more")
+        _check(self.micro_batches >= 1, "micro_batches", self.micro_batches, "1 or more")
+        _check(
+            self.batch_size is None or self.micro_batches <= self.batch_size,
+            "micro_batches",
+            self.micro_batches,
+            f"at most batch_size={self.batch_size}",
+        )
+        _check(self.eval_batch_size >= 1, "eval_batch_size", self.eval_batch_size, "1 or more")
+        _check(self.infer_batch_size >= 1, "infer_batch_size", self.infer_batch_size, "1 or more")
+        _check_share("label_smoothing", self.label_smoothing)
+        _check(self.clip_norm is None or self.clip_norm > 0, "clip_norm", self.clip_norm, "null, or above 0")
+        _check(
+            self.task is Task.train or self.checkpoint is not None,
+            "checkpoint",
+            None,
+            "a checkpoint or the folder of the run that wrote it, with task=infer",
+        )
+        _check(
+            self.task is Task.infer or (self.checkpoint is None and self.images is None),
+            "task",
+            self.task,
+            "infer, where checkpoint or images is given",
+        )
+        for key, kind in (("data", Data), ("model", Model), ("optimizer", Optimizer)):
+            if not isinstance(getattr(self, key), kind):
+                raise UserError(
+                    f"{key}: the option has no schema, so its keys cannot be checked; begin its file with "
+                    f"`defaults: [/schema/{key}/<option>@_here_]`, as its neighbors do"
+                )
+
+
+def _check(ok: bool, key: str, value: object, allowed: str) -> None:
+    if not ok:
+        raise UserError(f"{key}={'null' if value is None else value}: out of range; allowed: {allowed}")
+
+
+def _check_share(key: str, value: float) -> None:
+    _check(0 <= value < 1, key, value, "0 to below 1")
+
+
+def _check_choice(key: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise UserError(f"{key}={value}: not one of {', '.join(allowed)}{nearest(value, allowed)}")
+
+
+SCHEMAS: Mapping[str, type] = {
+    "schema/config": Config,
+    "schema/data/embedded": EmbeddedData,
+    "schema/data/download": DownloadData,
+    "schema/data/folder": FolderData,
+    "schema/data/synthetic": SyntheticData,
+    "schema/model/mlp": MLP,
+    "schema/model/cnn": CNN,
+    "schema/model/resnet18": ResNet18,
+    "schema/model/vit": ViT,
+    "schema/model/custom": CustomModel,
+    "schema/optimizer/adamw": AdamW,
+    "schema/optimizer/sgd": SGD,
+    "schema/profiler/profiler": Profiler,
+}
+
+
+def register() -> None:
+    """Make the schemas known to Hydra, under the names that `defaults` lists use."""
+    for path, schema in SCHEMAS.items():
+        group, name = path.rsplit("/", 1)
+        ConfigStore.instance().store(group=group, name=name, node=_editable(schema))
+
+
+def _editable(schema: type) -> DictConfig:
+    """Let Hydra write into the node of a frozen dataclass; OmegaConf marks such nodes read-only."""
+    root = OmegaConf.structured(schema)
+    nodes = [root]
+    while nodes:
+        node = nodes.pop()
+        node._set_flag("readonly", None)
+        if not (node._is_missing() or node._is_none()):
+            children = (node._get_node(key) for key in node)
+            nodes += [child for child in children if isinstance(child, DictConfig)]
+    return cast(DictConfig, root)
+
+
+def to_config(composed: DictConfig) -> Config:
+    """Turn what Hydra composed into the frozen dataclasses, checking ranges and fields that depend on each other.
+
+    Raises:
+        UserError: a key that no schema has (`+key=value` adds one), a missing or out-of-range value.
+    """
+    for path, node in _containers(composed):
+        kind = OmegaConf.get_type(node)
+        if not dataclasses.is_dataclass(kind):
+            continue
+        fields = [field.name for field in dataclasses.fields(kind)]
+        for key in node:
+            if key not in fields:
+                raise UserError(f"{path}{key}: no such key{nearest(str(key), fields)}")
+        for field in fields:
+            if OmegaConf.is_missing(node, field):
+                raise UserError(f"{path}{field}: no value; give one: {path}{field}=...")
+    return cast(Config, OmegaConf.to_object(composed))
+
+
+def _containers(node: DictConfig, path: str = "") -> Iterator[tuple[str, DictConfig]]:
+    yield path, node
+    for key in node:
+        child = node._get_node(key)
+        if isinstance(child, DictConfig) and not (child._is_missing() or child._is_none()):
+            yield from _containers(child, f"{path}{key}.")
+
+
+def plain(config: Config) -> dict[str, Any]:
+    """`config` as nested dicts of JSON types, for records, event files and comparison."""
+    return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True))

@@ -1,0 +1,18 @@
+"""Mistakes that are the user's to mend: one line, no traceback."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Its message is one line: what is wrong, where, what is allowed, and the nearest match."""
+
+
+class NotApplicableError(Exception):
+    """An experiment that cannot act here; its message names what is missing. Not a failure: the exit status is 0."""
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """`; did you mean 'width'?`, or nothing where no choice is near."""
+    matches = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)
+    return f"; did you mean {matches[0]!r}?" if matches else ""
