@@ -1,0 +1,43 @@
+"""A small convolutional network."""
+
+from torch import Tensor, nn
+
+
+class CNN(nn.Module):
+    """Three blocks of convolution, batch norm and ReLU, then global average pooling and a linear head.
+
+    `conv_bias` gives every convolution a bias. Batch norm subtracts the mean of each channel, and the bias with it, so
+    the bias changes no output and costs an addition in the forward pass and a reduction in the backward pass
+    (https://docs.pytorch.org/tutorials/recipes/recipes/tuning_guide.html).
+    """
+
+    def __init__(
+        self, *, channels: int, image_size: int, classes: int, width: int, dropout: float, conv_bias: bool = False
+    ) -> None:
+        super().__init__()
+        if image_size < 4:
+            raise ValueError(f"the CNN halves its images twice: their side must be 4 pixels or more, not {image_size}")
+        self.features = nn.Sequential(
+            *_block(channels, width, conv_bias),  # [B, width, H, W]
+            nn.MaxPool2d(2),  # [B, width, H/2, W/2]
+            *_block(width, 2 * width, conv_bias),
+            nn.MaxPool2d(2),  # [B, 2 width, H/4, W/4]
+            *_block(2 * width, 4 * width, conv_bias),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),  # [B, 4 width]
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(4 * width, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Float images [B, C, H, W] to logits [B, classes]."""
+        logits: Tensor = self.head(self.dropout(self.features(images)))
+        return logits
+
+
+def _block(channels: int, width: int, bias: bool) -> tuple[nn.Module, ...]:
+    return (
+        nn.Conv2d(channels, width, kernel_size=3, padding=1, bias=bias),
+        nn.BatchNorm2d(width),
+        nn.ReLU(inplace=True),
+    )

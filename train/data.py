@@ -1,0 +1,280 @@
+"""Data sets: one function for each file in configs/data/, with that file's fields as arguments.
+
+Images are uint8 [N, C, H, W]; the loop normalizes batches of them with `mean` and `std` on the device. Which images are
+held out never depends on a run's seed, so that runs with different seeds are tested on the same images. scikit-learn
+and torchvision take more than a second each to import, so only the data sets that need them do.
+"""
+
+import dataclasses
+import importlib
+import tempfile
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from train.config import Data
+from train.errors import UserError, nearest
+from train.image_files import SUFFIXES, FileSplit, unlabeled
+
+__all__ = [
+    "DataSet", "FileSplit", "TensorSplit", "cifar10", "digits", "fashion_mnist", "image_folder", "jpeg_digits", "load",
+    "mnist", "synthetic", "unlabeled",
+]  # fmt: skip
+
+SPLIT_SEED = 0
+STATISTICS_FILES = 256  # at most so many image files are decoded for `mean` and `std`
+DIGITS = tuple("0123456789")
+
+
+@dataclass(frozen=True)
+class TensorSplit(Dataset[tuple[Tensor, Tensor]]):
+    """Images in memory; `split[i]` is (uint8 [C, H, W], int64 [])."""
+
+    images: Tensor  # uint8 [N, C, H, W]
+    labels: Tensor  # int64 [N]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return self.images[index], self.labels[index]
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A training and a test split, and what models and preprocessing must know of them."""
+
+    train: TensorSplit | FileSplit
+    test: TensorSplit | FileSplit
+    classes: tuple[str, ...]
+    channels: int
+    image_size: int  # images are square
+    mean: tuple[float, ...]  # per channel, images in [0, 1], of the training split
+    std: tuple[float, ...]
+
+
+def load(data: Data) -> DataSet:
+    """Call the function that `data._target_` names with the other fields.
+
+    Raises:
+        UserError: there is no such function, or it cannot get at its data.
+    """
+    module_name, _, name = data._target_.rpartition(".")
+    try:
+        module = importlib.import_module(module_name)
+    except (ImportError, ValueError) as error:  # ValueError: the target has no dot, or only a leading one
+        raise UserError(f"data._target_={data._target_}: cannot be imported: {error}") from error
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise UserError(f"data._target_={data._target_}: {module_name} has no {name}{nearest(name, vars(module))}")
+    fields = {field.name: getattr(data, field.name) for field in dataclasses.fields(data) if field.name != "_target_"}
+    return cast(DataSet, function(**fields))
+
+
+def digits(root: str, image_size: int, test_fraction: float) -> DataSet:
+    """scikit-learn's 1,797 handwritten digits, resized; `root` is unused.
+
+    They are the test part of the UCI digits (Alpaydin and Kaynak 1998, https://doi.org/10.24432/C50P49).
+    """
+    return _describe(*_digit_splits(image_size, test_fraction), DIGITS)
+
+
+def jpeg_digits(root: str, image_size: int, test_fraction: float) -> DataSet:
+    """The digits as JPEG files, one folder for each class: `<root>/<size>px_<fraction>/train/3/0007.jpg`.
+
+    They are written on first use, into a temporary folder that is renamed when complete. Where two processes do so at
+    once, the first to finish wins and the other takes its files.
+
+    Raises:
+        UserError: the files cannot be written.
+    """
+    folder = Path(root) / f"{image_size}px_{test_fraction}"
+    if not folder.is_dir():
+        try:
+            _write_jpegs(folder, *_digit_splits(image_size, test_fraction))
+        except OSError as error:
+            raise UserError(f"data.root={root}: the digits cannot be written there: {error}") from error
+    train, test = (FileSplit(*_labeled_files(folder / split, DIGITS), 1, image_size) for split in ("train", "test"))
+    return _describe(train, test, DIGITS)
+
+
+def mnist(root: str, download: bool) -> DataSet:
+    """MNIST (LeCun et al. 1998), 28 x 28, gray.
+
+    Raises:
+        UserError: its files are not in `root` and cannot be downloaded.
+    """
+    from torchvision.datasets import MNIST
+
+    return _torchvision("mnist", MNIST, root, "MNIST/raw", download)
+
+
+def fashion_mnist(root: str, download: bool) -> DataSet:
+    """Fashion-MNIST (Xiao et al. 2017, https://arxiv.org/abs/1708.07747), 28 x 28, gray.
+
+    Raises:
+        UserError: its files are not in `root` and cannot be downloaded.
+    """
+    from torchvision.datasets import FashionMNIST
+
+    return _torchvision("fashion_mnist", FashionMNIST, root, "FashionMNIST/raw", download)
+
+
+def cifar10(root: str, download: bool) -> DataSet:
+    """CIFAR-10 (Krizhevsky 2009), 32 x 32, color.
+
+    Raises:
+        UserError: its files are not in `root` and cannot be downloaded.
+    """
+    from torchvision.datasets import CIFAR10
+
+    return _torchvision("cifar10", CIFAR10, root, CIFAR10.base_folder, download)
+
+
+def image_folder(root: str, image_size: int, test_fraction: float, channels: int) -> DataSet:
+    """Your own images in the layout of torchvision.datasets.ImageFolder: `<root>/<class>/**/<any name>.jpg|jpeg|png`.
+
+    Raises:
+        UserError: `root` is not there, has no class folders, or has a class of fewer than two images.
+    """
+    from torchvision.datasets.folder import find_classes
+
+    if not Path(root).is_dir():
+        raise UserError(f"data.root={root}: no such folder")
+    try:
+        classes, _ = find_classes(root)
+    except FileNotFoundError as error:
+        raise UserError(f"data.root={root}: no folders in it; there must be one for each class") from error
+    files, labels = _labeled_files(Path(root), classes)
+    for name, count in zip(classes, labels.bincount(minlength=len(classes)).tolist(), strict=True):
+        if count < 2:
+            raise UserError(
+                f"data.root={root}: the class {name} has {count} of the 2 images it needs, one to train on and "
+                f"one to test on (files ending in {', '.join(SUFFIXES)})"
+            )
+    train, test = (
+        FileSplit([files[i] for i in chosen], labels[chosen], channels, image_size)
+        for chosen in stratified_split(labels, test_fraction)
+    )
+    return _describe(train, test, tuple(classes))
+
+
+def synthetic(
+    root: str, train_samples: int, test_samples: int, channels: int, image_size: int, classes: int
+) -> DataSet:
+    """Random images with random labels; `root` is unused."""
+    generator = torch.Generator().manual_seed(0)
+    train, test = (
+        TensorSplit(
+            torch.randint(256, (samples, channels, image_size, image_size), dtype=torch.uint8, generator=generator),
+            torch.randint(classes, (samples,), generator=generator),
+        )
+        for samples in (train_samples, test_samples)
+    )
+    return _describe(train, test, tuple(str(label) for label in range(classes)))
+
+
+def stratified_split(labels: Tensor, test_fraction: float) -> tuple[Tensor, Tensor]:
+    """Indices of the training and of the test split, ascending; `labels` is int64 [N].
+
+    Of each class `test_fraction` is held out, at least one sample and never all of a class of two or more. The choice
+    is the same for ever: NumPy froze the stream of RandomState.
+    """
+    random = np.random.RandomState(SPLIT_SEED)
+    held_out = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        count = min(max(round(len(members) * test_fraction), 1), len(members) - 1)
+        held_out[random.permutation(members)[:count]] = True
+    return torch.from_numpy(np.flatnonzero(~held_out)), torch.from_numpy(np.flatnonzero(held_out))
+
+
+def mean_std(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel of uint8 [N, C, H, W], scaled to [0, 1].
+
+    Works through blocks of images, since the whole split as floats would be the largest tensor of many a run. The
+    deviation is one gray level at least, so that dividing a constant channel by it is safe.
+    """
+    sums = torch.zeros(2, images.shape[1], dtype=torch.float64)  # of values and of their squares
+    for block in torch.split(images, 1024):
+        values = block.double() / 255
+        sums += torch.stack([values.sum((0, 2, 3)), values.square().sum((0, 2, 3))])
+    mean, mean_square = sums / (images.numel() / images.shape[1])
+    std = (mean_square - mean.square()).clamp(min=0).sqrt().clamp(min=1 / 255)
+    return tuple(mean.tolist()), tuple(std.tolist())
+
+
+def _describe(train: TensorSplit | FileSplit, test: TensorSplit | FileSplit, classes: tuple[str, ...]) -> DataSet:
+    if isinstance(train, TensorSplit):
+        sample = train.images
+    else:  # evenly spaced: files are sorted by class
+        chosen = torch.linspace(0, len(train) - 1, min(len(train), STATISTICS_FILES)).long().tolist()
+        sample = torch.stack([train[i][0] for i in chosen])
+    mean, std = mean_std(sample)
+    return DataSet(train, test, classes, sample.shape[1], sample.shape[3], mean, std)
+
+
+def _digit_splits(image_size: int, test_fraction: float) -> tuple[TensorSplit, TensorSplit]:
+    from sklearn.datasets import load_digits
+
+    pixels, targets = load_digits(return_X_y=True)  # float 0..16 [1797, 64], int [1797]
+    small = torch.from_numpy(np.rint(pixels * (255 / 16)).astype(np.uint8)).reshape(-1, 1, 8, 8)
+    images = F.interpolate(small, size=(image_size, image_size), mode="bilinear", antialias=True)
+    labels = torch.as_tensor(targets, dtype=torch.int64)
+    train, test = stratified_split(labels, test_fraction)
+    return TensorSplit(images[train], labels[train]), TensorSplit(images[test], labels[test])
+
+
+def _write_jpegs(folder: Path, train: TensorSplit, test: TensorSplit) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".writing_") as temporary:
+        complete = Path(temporary) / folder.name
+        for name, split in (("train", train), ("test", test)):
+            for label in DIGITS:
+                (complete / name / label).mkdir(parents=True)
+            for number, (image, label) in enumerate(zip(split.images, split.labels.tolist(), strict=True)):
+                Image.fromarray(image[0].numpy()).save(complete / name / str(label) / f"{number:04}.jpg", quality=95)
+        try:
+            complete.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # else another process was first
+                raise
+
+
+def _labeled_files(folder: Path, classes: tuple[str, ...] | list[str]) -> tuple[list[Path], Tensor]:
+    """Image files below the class folders in `folder`, sorted by class and path, and their labels, int64 [N]."""
+    from torchvision.datasets.folder import make_dataset
+
+    numbers = {name: number for number, name in enumerate(classes)}
+    samples = make_dataset(folder, numbers, extensions=SUFFIXES, allow_empty=True)
+    return [Path(file) for file, _ in samples], torch.tensor([label for _, label in samples], dtype=torch.int64)
+
+
+def _torchvision(name: str, kind: Any, root: str, folder: str, download: bool) -> DataSet:
+    """One of torchvision's data sets, whole in memory; `folder` is where it keeps its files below `root`."""
+    try:
+        splits = [kind(root, train=train, download=download) for train in (True, False)]
+    except (OSError, RuntimeError, ValueError, AssertionError, HTTPException) as error:  # its parser asserts
+        where = Path(root).resolve() / folder
+        reason = "downloading failed" if download else "data.download=false"
+        cause = (str(error).strip() or "unknown format").splitlines()[-1]
+        raise UserError(
+            f"data={name}: no intact files in {where}, and {reason} ({cause}); delete that folder if it exists and run `python -m train data={name} data.root={root} "
+            "data.download=true` with network access, or take data=digits, which needs no network"
+        ) from error
+    train, test = (TensorSplit(_channels_first(split.data), torch.as_tensor(split.targets)) for split in splits)
+    return _describe(train, test, tuple(splits[0].classes))
+
+
+def _channels_first(data: Any) -> Tensor:
+    """From [N, H, W] tensors and [N, H, W, C] arrays, torchvision's two kinds, to [N, C, H, W]."""
+    images = torch.as_tensor(data)
+    return images.unsqueeze(1) if images.dim() == 3 else images.permute(0, 3, 1, 2).contiguous()
