@@ -266,9 +266,10 @@ def _torchvision(name: str, kind: Any, root: str, folder: str, download: bool) -
         where = Path(root).resolve() / folder
         reason = "downloading failed" if download else "data.download=false"
         cause = (str(error).strip() or "unknown format").splitlines()[-1]
+        command = f"python -m train data={name} data.root={root} data.download=true"
         raise UserError(
-            f"data={name}: no intact files in {where}, and {reason} ({cause}); delete that folder if it exists and run `python -m train data={name} data.root={root} "
-            "data.download=true` with network access, or take data=digits, which needs no network"
+            f"data={name}: no intact files in {where}, and {reason} ({cause}); delete that folder if it exists and run "
+            f"`{command}` with network access, or take data=digits, which needs no network"
         ) from error
     train, test = (TensorSplit(_channels_first(split.data), torch.as_tensor(split.targets)) for split in splits)
     return _describe(train, test, tuple(splits[0].classes))

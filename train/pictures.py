@@ -1,0 +1,111 @@
+"""Images for TensorBoard, drawn with Pillow: what was predicted, and what was mistaken for what.
+
+Pillow's own font has the characters of ASCII and a few more; others in the name of a class show as boxes.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+BLACK, WHITE, RED = (0, 0, 0), (255, 255, 255), (200, 30, 30)
+# Five colors of matplotlib's viridis: perceptually uniform, and legible to the color-blind.
+VIRIDIS = np.array([(68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37)])
+
+# All in pixels.
+FONT_SIZE = 14
+GAP = 8
+MATRIX = 800  # side of a confusion matrix at most, unless its cells would be narrower than SMALLEST_CELL
+LARGEST_CELL, SMALLEST_CELL = 44, 4
+LONGEST_LABEL = 120
+TILE = 112  # side of a sample: four times MNIST's
+
+COLUMNS = 8  # samples in a row
+
+
+def confusion_image(matrix: Tensor, classes: Sequence[str]) -> Tensor:
+    """A confusion matrix, int64 [C, C] of counts with the true classes as rows, drawn as uint8 [3, H, W].
+
+    The number in a cell is its count, zeros aside, and the color its share of the row: dark is none, bright is all.
+    Where there are too many classes for numbers or labels to fit, they are left out.
+    """
+    counts = matrix.cpu().numpy()
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)  # [C, C]
+    cell = max(SMALLEST_CELL, min(LARGEST_CELL, MATRIX // len(classes)))
+    side = cell * len(classes)
+    row_labels = [_text(name, LONGEST_LABEL) for name in classes] if cell > FONT_SIZE else []
+    narrow = all(label.width <= cell for label in row_labels)
+    column_labels = row_labels if narrow else [label.transpose(Image.Transpose.ROTATE_90) for label in row_labels]
+    column_title, row_title = _text("predicted"), _text("true").transpose(Image.Transpose.ROTATE_90)
+
+    left = row_title.width + max((label.width for label in row_labels), default=0) + 3 * GAP
+    top = column_title.height + max((label.height for label in column_labels), default=0) + 3 * GAP
+    picture = Image.new("RGB", (left + side + GAP, top + side + GAP), WHITE)
+    picture.paste(column_title, (left + (side - column_title.width) // 2, GAP))
+    picture.paste(row_title, (GAP, top + (side - row_title.height) // 2))
+    picture.paste(Image.fromarray(_viridis(shares)).resize((side, side), Image.Resampling.NEAREST), (left, top))
+    for number, (row_label, column_label) in enumerate(zip(row_labels, column_labels, strict=True)):
+        middle = number * cell + cell // 2
+        picture.paste(row_label, (left - GAP - row_label.width, top + middle - row_label.height // 2))
+        picture.paste(column_label, (left + middle - column_label.width // 2, top - GAP - column_label.height))
+
+    draw = ImageDraw.Draw(picture)
+    for (row, column), count in np.ndenumerate(counts):
+        if count and cell > max(FONT_SIZE, _font().getlength(str(count))):
+            center = (left + column * cell + cell // 2, top + row * cell + cell // 2)
+            draw.text(center, str(count), BLACK if shares[row, column] > 0.5 else WHITE, _font(), anchor="mm")
+    return _tensor(picture)
+
+
+def predictions_image(images: Tensor, labels: Tensor, predicted: Tensor, classes: Sequence[str]) -> Tensor:
+    """Samples, uint8 [N, C, H, W], with int64 [N] labels and predictions, drawn in rows of eight as uint8 [3, H', W'].
+
+    Below each sample stands what was predicted, and what is true; a frame is drawn around those that differ. Images
+    that are neither gray nor color show their first channel.
+    """
+    lines = 2 * (FONT_SIZE + 4)
+    width, height = TILE + 2 * GAP, TILE + lines + 2 * GAP
+    rows = -(-len(images) // COLUMNS)
+    picture = Image.new("RGB", (min(len(images), COLUMNS) * width, rows * height), WHITE)
+    draw = ImageDraw.Draw(picture)
+    samples = zip(images.cpu(), labels.tolist(), predicted.tolist(), strict=True)
+    for number, (image, label, guess) in enumerate(samples):
+        row, column = divmod(number, COLUMNS)
+        x, y = column * width + GAP, row * height + GAP
+        pixels = image if len(image) == 3 else image[:1].expand(3, -1, -1)
+        sample = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
+        picture.paste(sample.resize((TILE, TILE), Image.Resampling.NEAREST), (x, y))
+        picture.paste(_text(f"pred {classes[guess]}", TILE), (x, y + TILE))
+        picture.paste(_text(f"true {classes[label]}", TILE), (x, y + TILE + lines // 2))
+        if guess != label:
+            draw.rectangle((x - GAP // 2, y - GAP // 2, x + TILE + GAP // 2, y + TILE + lines), outline=RED, width=3)
+    return _tensor(picture)
+
+
+def _viridis(shares: np.ndarray) -> np.ndarray:
+    """Shares from 0 to 1, float [H, W], as colors, uint8 [H, W, 3]."""
+    points = np.linspace(0, 1, len(VIRIDIS))
+    return np.stack([np.interp(shares, points, band) for band in VIRIDIS.T], axis=-1).round().astype(np.uint8)
+
+
+def _text(text: str, longest: int = LONGEST_LABEL) -> Image.Image:
+    """`text` in black on white, cut so that it is at most `longest` pixels wide."""
+    shown = text
+    while _font().getlength(shown) > longest:
+        text = text[:-1]
+        shown = f"{text}…"
+    image = Image.new("RGB", (int(_font().getlength(shown)) + 1, FONT_SIZE + 4), WHITE)
+    ImageDraw.Draw(image).text((0, 0), shown, BLACK, _font())
+    return image
+
+
+@cache
+def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(FONT_SIZE)
+
+
+def _tensor(picture: Image.Image) -> Tensor:
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
