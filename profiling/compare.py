@@ -1,0 +1,358 @@
+"""What a measured comparison means: paired timings in, a verdict that may abstain out.
+
+The rule, for one phase, in log ratios of variant to baseline:
+
+- The *effect* e has a 95 % interval (`profiling.stats`, which says how it was chosen).
+- The *noise floor* f is the largest effect that baseline against baseline is still compatible with: the end of the A/A
+  interval that lies farther from zero. It catches what the interval of the effect cannot see, above all a lasting
+  difference between two processes that run the same code.
+- An effect is **called** (`slower`, `faster`) when its interval excludes zero *and* |e| > f. The two ask different
+  questions (could chance do this? could identical code do this?), and each is answered at its own 95 %. To ask that
+  the whole interval clear the floor would count the same chance twice and cost half of the power at 5 %.
+- What is not called is bounded by b, the farthest of f and the interval's ends: the effect, if any, is smaller.
+  `no detectable effect (< b)` when b is at most NEGLIGIBLE, so that it is a finding; `inconclusive` otherwise.
+
+A hypothesis is confirmed when every expectation it states holds, refuted when one is contradicted, else undecided. "No
+detectable effect" contradicts `slower` and `faster`, since a claim that no measurement can contradict is no hypothesis.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+
+import msgspec
+import numpy as np
+
+from profiling import stats
+
+SCHEMA_VERSION = 1
+SIGNIFICANCE = 1 - stats.CONFIDENCE
+NEGLIGIBLE = 0.05  # a switch worth less than this is not worth its line of YAML
+MEMORY_TOLERANCE = 0.02  # peak resident memory of identical runs moves with the allocator; less than this says nothing
+STEP_PHASES = ("load", "transfer", "preprocess", "forward", "loss", "backward", "optimizer", "metrics")
+
+
+class Verdict(StrEnum):
+    """What the timings of a phase, or of a whole experiment, say."""
+
+    slower = "slower"
+    faster = "faster"
+    no_effect = "no detectable effect"
+    inconclusive = "inconclusive"
+    failed_as_predicted = "failed as predicted"
+    failed = "failed"
+    not_applicable = "not applicable here"
+
+
+class Outcome(StrEnum):
+    """What became of the hypothesis on this machine."""
+
+    confirmed = "confirmed"
+    refuted = "refuted here"
+    undecided = "undecided"
+
+
+class Time(StrEnum):
+    """What a hypothesis expects of the variant's time; `fails`: that it stops with an error."""
+
+    slower = "slower"
+    faster = "faster"
+    same = "same"
+    fails = "fails"
+
+
+class Memory(StrEnum):
+    """What a hypothesis expects of the variant's peak memory."""
+
+    more = "more"
+    less = "less"
+    same = "same"
+
+
+class Agreement(StrEnum):
+    """How far two sets of results agree, best first."""
+
+    identical = "identical"
+    close = "close"
+    different = "different"
+
+
+class Expectation(msgspec.Struct, frozen=True):
+    """The falsifiable part of a hypothesis; None claims nothing."""
+
+    time: Time | None = None
+    memory: Memory | None = None
+
+
+class Hypothesis(msgspec.Struct, frozen=True):
+    """What an experiment claims, why, and in which phase it should show."""
+
+    claim: str
+    because: str
+    phase: str
+    expect: Expectation
+
+
+class PairedSamples(msgspec.Struct, frozen=True):
+    """Timings of two arms, [pairs] each, in the order they ran: pair 2k as (first, second), 2k + 1 as (second, first).
+
+    The ABBA order is what cancels drift, so the number of pairs is even.
+    """
+
+    first_s_per_sample: Sequence[float]
+    second_s_per_sample: Sequence[float]
+
+
+class PhaseSamples(msgspec.Struct, frozen=True):
+    """One phase's timings: baseline against variant, and baseline against baseline."""
+
+    effect: PairedSamples
+    floor: PairedSamples
+
+
+class PeakMemory(msgspec.Struct, frozen=True):
+    """Peak memory of each arm, measured the same way."""
+
+    baseline_bytes: int
+    variant_bytes: int
+
+
+class Numerics(msgspec.Struct, frozen=True):
+    """Whether the answer stayed the same; `mismatch` when it agrees less than was declared."""
+
+    declared: Agreement
+    measured: Agreement
+    max_abs_difference: float
+    max_rel_difference: float
+    mismatch: bool
+
+
+class PhaseEffect(msgspec.Struct, frozen=True):
+    """One phase of a comparison. Ratios are variant / baseline: 1.05 is 5 % slower."""
+
+    phase: str
+    baseline_s_per_sample: float  # median of the blocks
+    variant_s_per_sample: float
+    share_of_step: float | None  # of the baseline's `train`; None outside the step
+    pairs: int
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+    p_value: float
+    p_holm: float | None  # corrected over a ladder, None until then
+    floor_ratio: float  # >= 1: identical code may seem this much slower, or its inverse faster
+    detectable_ratio: float  # >= 1: a true effect of this size would be called four times in five
+    verdict: Verdict
+
+
+class Comparison(msgspec.Struct, frozen=True):
+    """One experiment against the baseline: the content of comparison.json that is about meaning."""
+
+    experiment: str
+    hypothesis: Hypothesis
+    verdict: Verdict  # of the hypothesis' phase
+    outcome: Outcome
+    reason: str | None  # the error of a failed experiment, or why it does not apply
+    phases: tuple[PhaseEffect, ...]
+    memory: PeakMemory | None
+    numerics: Numerics | None
+    schema_version: int = SCHEMA_VERSION
+
+
+def compare(
+    experiment: str,
+    hypothesis: Hypothesis,
+    samples: Mapping[str, PhaseSamples],
+    memory: PeakMemory | None = None,
+    numerics: Numerics | None = None,
+) -> Comparison:
+    """Judge an experiment whose two arms both ran; `samples` maps phase to timings, and its order is kept.
+
+    Raises:
+        ValueError: the hypothesis' phase was not measured, or samples of a phase cannot be compared.
+    """
+    if hypothesis.phase not in samples:
+        raise ValueError(f"{experiment}: phase {hypothesis.phase!r} was not measured, only {', '.join(samples)}")
+    step = samples.get("train")
+    step_s = None if step is None else float(np.median(step.effect.first_s_per_sample))
+    phases = tuple(phase_effect(phase, timings, step_s) for phase, timings in samples.items())
+    verdict = next(effect.verdict for effect in phases if effect.phase == hypothesis.phase)
+    return Comparison(
+        experiment=experiment,
+        hypothesis=hypothesis,
+        verdict=verdict,
+        outcome=judge(hypothesis.expect, verdict, memory),
+        reason=None,
+        phases=phases,
+        memory=memory,
+        numerics=numerics,
+    )
+
+
+def failed(experiment: str, hypothesis: Hypothesis, error: str) -> Comparison:
+    """Judge an experiment whose variant stopped with `error`."""
+    predicted = hypothesis.expect.time is Time.fails
+    verdict = Verdict.failed_as_predicted if predicted else Verdict.failed
+    return _unmeasured(experiment, hypothesis, verdict, error)
+
+
+def not_applicable(experiment: str, hypothesis: Hypothesis, reason: str) -> Comparison:
+    """Record that an experiment cannot act on this machine, instead of a number."""
+    return _unmeasured(experiment, hypothesis, Verdict.not_applicable, reason)
+
+
+def _unmeasured(experiment: str, hypothesis: Hypothesis, verdict: Verdict, reason: str) -> Comparison:
+    return Comparison(
+        experiment=experiment,
+        hypothesis=hypothesis,
+        verdict=verdict,
+        outcome=judge(hypothesis.expect, verdict, None),
+        reason=reason,
+        phases=(),
+        memory=None,
+        numerics=None,
+    )
+
+
+def phase_effect(phase: str, samples: PhaseSamples, step_s: float | None = None) -> PhaseEffect:
+    """Estimate and judge one phase; `step_s` is the baseline's seconds per sample of a whole train step.
+
+    Raises:
+        ValueError: as `stats.median_effect`, naming the phase.
+    """
+    try:
+        effect = stats.median_effect(samples.effect.first_s_per_sample, samples.effect.second_s_per_sample)
+        idle = stats.median_effect(samples.floor.first_s_per_sample, samples.floor.second_s_per_sample)
+    except ValueError as error:
+        raise ValueError(f"phase {phase!r}: {error}") from error
+    floor = max(abs(idle.low), abs(idle.high))
+    called = effect.p_value <= SIGNIFICANCE and abs(effect.estimate) > floor
+    baseline_s = float(np.median(samples.effect.first_s_per_sample))
+    return PhaseEffect(
+        phase=phase,
+        baseline_s_per_sample=baseline_s,
+        variant_s_per_sample=float(np.median(samples.effect.second_s_per_sample)),
+        share_of_step=baseline_s / step_s if step_s and phase in STEP_PHASES else None,
+        pairs=len(samples.effect.first_s_per_sample),
+        ratio=math.exp(effect.estimate),
+        ratio_low=math.exp(effect.low),
+        ratio_high=math.exp(effect.high),
+        p_value=effect.p_value,
+        p_holm=None,
+        floor_ratio=math.exp(floor),
+        detectable_ratio=math.exp(stats.detectable((effect.high - effect.low) / 2, floor)),
+        verdict=_call(effect.estimate) if called else _abstain(effect.low, effect.high, floor),
+    )
+
+
+def correct_ladder(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
+    """Hold a family of experiments to one joint error rate: Holm over the p-values of their hypotheses' phases.
+
+    An effect that does not survive is no longer called, and its hypothesis is judged again. Phases that no hypothesis
+    names are left as they are: they explain, they do not decide. Order is kept.
+    """
+    declared = [_declared_effect(comparison) for comparison in comparisons]
+    corrected = iter(stats.holm([effect.p_value for effect in declared if effect is not None]))
+    return tuple(
+        comparison if effect is None else _with_declared_effect(comparison, _correct(effect, next(corrected)))
+        for comparison, effect in zip(comparisons, declared, strict=True)
+    )
+
+
+def _declared_effect(comparison: Comparison) -> PhaseEffect | None:
+    return next((effect for effect in comparison.phases if effect.phase == comparison.hypothesis.phase), None)
+
+
+def _with_declared_effect(comparison: Comparison, effect: PhaseEffect) -> Comparison:
+    return msgspec.structs.replace(
+        comparison,
+        phases=tuple(effect if other.phase == effect.phase else other for other in comparison.phases),
+        verdict=effect.verdict,
+        outcome=judge(comparison.hypothesis.expect, effect.verdict, comparison.memory),
+    )
+
+
+def _correct(effect: PhaseEffect, p_holm: float) -> PhaseEffect:
+    verdict = effect.verdict
+    if p_holm > SIGNIFICANCE and verdict in (Verdict.slower, Verdict.faster):
+        verdict = _abstain(math.log(effect.ratio_low), math.log(effect.ratio_high), math.log(effect.floor_ratio))
+    return msgspec.structs.replace(effect, p_holm=p_holm, verdict=verdict)
+
+
+def _call(estimate: float) -> Verdict:
+    return Verdict.slower if estimate > 0 else Verdict.faster
+
+
+def _abstain(low: float, high: float, floor: float) -> Verdict:
+    return Verdict.no_effect if _bound(low, high, floor) <= NEGLIGIBLE else Verdict.inconclusive
+
+
+def _bound(low: float, high: float, floor: float) -> float:
+    """Return the largest effect that is still possible, as a plain ratio minus one."""
+    return math.expm1(max(abs(low), abs(high), floor))
+
+
+def judge(expect: Expectation, verdict: Verdict, memory: PeakMemory | None) -> Outcome:
+    """Hold a hypothesis' expectations against what was measured. True, False or None: holds, contradicted, open."""
+    findings = []
+    if expect.time is not None:
+        findings.append(_time_holds(expect.time, verdict))
+    if expect.memory is not None:
+        findings.append(_memory_holds(expect.memory, memory))
+    if False in findings:
+        return Outcome.refuted
+    return Outcome.confirmed if findings and all(findings) else Outcome.undecided
+
+
+def _time_holds(expected: Time, verdict: Verdict) -> bool | None:
+    match verdict:
+        case Verdict.inconclusive | Verdict.failed | Verdict.not_applicable:
+            return None
+        case Verdict.failed_as_predicted:
+            return expected is Time.fails
+        case Verdict.no_effect:
+            return expected is Time.same
+        case Verdict.slower | Verdict.faster:
+            return expected.value == verdict.value
+
+
+def _memory_holds(expected: Memory, memory: PeakMemory | None) -> bool | None:
+    """Within the tolerance `more` and `less` stay open: a real difference may hide under the process' own memory."""
+    if memory is None:
+        return None
+    change = memory.variant_bytes / memory.baseline_bytes - 1
+    if abs(change) <= MEMORY_TOLERANCE:
+        return True if expected is Memory.same else None
+    return expected is (Memory.more if change > 0 else Memory.less)
+
+
+def agreement(
+    declared: Agreement, max_abs_difference: float, max_rel_difference: float, rtol: float, atol: float
+) -> Numerics:
+    """Compare measured differences with declared numerics; within either tolerance is close, NaN is different."""
+    if max_abs_difference == 0:
+        measured = Agreement.identical
+    elif max_abs_difference <= atol or max_rel_difference <= rtol:
+        measured = Agreement.close
+    else:
+        measured = Agreement.different
+    order = list(Agreement)
+    return Numerics(
+        declared=declared,
+        measured=measured,
+        max_abs_difference=max_abs_difference,
+        max_rel_difference=max_rel_difference,
+        mismatch=order.index(measured) > order.index(declared),
+    )
+
+
+def describe(effect: PhaseEffect) -> str:
+    """Spell out a phase's verdict for a table: `slower`, `no detectable effect (< 2.1 %)`, ..."""
+    low, high, floor = math.log(effect.ratio_low), math.log(effect.ratio_high), math.log(effect.floor_ratio)
+    match effect.verdict:
+        case Verdict.no_effect:
+            return f"no detectable effect (< {100 * _bound(low, high, floor):.1f} %)"
+        case Verdict.inconclusive:
+            return f"inconclusive (too noisy: ± {100 * math.expm1(max((high - low) / 2, floor)):.1f} %)"
+        case _:
+            return effect.verdict.value

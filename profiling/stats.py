@@ -1,0 +1,115 @@
+"""Paired block timings -> an effect with an interval: the arithmetic under `profiling.compare`.
+
+All functions are pure and work on natural logarithms of ratios, in which a slowdown and the speed-up that undoes it
+are equal and opposite.
+
+CHOICE
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import ndtri
+
+Floats = npt.NDArray[np.float64]
+
+CONFIDENCE = 0.95
+POWER = 0.8  # of the smallest effect that is promised to be found
+MIN_UNITS = 6  # with five, even unanimous ones are significant only at 2 / 2**5 > 5 %
+
+
+class Effect(NamedTuple):
+    """A typical log ratio, its 95 % interval, and the two-sided p-value of "there is no effect"."""
+
+    estimate: float
+    low: float
+    high: float
+    p_value: float
+
+
+def median_effect(first_s: Sequence[float], second_s: Sequence[float]) -> Effect:
+    """Estimate the log ratio second / first from timings in ABBA order.
+
+    Args:
+        first_s: [pairs] seconds per sample, in the order the blocks ran. Even pairs ran first-second, odd ones
+            second-first.
+        second_s: [pairs], likewise.
+
+    Raises:
+        ValueError: lengths differ or are odd, there are too few, or a timing is not a positive finite number.
+    """
+    return hodges_lehmann(abba_log_ratios(first_s, second_s))
+
+
+def abba_log_ratios(first_s: Sequence[float], second_s: Sequence[float]) -> Floats:
+    """Return one log ratio per ABBA quadruple, [pairs / 2]: the mean of its two pairs, in which linear drift cancels.
+
+    Raises:
+        ValueError: as `median_effect`.
+    """
+    first, second = np.asarray(first_s, dtype=np.float64), np.asarray(second_s, dtype=np.float64)
+    if first.ndim != 1 or first.shape != second.shape:
+        raise ValueError(f"paired timings differ in shape: {first.shape} and {second.shape}")
+    if len(first) % 2 or len(first) < 2 * MIN_UNITS:
+        raise ValueError(f"{len(first)} pairs of timings: an even number of at least {2 * MIN_UNITS} is needed")
+    if not (np.isfinite(first).all() and np.isfinite(second).all() and min(first.min(), second.min()) > 0):
+        raise ValueError("timings must be positive, finite seconds per sample")
+    ratios: Floats = np.log(second / first).reshape(-1, 2).mean(axis=1)
+    return ratios
+
+
+def hodges_lehmann(values: Floats) -> Effect:
+    """Return the pseudo-median of `values` with the interval and p-value of the exact signed-rank test.
+
+    Both are read off the sorted Walsh averages (means of all pairs, each value with itself included): the signed-rank
+    statistic is the number of averages above zero, so that interval and p-value never disagree. Ties make the interval
+    a little wide. Source: Hollander, Wolfe & Chicken, Nonparametric Statistical Methods, 3rd ed., sections 3.1 to 3.3;
+    for the p-value, scipy.stats.wilcoxon.
+    """
+    rows, columns = np.triu_indices(len(values))
+    walsh = np.sort((values[rows] + values[columns]) / 2)
+    cumulative = signed_rank_cdf(len(values))
+    # The interval keeps every shift that the test does not reject: drop `cut` averages at either end.
+    cut = int(np.searchsorted(cumulative, (1 - CONFIDENCE) / 2, side="right")) - 1
+    # Averages of exactly zero count against the effect, on either side.
+    extreme = min(int((walsh <= 0).sum()), int((walsh >= 0).sum()))
+    return Effect(
+        estimate=float(np.median(walsh)),
+        low=float(walsh[cut]),
+        high=float(walsh[-1 - cut]),
+        p_value=min(1.0, 2 * float(cumulative[extreme])),
+    )
+
+
+@cache
+def signed_rank_cdf(n: int) -> Floats:
+    """Return P(W <= w) for w = 0 ... n(n+1)/2, where W sums those of the ranks 1 ... n that a fair coin picks."""
+    density = np.ones(1)
+    for rank in range(1, n + 1):
+        density = (np.pad(density, (0, rank)) + np.pad(density, (rank, 0))) / 2
+    return np.cumsum(density)
+
+
+def detectable(half_width: float, floor: float) -> float:
+    """Return the true log ratio that would be called with probability POWER, given the noise that was measured.
+
+    It must lie beyond both thresholds by the quantile of its own, roughly normal, scatter.
+    """
+    standard_error = half_width / ndtri((1 + CONFIDENCE) / 2)
+    return float(max(half_width, floor) + ndtri(POWER) * standard_error)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values corrected for a family of tests, in the given order.
+
+    Source: Holm (1979), A Simple Sequentially Rejective Multiple Test Procedure.
+    """
+    corrected = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        corrected[index] = largest
+    return corrected
