@@ -226,7 +226,6 @@ def phase_effect(phase: str, samples: PhaseSamples, step_s: float | None = None)
     except ValueError as error:
         raise ValueError(f"phase {phase!r}: {error}") from error
     floor = max(abs(idle.low), abs(idle.high))
-    called = effect.p_value <= SIGNIFICANCE and abs(effect.estimate) > floor
     baseline_s = float(np.median(samples.effect.first_s_per_sample))
     return PhaseEffect(
         phase=phase,
@@ -241,15 +240,15 @@ def phase_effect(phase: str, samples: PhaseSamples, step_s: float | None = None)
         p_holm=None,
         floor_ratio=math.exp(floor),
         detectable_ratio=math.exp(stats.detectable((effect.high - effect.low) / 2, floor)),
-        verdict=_call(effect.estimate) if called else _abstain(effect.low, effect.high, floor),
+        verdict=_verdict(effect, floor),
     )
 
 
 def correct_ladder(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
     """Hold a family of experiments to one joint error rate: Holm over the p-values of their hypotheses' phases.
 
-    An effect that does not survive is no longer called, and its hypothesis is judged again. Phases that no hypothesis
-    names are left as they are: they explain, they do not decide. Order is kept.
+    An effect that does not survive becomes inconclusive, not absent, and its hypothesis is judged again. Phases that no
+    hypothesis names are left as they are: they explain, they do not decide. Order is kept.
     """
     declared = [_declared_effect(comparison) for comparison in comparisons]
     corrected = iter(stats.holm([effect.p_value for effect in declared if effect is not None]))
@@ -273,18 +272,15 @@ def _with_declared_effect(comparison: Comparison, effect: PhaseEffect) -> Compar
 
 
 def _correct(effect: PhaseEffect, p_holm: float) -> PhaseEffect:
-    verdict = effect.verdict
-    if p_holm > SIGNIFICANCE and verdict in (Verdict.slower, Verdict.faster):
-        verdict = _abstain(math.log(effect.ratio_low), math.log(effect.ratio_high), math.log(effect.floor_ratio))
+    survives = p_holm <= SIGNIFICANCE or effect.verdict not in (Verdict.slower, Verdict.faster)
+    verdict = effect.verdict if survives else Verdict.inconclusive
     return msgspec.structs.replace(effect, p_holm=p_holm, verdict=verdict)
 
 
-def _call(estimate: float) -> Verdict:
-    return Verdict.slower if estimate > 0 else Verdict.faster
-
-
-def _abstain(low: float, high: float, floor: float) -> Verdict:
-    return Verdict.no_effect if _bound(low, high, floor) <= NEGLIGIBLE else Verdict.inconclusive
+def _verdict(effect: stats.Effect, floor: float) -> Verdict:
+    if effect.p_value <= SIGNIFICANCE and abs(effect.estimate) > floor:
+        return Verdict.slower if effect.estimate > 0 else Verdict.faster
+    return Verdict.no_effect if _bound(effect.low, effect.high, floor) <= NEGLIGIBLE else Verdict.inconclusive
 
 
 def _bound(low: float, high: float, floor: float) -> float:

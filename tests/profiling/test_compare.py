@@ -1,0 +1,332 @@
+import math
+
+import msgspec
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given
+from hypothesis import strategies as st
+
+from profiling import compare, stats
+from profiling.compare import (
+    Agreement,
+    Comparison,
+    Expectation,
+    Hypothesis,
+    Memory,
+    Outcome,
+    PairedSamples,
+    PeakMemory,
+    PhaseSamples,
+    Time,
+    Verdict,
+)
+
+SLOWER = Expectation(time=Time.slower)
+
+
+def paired(shift: float = 0.0, noise: float = 0.01, pairs: int = 40, seed: int = 0) -> PairedSamples:
+    """Blocks of 100 us per sample with log-normal noise, the second arm slower by `shift` (a plain ratio minus one)."""
+    rng = np.random.default_rng(seed)
+    first, second = 1e-4 * np.exp(rng.normal(0, noise, size=(2, pairs)))
+    return PairedSamples(first.tolist(), (second * (1 + shift)).tolist())
+
+
+def phase(shift: float = 0.0, noise: float = 0.01, pairs: int = 40, floor: PairedSamples | None = None) -> PhaseSamples:
+    return PhaseSamples(paired(shift, noise, pairs), floor or paired(0, noise, pairs, seed=1))
+
+
+def hypothesis_of(expect: Expectation = SLOWER, named: str = "train") -> Hypothesis:
+    return Hypothesis(claim="it is slower", because="it does more", phase=named, expect=expect)
+
+
+def compared(
+    shift: float, expect: Expectation = SLOWER, memory: PeakMemory | None = None, noise: float = 0.01
+) -> Comparison:
+    return compare.compare("x_off", hypothesis_of(expect), {"train": phase(shift, noise)}, memory)
+
+
+# The interval
+
+
+def test_interval_agrees_with_scipys_signed_rank_test() -> None:
+    values = np.random.default_rng(3).normal(0.3, 1, 14)
+    effect = stats.hodges_lehmann(values)
+    assert effect.p_value == pytest.approx(scipy.stats.wilcoxon(values, method="exact").pvalue)
+    inside, outside = 1e-9, -1e-9
+    for end, inward in ((effect.low, 1), (effect.high, -1)):
+        assert scipy.stats.wilcoxon(values - end - inward * inside, method="exact").pvalue > 0.05
+        assert scipy.stats.wilcoxon(values - end - inward * outside, method="exact").pvalue <= 0.05
+
+
+def test_signed_rank_distribution_of_three() -> None:
+    # Subsets of {1, 2, 3} by sum 0..6: 1 1 1 2 1 1 1, of eight.
+    assert stats.signed_rank_cdf(3) * 8 == pytest.approx([1, 2, 3, 5, 6, 7, 8])
+
+
+@pytest.mark.parametrize("shift", [-0.3, -0.05, 0.05, 0.5])
+def test_known_shift_is_found(shift: float) -> None:
+    effect = compare.phase_effect("train", phase(shift))
+    assert effect.verdict is (Verdict.slower if shift > 0 else Verdict.faster)
+    assert effect.ratio_low < 1 + shift < effect.ratio_high
+    assert effect.ratio == pytest.approx(1 + shift, rel=0.01)
+
+
+def test_intervals_cover_a_true_effect_nineteen_times_in_twenty() -> None:
+    true = math.log(1.05)
+    rng = np.random.default_rng(0)
+    # Heavy tails, as block timings have; 1,000 intervals scatter by 0.7 % around their coverage.
+    effects = [stats.hodges_lehmann(true + 0.02 * rng.standard_t(3, 24)) for _ in range(1000)]
+    covered = np.mean([effect.low <= true <= effect.high for effect in effects])
+    assert 0.93 <= covered <= 0.97
+
+
+def test_linear_drift_cancels() -> None:
+    # 40 blocks in the order A B B A, each 2 % slower than the one before: no scatter and no effect remain.
+    blocks = 1e-4 * np.exp(0.02 * np.arange(40)).reshape(-1, 4)
+    ratios = stats.abba_log_ratios(blocks[:, [0, 3]].ravel().tolist(), blocks[:, [1, 2]].ravel().tolist())
+    assert ratios == pytest.approx(np.zeros(10), abs=1e-12)
+
+
+def test_outliers_do_not_sway() -> None:
+    clean = paired(0.05)
+    second = list(clean.second_s_per_sample)
+    second[4], second[17], second[30] = 100 * second[4], 50 * second[17], 20 * second[30]
+    struck = compare.phase_effect(
+        "train", PhaseSamples(PairedSamples(clean.first_s_per_sample, second), paired(seed=1))
+    )
+    assert struck.verdict is Verdict.slower
+    assert struck.ratio == pytest.approx(1.05, rel=0.01)
+
+
+def test_identical_samples_abstain() -> None:
+    same = PairedSamples([1e-4] * 12, [1e-4] * 12)
+    effect = compare.phase_effect("train", PhaseSamples(same, same))
+    assert effect.verdict is Verdict.no_effect
+    assert (effect.ratio, effect.ratio_low, effect.ratio_high, effect.p_value) == (1, 1, 1, 1)
+
+
+# The floor, and what is not called
+
+
+def test_effect_inside_the_floor_is_not_called() -> None:
+    # Two processes that run the same code differ by 4 % here, so a sure 3 % proves nothing.
+    effect = compare.phase_effect("train", phase(0.03, floor=paired(0.04, seed=1)))
+    assert effect.ratio_low > 1
+    assert effect.p_value < 0.01
+    assert effect.verdict is Verdict.no_effect
+    assert compare.describe(effect).startswith("no detectable effect (< 4.")
+
+
+def test_wide_interval_is_inconclusive() -> None:
+    effect = compare.phase_effect("train", phase(noise=0.4))
+    assert effect.verdict is Verdict.inconclusive
+    half_width = math.sqrt(effect.ratio_high / effect.ratio_low) - 1
+    stated = float(compare.describe(effect).removeprefix("inconclusive (too noisy: ± ").removesuffix(" %)"))
+    assert stated >= math.floor(1000 * half_width) / 10
+
+
+def test_an_effect_between_the_ends_of_a_wide_interval_is_still_called() -> None:
+    effect = compare.phase_effect("train", phase(1.0, noise=0.2))
+    assert effect.verdict is Verdict.slower
+    assert compare.describe(effect) == "slower"
+
+
+def test_detectable_effect_is_called_four_times_in_five() -> None:
+    # Known noise: the standard error of the pseudo-median of n normal values is sd * sqrt(pi / 3 / n).
+    noise, quads = 0.02, 30
+    half_width = 1.96 * noise * math.sqrt(math.pi / 3 / quads)
+    true = stats.detectable(half_width, floor=0.0)
+    rng = np.random.default_rng(0)
+    found = np.mean([stats.hodges_lehmann(rng.normal(true, noise, quads)).low > 0 for _ in range(1000)])
+    assert 0.75 <= found <= 0.85
+
+
+def test_more_noise_or_a_higher_floor_raises_the_detectable_effect() -> None:
+    assert stats.detectable(0.01, 0.0) < stats.detectable(0.02, 0.0) < stats.detectable(0.02, 0.05)
+
+
+# Properties
+
+
+logs = st.floats(-2, 2).map(lambda value: round(value, 3))
+log_pairs = st.integers(6, 12).flatmap(
+    lambda quads: st.lists(st.tuples(logs, logs), min_size=2 * quads, max_size=2 * quads)
+)
+
+
+def samples_of(log_pairs: list[tuple[float, float]], scale: float = 1.0) -> PairedSamples:
+    first, second = zip(*log_pairs, strict=True)
+    return PairedSamples([scale * math.exp(value) for value in first], [scale * math.exp(value) for value in second])
+
+
+@given(log_pairs)
+def test_swapping_the_arms_inverts_the_ratio_and_its_interval(drawn: list[tuple[float, float]]) -> None:
+    there = stats.median_effect(*msgspec.structs.astuple(samples_of(drawn)))
+    back = stats.median_effect(*msgspec.structs.astuple(samples_of([(second, first) for first, second in drawn])))
+    assert back[:3] == pytest.approx((-there.estimate, -there.high, -there.low), abs=1e-12)
+
+
+@given(log_pairs, st.sampled_from([2.0**-20, 0.5, 1024.0]))
+def test_scaling_both_arms_changes_nothing(drawn: list[tuple[float, float]], scale: float) -> None:
+    plain, scaled = (stats.median_effect(*msgspec.structs.astuple(samples_of(drawn, s))) for s in (1.0, scale))
+    assert scaled == pytest.approx(plain, abs=1e-12)
+
+
+@given(log_pairs)
+def test_interval_and_p_value_never_disagree(drawn: list[tuple[float, float]]) -> None:
+    effect = stats.median_effect(*msgspec.structs.astuple(samples_of(drawn)))
+    assert effect.low <= effect.estimate <= effect.high
+    assert (effect.p_value <= 0.05) == (effect.low > 0 or effect.high < 0)
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        ([1.0], [1.0], "1 pairs of timings: an even number of at least 12"),
+        ([1.0] * 13, [1.0] * 13, "13 pairs"),
+        ([1.0] * 12, [1.0] * 14, r"differ in shape: \(12,\) and \(14,\)"),
+        ([1.0] * 11 + [math.nan], [1.0] * 12, "positive, finite"),
+        ([1.0] * 12, [1.0] * 11 + [0.0], "positive, finite"),
+        ([1.0] * 12, [1.0] * 11 + [-1.0], "positive, finite"),
+        ([1.0] * 12, [1.0] * 11 + [math.inf], "positive, finite"),
+    ],
+)
+def test_samples_that_cannot_be_compared_are_refused(first: list[float], second: list[float], message: str) -> None:
+    with pytest.raises(ValueError, match=f"phase 'forward': .*{message}"):
+        compare.phase_effect("forward", PhaseSamples(PairedSamples(first, second), paired()))
+
+
+def test_a_hypothesis_about_an_unmeasured_phase_is_refused() -> None:
+    with pytest.raises(ValueError, match="phase 'evaluate' was not measured, only train"):
+        compare.compare("x_off", hypothesis_of(named="evaluate"), {"train": phase()})
+
+
+# Hypotheses
+
+
+MORE, LESS = PeakMemory(baseline_bytes=1000, variant_bytes=1500), PeakMemory(baseline_bytes=1000, variant_bytes=700)
+SAME = PeakMemory(baseline_bytes=1000, variant_bytes=1010)
+
+
+@pytest.mark.parametrize(
+    ("shift", "expect", "memory", "outcome"),
+    [
+        (0.1, SLOWER, None, Outcome.confirmed),
+        (-0.1, SLOWER, None, Outcome.refuted),
+        (0.0, SLOWER, None, Outcome.refuted),
+        (-0.1, Expectation(time=Time.faster), None, Outcome.confirmed),
+        (0.0, Expectation(time=Time.same), None, Outcome.confirmed),
+        (0.1, Expectation(time=Time.same), None, Outcome.refuted),
+        (0.1, Expectation(time=Time.fails), None, Outcome.refuted),
+        (0.1, Expectation(), MORE, Outcome.undecided),
+        (0.1, Expectation(Time.slower, Memory.more), MORE, Outcome.confirmed),
+        (0.1, Expectation(Time.slower, Memory.more), LESS, Outcome.refuted),
+        (0.1, Expectation(Time.slower, Memory.more), SAME, Outcome.undecided),
+        (0.1, Expectation(Time.slower, Memory.more), None, Outcome.undecided),
+        (-0.1, Expectation(Time.slower, Memory.more), None, Outcome.refuted),
+        (0.1, Expectation(memory=Memory.same), SAME, Outcome.confirmed),
+        (0.1, Expectation(memory=Memory.same), MORE, Outcome.refuted),
+        (0.1, Expectation(memory=Memory.less), LESS, Outcome.confirmed),
+    ],
+)
+def test_outcome(shift: float, expect: Expectation, memory: PeakMemory | None, outcome: Outcome) -> None:
+    assert compared(shift, expect, memory).outcome is outcome
+
+
+def test_noise_leaves_a_hypothesis_undecided() -> None:
+    comparison = compared(0.0, noise=0.4)
+    assert (comparison.verdict, comparison.outcome) == (Verdict.inconclusive, Outcome.undecided)
+
+
+def test_an_error_confirms_only_the_hypothesis_that_predicted_it() -> None:
+    predicted = compare.failed("x_off", hypothesis_of(Expectation(time=Time.fails)), "CUDA out of memory")
+    assert (predicted.verdict, predicted.outcome) == (Verdict.failed_as_predicted, Outcome.confirmed)
+    assert predicted.reason == "CUDA out of memory"
+    surprising = compare.failed("x_off", hypothesis_of(), "worker was killed")
+    assert (surprising.verdict, surprising.outcome) == (Verdict.failed, Outcome.undecided)
+
+
+def test_what_cannot_act_here_has_no_numbers() -> None:
+    comparison = compare.not_applicable("tf32_off", hypothesis_of(), "needs cuda")
+    assert (comparison.verdict, comparison.outcome) == (Verdict.not_applicable, Outcome.undecided)
+    assert comparison.phases == ()
+
+
+# The ladder
+
+
+def test_holm_worked_example() -> None:
+    # Sorted 0.005 0.01 0.03 0.04 times 4 3 2 1 is 0.02 0.03 0.06 0.04; the last may not fall below the one before it.
+    assert stats.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert stats.holm([0.6, 0.7]) == [1.0, 1.0]
+    assert stats.holm([]) == []
+
+
+def test_a_ladder_keeps_strong_effects_and_drops_the_one_that_chance_explains() -> None:
+    # One of twenty A/A comparisons is expected to reach p < 0.05; this one did, by construction.
+    quads = [0.010, 0.011, 0.012, 0.013, 0.014, 0.015, 0.016, -0.001]
+    lucky = PairedSamples([1.0] * 16, [math.exp(value) for value in quads for _ in range(2)])
+    still = PairedSamples([1.0] * 16, [1.0] * 16)
+    doubtful = compare.compare("doubtful", hypothesis_of(), {"train": PhaseSamples(lucky, still)})
+    assert doubtful.outcome is Outcome.confirmed
+    strong = compared(0.1)
+    absent = compare.not_applicable("tf32_off", hypothesis_of(), "needs cuda")
+    ladder = compare.correct_ladder([doubtful, absent, strong, *[compared(0.0)] * 5])
+    assert [comparison.experiment for comparison in ladder[:3]] == ["doubtful", "tf32_off", "x_off"]
+    assert (ladder[0].verdict, ladder[0].outcome) == (Verdict.inconclusive, Outcome.undecided)
+    # Second of seven p-values.
+    assert ladder[0].phases[0].p_holm == pytest.approx(6 * doubtful.phases[0].p_value)
+    assert ladder[1] == absent
+    assert (ladder[2].verdict, ladder[2].outcome) == (Verdict.slower, Outcome.confirmed)
+
+
+def test_a_ladder_corrects_only_the_phase_that_a_hypothesis_names() -> None:
+    comparison = compare.compare("x_off", hypothesis_of(), {"forward": phase(0.1), "train": phase(0.1)})
+    (corrected,) = compare.correct_ladder([comparison])
+    assert corrected.phases[0] == comparison.phases[0]
+    assert corrected.phases[1].p_holm == comparison.phases[1].p_value
+
+
+# The same answer
+
+
+@pytest.mark.parametrize(
+    ("declared", "max_abs", "max_rel", "measured", "mismatch"),
+    [
+        (Agreement.identical, 0.0, 0.0, Agreement.identical, False),
+        (Agreement.identical, 1e-9, 1e-9, Agreement.close, True),
+        (Agreement.close, 0.0, 0.0, Agreement.identical, False),
+        (Agreement.close, 1e-9, 0.5, Agreement.close, False),
+        (Agreement.close, 10.0, 1e-7, Agreement.close, False),
+        (Agreement.close, 0.1, 0.1, Agreement.different, True),
+        (Agreement.close, math.nan, math.nan, Agreement.different, True),
+        (Agreement.different, 5.0, 5.0, Agreement.different, False),
+    ],
+)
+def test_agreement(declared: Agreement, max_abs: float, max_rel: float, measured: Agreement, mismatch: bool) -> None:
+    numerics = compare.agreement(declared, max_abs, max_rel, rtol=1e-5, atol=1e-8)
+    assert (numerics.measured, numerics.mismatch) == (measured, mismatch)
+
+
+# The file
+
+
+def test_comparison_survives_json_and_says_its_version() -> None:
+    numerics = compare.agreement(Agreement.close, 1e-9, 1e-7, rtol=1e-5, atol=1e-8)
+    timings = {"load": phase(), "train": phase(0.1), "evaluate": phase()}
+    comparison = compare.compare("x_off", hypothesis_of(), timings, MORE, numerics)
+    encoded = msgspec.json.encode(comparison)
+    assert msgspec.json.decode(encoded, type=Comparison) == comparison
+    assert msgspec.json.decode(encoded)["schema_version"] == compare.SCHEMA_VERSION
+    assert [effect.phase for effect in comparison.phases] == ["load", "train", "evaluate"]
+
+
+def test_share_of_the_step_belongs_to_phases_of_the_step() -> None:
+    quarter = PairedSamples([value / 4 for value in paired().first_s_per_sample], paired().second_s_per_sample)
+    timings = {"forward": PhaseSamples(quarter, paired()), "train": phase(), "evaluate": phase()}
+    shares = {effect.phase: effect.share_of_step for effect in compare.compare("x", hypothesis_of(), timings).phases}
+    assert shares == {"forward": pytest.approx(0.25), "train": None, "evaluate": None}
