@@ -3,6 +3,7 @@
 Both give the same batches in the same order for the same seed, so that they can be swapped and compared.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -11,9 +12,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
 
-from train.config import Loader, Source
+from train.config import Loader
 from train.data import FileSplit, TensorSplit
 from train.errors import UserError
+from train.options import Source
 
 Batch = tuple[Tensor, Tensor]  # images uint8 [B, C, H, W], labels int64 [B]
 Split = TensorSplit | FileSplit
@@ -45,14 +47,16 @@ class Resident:
         self.generator = generator
 
     def __len__(self) -> int:
-        return -(-len(self.labels) // self.batch_size)
+        return math.ceil(len(self.labels) / self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
+        starts = range(0, len(self.labels), self.batch_size)
         if self.generator is None:
-            yield from zip(self.images.split(self.batch_size), self.labels.split(self.batch_size), strict=True)
+            yield from ((self.images[i : i + self.batch_size], self.labels[i : i + self.batch_size]) for i in starts)
             return
         order = torch.randperm(len(self.labels), generator=self.generator).to(self.images.device)
-        for index in order.split(self.batch_size):
+        for start in starts:
+            index = order[start : start + self.batch_size]
             yield self.images[index], self.labels[index]
 
 

@@ -7,229 +7,44 @@ Values live in configs/*.yaml, one commented line each; this file says what they
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, cast
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from train.errors import UserError, nearest
-
-
-class Task(StrEnum):
-    """What a run does."""
-
-    train = "train"
-    infer = "infer"
-
-
-class Device(StrEnum):
-    """Where the model runs; `auto` is the accelerator if there is one."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-    mps = "mps"
-    xpu = "xpu"
-
-
-class Precision(StrEnum):
-    """Data type of autocast; `auto` is bf16 only where the hardware has bf16 arithmetic."""
-
-    auto = "auto"
-    fp32 = "fp32"
-    bf16 = "bf16"
-    fp16 = "fp16"
-
-
-class Schedule(StrEnum):
-    """Learning rate over the run."""
-
-    one_cycle = "one_cycle"
-    cosine = "cosine"
-    constant = "constant"
-
-
-class Source(StrEnum):
-    """How batches are made."""
-
-    auto = "auto"
-    resident = "resident"
-    dataloader = "dataloader"
-
-
-class EvalContext(StrEnum):
-    """What evaluation and inference do about autograd."""
-
-    inference_mode = "inference_mode"
-    no_grad = "no_grad"
-    grad = "grad"
-
-
-class RunningLoss(StrEnum):
-    """How the reported loss is accumulated."""
-
-    detached = "detached"
-    attached = "attached"
-    item = "item"
-
-
-class ZeroGrad(StrEnum):
-    """How gradients are cleared."""
-
-    set_to_none = "set_to_none"
-    fill = "fill"
-
-
-class Parameters(StrEnum):
-    """Whether anything can be trained."""
-
-    trainable = "trainable"
-    frozen = "frozen"
-
-
-class Freeze(StrEnum):
-    """How a frozen backbone is frozen."""
-
-    requires_grad = "requires_grad"
-    optimizer_only = "optimizer_only"
-
-
-class Preprocess(StrEnum):
-    """Normalization and augmentation of a batch."""
-
-    vectorized = "vectorized"
-    loop = "loop"
-
-
-class Arithmetic(StrEnum):
-    """Operands of different shape."""
-
-    broadcast = "broadcast"
-    repeat = "repeat"
-
-
-class Brier(StrEnum):
-    """The per-sample Brier score."""
-
-    matched = "matched"
-    all_pairs = "all_pairs"
-
-
-class Confusion(StrEnum):
-    """The confusion matrix."""
-
-    vectorized = "vectorized"
-    loop = "loop"
-
-
-class Buffers(StrEnum):
-    """Large temporaries."""
-
-    reused = "reused"
-    fresh = "fresh"
-
-
-class Place(StrEnum):
-    """Where a tensor is made or used."""
-
-    device = "device"
-    cpu = "cpu"
-
-
-class MemoryFormat(StrEnum):
-    """Layout of images and convolution weights."""
-
-    channels_last = "channels_last"
-    contiguous = "contiguous"
-
-
-class OptimizerLoop(StrEnum):
-    """How the optimizer walks the parameters."""
-
-    fused = "fused"
-    foreach = "foreach"
-    for_loop = "for_loop"
-
-
-class ConvBias(StrEnum):
-    """Bias of a convolution that batch norm follows."""
-
-    absent = "absent"
-    present = "present"
-
-
-class Attention(StrEnum):
-    """Scaled dot-product attention."""
-
-    sdpa = "sdpa"
-    math = "math"
-
-
-class Activations(StrEnum):
-    """What the backward pass finds of the forward pass."""
-
-    stored = "stored"
-    recomputed = "recomputed"
-
-
-class Execution(StrEnum):
-    """Imperative execution, or a compiled graph."""
-
-    eager = "eager"
-    compiled = "compiled"
-
-
-class Histograms(StrEnum):
-    """Histograms of every parameter."""
-
-    never = "never"
-    every_step = "every_step"
-
-
-class Time(StrEnum):
-    """What a hypothesis expects of time; `fails` expects the run to stop with an error."""
-
-    slower = "slower"
-    faster = "faster"
-    same = "same"
-    fails = "fails"
-
-
-class Memory(StrEnum):
-    """What a hypothesis expects of peak memory."""
-
-    more = "more"
-    less = "less"
-    same = "same"
-
-
-class Numerics(StrEnum):
-    """How results compare with the baseline's."""
-
-    identical = "identical"
-    close = "close"
-    different = "different"
-
-
-class Need(StrEnum):
-    """What an experiment needs in order to act; train/needs.py checks each."""
-
-    accelerator = "accelerator"
-    cuda = "cuda"
-    compiler = "compiler"
-    bf16 = "bf16"
-    multicore = "multicore"
-    attention = "attention"
-    batch_norm = "batch_norm"
-    frozen_backbone = "frozen_backbone"
-    image_files = "image_files"
-    dataloader = "dataloader"
-
-
-TOPICS = ("autograd", "batching", "data", "vectorization", "broadcasting", "tensors", "device", "kernels", "execution")
-PHASES = ("load", "transfer", "preprocess", "forward", "loss", "backward", "optimizer", "metrics")
-STAGES = ("train", "evaluate", "infer")
+from train.options import (
+    PHASES,
+    STAGES,
+    TOPICS,
+    Activations,
+    Arithmetic,
+    Attention,
+    Brier,
+    Buffers,
+    Confusion,
+    ConvBias,
+    Device,
+    EvalContext,
+    Execution,
+    Freeze,
+    Histograms,
+    Memory,
+    MemoryFormat,
+    Need,
+    Numerics,
+    OptimizerLoop,
+    Parameters,
+    Place,
+    Precision,
+    Preprocess,
+    RunningLoss,
+    Schedule,
+    Source,
+    Task,
+    Time,
+    ZeroGrad,
+)
 
 
 @dataclass(frozen=True)
@@ -369,7 +184,7 @@ class SyntheticData(Data):
 
 @dataclass(frozen=True)
 class Model:
-    """A model: `_target_` is an nn.Module class, built with `channels`, `image_size`, `classes` and the other fields."""
+    """A model: `_target_` is an nn.Module class, built with `channels`, `image_size`, `classes` and these fields."""
 
     _target_: str
 
@@ -466,9 +281,7 @@ class SGD(Optimizer):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_share("optimizer.momentum", self.momentum)
-        _check(
-            self.momentum > 0 or not self.nesterov, "optimizer.nesterov", self.nesterov, "false while momentum is 0"
-        )
+        _check(self.momentum > 0 or not self.nesterov, "optimizer.nesterov", self.nesterov, "false while momentum is 0")
 
 
 @dataclass(frozen=True)
@@ -599,16 +412,13 @@ def register() -> None:
 
 
 def _editable(schema: type) -> DictConfig:
-    """Let Hydra write into the node of a frozen dataclass; OmegaConf marks such nodes read-only."""
-    root = OmegaConf.structured(schema)
-    nodes = [root]
-    while nodes:
-        node = nodes.pop()
-        node._set_flag("readonly", None)
-        if not (node._is_missing() or node._is_none()):
-            children = (node._get_node(key) for key in node)
-            nodes += [child for child in children if isinstance(child, DictConfig)]
-    return cast(DictConfig, root)
+    """The schema as a node that Hydra may write into: OmegaConf makes those of frozen dataclasses read-only."""
+    node = cast(DictConfig, OmegaConf.structured(schema))
+    OmegaConf.set_readonly(node, None)
+    for field in dataclasses.fields(schema):
+        if isinstance(field.type, type) and dataclasses.is_dataclass(field.type):
+            node[field.name] = _editable(field.type)
+    return node
 
 
 def to_config(composed: DictConfig) -> Config:
@@ -624,7 +434,7 @@ def to_config(composed: DictConfig) -> Config:
         fields = [field.name for field in dataclasses.fields(kind)]
         for key in node:
             if key not in fields:
-                raise UserError(f"{path}{key}: no such key{nearest(str(key), fields)}")
+                raise UserError(f"{path}{key!s}: no such key{nearest(str(key), fields)}")
         for field in fields:
             if OmegaConf.is_missing(node, field):
                 raise UserError(f"{path}{field}: no value; give one: {path}{field}=...")
@@ -636,9 +446,21 @@ def _containers(node: DictConfig, path: str = "") -> Iterator[tuple[str, DictCon
     for key in node:
         child = node._get_node(key)
         if isinstance(child, DictConfig) and not (child._is_missing() or child._is_none()):
-            yield from _containers(child, f"{path}{key}.")
+            yield from _containers(child, f"{path}{key!s}.")
 
 
-def plain(config: Config) -> dict[str, Any]:
-    """`config` as nested dicts of JSON types, for records, event files and comparison."""
-    return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.structured(config), enum_to_str=True))
+def plain(tree: Any) -> dict[str, Any]:
+    """A configuration, or a part of one, as nested dicts of JSON types: for records, event files and comparison."""
+    node = tree if isinstance(tree, DictConfig) else OmegaConf.structured(tree)
+    return cast(dict[str, Any], OmegaConf.to_container(node, resolve=True, enum_to_str=True))
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as dotted keys: `{"a": {"b": 1}}` is `{"a.b": 1}`."""
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            leaves.update(flat(value, f"{prefix}{key}."))
+        else:
+            leaves[f"{prefix}{key}"] = value
+    return leaves

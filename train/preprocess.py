@@ -5,6 +5,7 @@ Images are uint8 [B, C, H, W]; results are float32 [B, C, H, W] with mean 0 and 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -54,6 +55,12 @@ class FreshBuffers:
 Buffers = ReusedBuffers | FreshBuffers
 
 
+class Run(Protocol):
+    """Turns uint8 images [B, C, H, W] into the model's input, as `spec` says."""
+
+    def __call__(self, images: Tensor, spec: "Preprocess") -> Tensor: ...  # noqa: D102
+
+
 @dataclass(frozen=True)
 class Draw:
     """The random part of one batch's augmentation.
@@ -93,9 +100,7 @@ class Preprocess:
         if self.augment is None:
             return None
         made_on = self.random.device
-        offsets = torch.randint(
-            0, 2 * self.augment.shift + 1, (shape[0], 2), generator=self.random, device=made_on
-        )
+        offsets = torch.randint(0, 2 * self.augment.shift + 1, (shape[0], 2), generator=self.random, device=made_on)
         noise = None
         if self.augment.noise > 0:
             noise = self.buffers("noise", shape, made_on, torch.contiguous_format)

@@ -1,0 +1,40 @@
+# Everything runs in .venv, which the first target makes; nothing has to be installed by hand but Python and make.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: run test check format bench help clean
+
+run: .venv/installed ## train, evaluate and infer on the embedded digits, with traces under runs/
+	$(BIN)/python -m train $(ARGS)
+
+test: .venv/installed ## the test suite
+	$(BIN)/python -m pytest $(ARGS)
+
+check: .venv/installed ## lint, format check and strict types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/bench ## the benchmarks, against the peers that the `bench` extra installs
+	$(BIN)/python -m tests.bench $(ARGS)
+
+format: .venv/installed ## let ruff rewrite the sources
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+help: ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/' | sort
+
+clean: ## remove the virtual environment and caches; runs/ and data/ stay
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+.venv/bench: .venv/installed
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	@touch $@

@@ -1,0 +1,39 @@
+"""python -m train: compose the configuration, check it, run."""
+
+import sys
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from train import cli
+from train.config import to_config
+from train.options import Task
+
+cli.register()
+
+
+@hydra.main(config_path="pkg://configs", config_name="config", version_base="1.3")
+def job(composed: DictConfig) -> None:
+    """One run, in the folder that Hydra made for it."""
+    with cli.one_line_errors():
+        config = to_config(composed)
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        if config.task is Task.infer:
+            from train.inference import infer  # torch is imported once the configuration is known to be good
+
+            infer(config, folder)
+        else:
+            from train.run import train
+
+            train(config, cli.changed_from_baseline(composed), folder)
+
+
+def main() -> None:
+    """The command line."""
+    sys.exit(cli.run(job))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""Checkpoints: what inference needs, written whole or not at all, read without executing anything."""
+
+import pickle
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from profiling.record import replacing
+from train.config import Config
+from train.errors import UserError
+
+FILE_NAME = "checkpoint.pt"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained model.
+
+    Attributes:
+        model: `_target_` and the fields it was built with.
+        weights: its state dict.
+        classes, channels, image_size, mean, std: of the data set it was trained on, as in train.data.DataSet.
+    """
+
+    model: dict[str, Any]
+    weights: dict[str, Tensor]
+    classes: tuple[str, ...]
+    channels: int
+    image_size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def save(checkpoint: Checkpoint, folder: Path) -> Path:
+    """Write `checkpoint.pt` into `folder`."""
+    path = folder / FILE_NAME
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        torch.save({"format": FORMAT, **vars(checkpoint)}, file)
+    return path
+
+
+def load(path: Path) -> Checkpoint:
+    """Read a checkpoint file, or that of a run's folder.
+
+    Raises:
+        UserError: it is missing, cut short, or not a checkpoint of this program.
+    """
+    if path.is_dir():
+        path = path / FILE_NAME
+    if not path.exists():
+        raise UserError(f"checkpoint={path}: no such file; a finished run leaves {FILE_NAME} in its folder under runs/")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"checkpoint={path}: cut short, or not a checkpoint: {reason}") from error
+    if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
+        raise UserError(f"checkpoint={path}: not a checkpoint of this program (format {FORMAT})")
+    return Checkpoint(**content)
+
+
+def restore(module: nn.Module, checkpoint: Checkpoint, config: Config) -> None:
+    """Put the weights into `module`, which was built as `config` says.
+
+    Raises:
+        UserError: they belong to another model.
+    """
+    target = checkpoint.model["_target_"]
+    if target != config.model._target_:
+        raise UserError(
+            f"checkpoint={config.checkpoint}: of another model: it holds {target}, and model._target_="
+            f"{config.model._target_}; give the model=... that it was trained with"
+        )
+    try:
+        module.load_state_dict(checkpoint.weights)
+    except RuntimeError as error:
+        mismatch = str(error).strip().splitlines()[1].strip()
+        raise UserError(f"checkpoint={config.checkpoint}: of a model of another shape: {mismatch}") from error

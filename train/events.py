@@ -1,0 +1,114 @@
+"""Event files for TensorBoard: curves, pictures, texts, and the switches as hyperparameters."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import torch
+from omegaconf import OmegaConf
+from torch import nn
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
+
+from profiling.record import Stage
+from train.config import Config, flat, plain
+from train.loop import Tally
+from train.pictures import confusion_image, predictions_image
+from train.session import Session
+from train.summary import summarize
+
+PREDICTIONS_SHOWN = 32
+
+
+class EventFile:
+    """One event file in the run's folder; a context manager."""
+
+    def __init__(self, folder: Path) -> None:
+        self._writer = SummaryWriter(str(folder))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._writer.close()
+
+    def describe(self, session: Session) -> None:
+        """Write the hypothesis, the resolved configuration and the model's layers, as texts."""
+        config = session.config
+        self._writer.add_text("1_hypothesis", hypothesis_card(config))
+        self._writer.add_text("2_config", f"```yaml\n{OmegaConf.to_yaml(plain(config))}```")
+        shape = (1, session.data.channels, session.data.image_size, session.data.image_size)
+        self._writer.add_text("3_model", summarize(session.module, torch.zeros(shape, device=session.device)))
+
+    def epoch(self, step: int, training: Tally, held_out: Tally, lr: float, samples_per_s: float) -> None:
+        """Write the curves of one epoch at global step `step`."""
+        for name, sums in (("train", training), ("test", held_out)):
+            self._writer.add_scalar(f"loss/{name}", sums.mean_loss(), step)
+            self._writer.add_scalar(f"accuracy/{name}", sums.accuracy(), step)
+        self._writer.add_scalar("brier/test", held_out.mean_brier(), step)
+        self._writer.add_scalar("learning_rate", lr, step)
+        self._writer.add_scalar("throughput/train_samples_per_s", samples_per_s, step)
+
+    def histograms(self, module: nn.Module, step: int) -> None:
+        """Write the distribution of every parameter."""
+        for name, parameter in module.named_parameters():
+            self._writer.add_histogram(name.replace(".", "/"), parameter.detach(), step)
+
+    def stages(self, stages: Mapping[str, Stage]) -> None:
+        """Write the time of each phase, step by step, and each stage's peak memory."""
+        for stage, measured in stages.items():
+            for phase, seconds in measured.timed.phase_s.items():
+                for step, value in enumerate(seconds):
+                    self._writer.add_scalar(f"time_ms/{stage}/{phase}", value * 1e3, step)
+            self._writer.add_scalar(f"memory_mib/{stage}/resident_peak", measured.peak_resident_bytes / 2**20)
+            if measured.peak_accelerator_bytes is not None:
+                self._writer.add_scalar(f"memory_mib/{stage}/accelerator_peak", measured.peak_accelerator_bytes / 2**20)
+            if measured.peak_allocated_bytes is not None:
+                self._writer.add_scalar(f"memory_mib/{stage}/allocated_peak", measured.peak_allocated_bytes / 2**20)
+
+    def pictures(self, session: Session, held_out: Tally, probabilities: torch.Tensor) -> None:
+        """Draw the confusion matrix and some predicted images of the test split."""
+        split, classes = session.data.test, session.data.classes
+        self._writer.add_image("confusion_matrix", confusion_image(held_out.confusion.cpu(), classes))
+        shown = range(min(PREDICTIONS_SHOWN, len(split)))
+        images = torch.stack([split[index][0] for index in shown])
+        labels = torch.tensor([int(split[index][1]) for index in shown])
+        predicted = probabilities[: len(images)].argmax(dim=1).cpu()
+        self._writer.add_image("predictions", predictions_image(images, labels, predicted, classes))
+
+    def hyperparameters(self, config: Config, results: Mapping[str, float]) -> None:
+        """Write one row of the HParams table: the switches as columns, the results as metrics.
+
+        `SummaryWriter.add_hparams` would open a second event file in a folder of its own.
+        """
+        columns = {key: value for key, value in flat(plain(config)).items() if is_column(key)}
+        shown = {
+            key: value if isinstance(value, bool | int | float | str) else str(value) for key, value in columns.items()
+        }
+        metrics = {f"result/{name}": value for name, value in results.items() if math.isfinite(value)}
+        for summary in hparams(shown, metrics):  # type: ignore[no-untyped-call]
+            self._writer._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]
+        for name, value in metrics.items():
+            self._writer.add_scalar(name, value)
+
+
+def hypothesis_card(config: Config) -> str:
+    """The claim of a run, as Markdown."""
+    claim = config.hypothesis
+    expected = ", ".join(
+        f"{name} {value}" for name, value in (("time", claim.expect.time), ("memory", claim.expect.memory)) if value
+    )
+    return (
+        f"**{config.name}** ({claim.topic}): {claim.claim}\n\n"
+        f"*because* {claim.because}\n\n"
+        f"looked for in: {claim.phase}; expected: {expected or 'no claim'}; results: {claim.numerics}"
+    )
+
+
+def is_column(key: str) -> bool:
+    """Whether a line of the configuration says what was done, rather than why or where to."""
+    return not key.startswith(("hypothesis.", "profiler.", "output", "checkpoint", "images", "task"))

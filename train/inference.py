@@ -1,0 +1,93 @@
+"""Inference alone: a checkpoint on a data set or on a folder of images."""
+
+import csv
+import dataclasses
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from profiling.capture import TimedCapture
+from profiling.record import replacing
+from train import checkpoint, loop, session, variants
+from train.batches import make_batches
+from train.checkpoint import Checkpoint
+from train.config import Config
+from train.console import latency_line
+from train.data import DataSet, FileSplit, TensorSplit, load, unlabeled
+from train.device import choose_device, choose_precision, set_process
+from train.errors import UserError
+
+FILE_NAME = "predictions.csv"
+
+
+def infer(config: Config, folder: Path) -> None:
+    """Write `predictions.csv` into `folder`, one row for each image in order, and print how fast it went.
+
+    Raises:
+        UserError: the checkpoint, the data or the images are not what the configuration says.
+    """
+    device = choose_device(config.device)
+    precision = choose_precision(config.precision, device)
+    set_process(config)
+    assert config.checkpoint is not None  # Config holds task=infer to it
+    saved = checkpoint.load(Path(config.checkpoint))
+    data = inputs(config, saved)
+    module = session.build_model(config, data)
+    checkpoint.restore(module, saved, config)
+    module = module.to(device, memory_format=variants.MEMORY_FORMAT[config.switches.memory_format])  # type: ignore[call-overload]
+    model = variants.EXECUTION[config.switches.execution](module)
+    recipe = variants.resolve(config, precision, device, data, variants.random_generator(config, device))
+    batches = make_batches(data.test, config.loader, device, config.infer_batch_size)
+    with TimedCapture(device) as capture:
+        start = time.perf_counter()
+        probabilities = loop.infer(model, batches, recipe, capture).cpu()
+        seconds = time.perf_counter() - start
+    path = write_predictions(names(data.test), probabilities, data.classes, folder)
+    console = Console(soft_wrap=True)
+    console.print(f"{len(probabilities)} images in {seconds:.2f} s: {len(probabilities) / seconds:,.0f} samples/s")
+    console.print(f"latency of a batch of {config.infer_batch_size}: {latency_line(capture.samples().step_s)}")
+    console.print(f"predictions: {path}")
+
+
+def inputs(config: Config, saved: Checkpoint) -> DataSet:
+    """The images to look at, as the test split of a data set with the checkpoint's classes and normalization.
+
+    Raises:
+        UserError: their shape or classes are not those that the model was trained on.
+    """
+    if config.images is not None:
+        files = unlabeled(Path(config.images), saved.channels, saved.image_size)
+        return DataSet(files, files, saved.classes, saved.channels, saved.image_size, saved.mean, saved.std)
+    data = load(config.data)
+    theirs = (saved.channels, saved.image_size, saved.classes)
+    ours = (data.channels, data.image_size, data.classes)
+    if ours != theirs:
+        raise UserError(
+            f"checkpoint={config.checkpoint}: trained on images of {saved.channels} x {saved.image_size}^2 and "
+            f"{len(saved.classes)} classes; this data set has {data.channels} x {data.image_size}^2 and "
+            f"{len(data.classes)}; give the data it was trained on, or a folder as images=..."
+        )
+    return dataclasses.replace(data, mean=saved.mean, std=saved.std)
+
+
+def names(split: TensorSplit | FileSplit) -> Sequence[str]:
+    """What a row is called: the file, or the index in the split."""
+    if isinstance(split, FileSplit):
+        return [str(file) for file in split.files]
+    return [str(index) for index in range(len(split))]
+
+
+def write_predictions(rows: Sequence[str], probabilities: Tensor, classes: Sequence[str], folder: Path) -> Path:
+    """Write name, label and probability of the likeliest class; `probabilities` is float [N, classes]."""
+    path = folder / FILE_NAME
+    best, index = torch.max(probabilities, dim=1)
+    with replacing(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("image", "label", "probability"))
+        for row, label, probability in zip(rows, index.tolist(), best.tolist(), strict=True):
+            writer.writerow((row, classes[label], f"{probability:.4f}"))
+    return path

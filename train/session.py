@@ -1,0 +1,262 @@
+"""Everything a run works with, built from its configuration before the first step."""
+
+import copy
+import dataclasses
+import importlib
+import inspect
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain, islice, repeat
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from profiling.capture import Capture, NullCapture, TracedCapture, Window
+from profiling.record import TraceFile
+from train import loop, needs, variants
+from train.batches import Batch, Batches, make_batches
+from train.config import Config, CustomModel
+from train.data import DataSet, load
+from train.device import choose_device, choose_precision, set_process
+from train.errors import UserError, nearest
+from train.options import STAGES, Parameters, Precision, Schedule
+
+WARMUP_SHARE = 0.3  # of a one-cycle schedule
+START_FACTOR = 0.04  # of the peak learning rate, at its first step
+
+
+@dataclass(frozen=True)
+class Session:
+    """A run's parts.
+
+    Attributes:
+        module: the model as built: what a checkpoint holds.
+        model: the model as called: `module` itself, or its compiled form.
+        random: every generator the run draws from, beside torch's default one.
+    """
+
+    config: Config
+    device: torch.device
+    precision: Precision
+    data: DataSet
+    module: nn.Module
+    model: nn.Module
+    optimizer: Optimizer
+    schedule: LambdaLR
+    recipe: variants.Recipe
+    train_batches: Batches
+    test_batches: Batches
+    infer_batches: Batches
+    random: tuple[torch.Generator, ...]
+
+    def new_tally(self) -> loop.Tally:
+        """Sums for one pass."""
+        return loop.new_tally(self.recipe, self.device, len(self.data.classes))
+
+    def fit(
+        self, batches: Batches, capture: Capture, after_step: Callable[[loop.Tally], None] = lambda sums: None
+    ) -> loop.Tally:
+        """Train for one pass over `batches`."""
+        return loop.fit(
+            self.model, self.optimizer, self.schedule, batches, self.recipe, capture, self.new_tally, after_step
+        )
+
+    def evaluate(self, batches: Batches, capture: Capture) -> loop.Tally:
+        """Score the model on one pass over `batches`."""
+        return loop.evaluate(self.model, batches, self.recipe, capture, self.new_tally)
+
+    def infer(self, batches: Batches, capture: Capture) -> Tensor:
+        """Class probabilities float32 [N, classes] of one pass over `batches`."""
+        return loop.infer(self.model, batches, self.recipe, capture)
+
+
+def prepare(config: Config) -> Session:
+    """Build everything; the first weights depend on the seed alone.
+
+    Raises:
+        UserError: the configuration cannot be met here.
+        NotApplicableError: the experiment cannot act here.
+    """
+    device = choose_device(config.device)
+    precision = choose_precision(config.precision, device)
+    set_process(config)
+    data = load(config.data)
+    torch.manual_seed(config.seed)
+    module = build_model(config, data)
+    needs.check(needs.Here(config, device, data, module))
+    module = module.to(device=device, memory_format=variants.MEMORY_FORMAT[config.switches.memory_format])  # type: ignore[call-overload]
+    trained = trained_part(module, config)
+    optimizer = build_optimizer(trained, config)
+    order = torch.Generator().manual_seed(config.seed)
+    augmentation = variants.random_generator(config, device)
+    batches = partial(make_batches, loader=config.loader, device=device)
+    train_batches = batches(data.train, batch_size=config.batch_size or len(data.train), generator=order)
+    return Session(
+        config=config,
+        device=device,
+        precision=precision,
+        data=data,
+        module=module,
+        model=variants.EXECUTION[config.switches.execution](module),
+        optimizer=optimizer,
+        schedule=LambdaLR(optimizer, partial(lr_factor, config.schedule, config.epochs * len(train_batches))),
+        recipe=variants.resolve(config, precision, device, data, augmentation),
+        train_batches=train_batches,
+        test_batches=batches(data.test, batch_size=config.eval_batch_size),
+        infer_batches=batches(data.test, batch_size=config.infer_batch_size),
+        random=(order, augmentation),
+    )
+
+
+def build_model(config: Config, data: DataSet) -> nn.Module:
+    """Build the class that `model._target_` names, with the switches that it has parameters for.
+
+    Raises:
+        UserError: there is no such class, or it refuses its arguments.
+    """
+    target = config.model._target_
+    cls = find(target, "model._target_")
+    if isinstance(config.model, CustomModel):
+        fields = dict(config.model.params)
+    else:
+        names = [field.name for field in dataclasses.fields(config.model) if field.name != "_target_"]
+        fields = {name: getattr(config.model, name) for name in names}
+    for name, table in (("conv_bias", variants.CONV_BIAS), ("attention", variants.ATTENTION)):
+        if name in inspect.signature(cls).parameters:
+            fields[name] = table[getattr(config.switches, name)]
+    try:
+        model = cls(channels=data.channels, image_size=data.image_size, classes=len(data.classes), **fields)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"model={target}: {error}") from error
+    if not isinstance(model, nn.Module):
+        raise UserError(f"model._target_={target}: not an nn.Module")
+    variants.ACTIVATIONS[config.switches.activations](model)
+    return model
+
+
+def find(target: str, key: str) -> Any:
+    """Import what the dotted path `target` names; `key` is where it was configured.
+
+    Raises:
+        UserError: it cannot be found.
+    """
+    module_name, _, name = target.rpartition(".")
+    try:
+        module = importlib.import_module(module_name)
+    except (ImportError, ValueError) as error:
+        raise UserError(f"{key}={target}: cannot be imported: {error}") from error
+    if not hasattr(module, name):
+        raise UserError(f"{key}={target}: {module_name} has no {name}{nearest(name, vars(module))}")
+    return getattr(module, name)
+
+
+def trained_part(module: nn.Module, config: Config) -> nn.Module:
+    """Apply what the switches say of freezing; return the part that the optimizer updates.
+
+    Raises:
+        UserError: no parameter is left that requires grad.
+    """
+    variants.PARAMETERS[config.switches.parameters](module)
+    trained = module
+    if getattr(module, "freeze_backbone", False):
+        variants.FREEZE[config.switches.freeze](module.get_submodule("backbone"))
+        trained = module.get_submodule("head")
+    if not any(parameter.requires_grad for parameter in trained.parameters()):
+        key = "switches.parameters" if config.switches.parameters is Parameters.frozen else "model"
+        value = config.switches.parameters if key == "switches.parameters" else config.model._target_
+        raise UserError(
+            f"no parameter requires grad, so there is nothing to train: {key}={value}"
+            + ("; set it to trainable" if key == "switches.parameters" else " has none")
+        )
+    return trained
+
+
+def build_optimizer(trained: nn.Module, config: Config) -> Optimizer:
+    """torch.optim's class of that name, over the parameters of `trained` that require grad."""
+    fields = {field.name: getattr(config.optimizer, field.name) for field in dataclasses.fields(config.optimizer)}
+    cls = find(fields.pop("_target_"), "optimizer._target_")
+    parameters = [parameter for parameter in trained.parameters() if parameter.requires_grad]
+    optimizer: Optimizer = cls(parameters, **fields, **variants.OPTIMIZER_LOOP[config.switches.optimizer])
+    return optimizer
+
+
+def lr_factor(schedule: Schedule, steps: int, step: int) -> float:
+    """Learning rate at `step` of `steps`, as a factor of the peak.
+
+    `one_cycle` climbs over the first 30 % and falls as a cosine (Smith and Topin 2018,
+    https://arxiv.org/abs/1708.07120, without the cycle of momentum); `cosine` only falls (Loshchilov and Hutter 2017,
+    https://arxiv.org/abs/1608.03983).
+    """
+    if schedule is Schedule.constant:
+        return 1.0
+    progress = min(step / steps, 1.0)
+    if schedule is Schedule.one_cycle:
+        if progress < WARMUP_SHARE:
+            return START_FACTOR + (1 - START_FACTOR) * progress / WARMUP_SHARE
+        progress = (progress - WARMUP_SHARE) / (1 - WARMUP_SHARE)
+    return 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def warm_up(session: Session) -> float:
+    """Run each kind of step on each batch size that will occur, then put everything back, bit for bit.
+
+    What happens once (compilation, choice of algorithms, first allocations) is thereby outside every timed step.
+
+    Returns:
+        The seconds that it took.
+    """
+    start = time.perf_counter()
+    saved_module = copy.deepcopy(session.module.state_dict())
+    saved_schedule = session.schedule.state_dict()
+    saved_random = [generator.get_state() for generator in session.random]
+    accelerators = [] if session.device.type == "cpu" else [torch.accelerator.current_device_index()]
+    with torch.random.fork_rng(accelerators, device_type=session.device.type):
+        session.fit(_sizes(session.train_batches, len(session.data.train)), NullCapture())
+        session.evaluate(_sizes(session.test_batches, len(session.data.test)), NullCapture())
+        session.infer(_sizes(session.infer_batches, len(session.data.test)), NullCapture())
+    session.module.load_state_dict(saved_module)
+    session.optimizer.state.clear()
+    session.schedule.load_state_dict(saved_schedule)
+    for group, rate in zip(session.optimizer.param_groups, session.schedule.get_last_lr(), strict=True):
+        group["lr"] = rate
+    for generator, state in zip(session.random, saved_random, strict=True):
+        generator.set_state(state)
+    return time.perf_counter() - start
+
+
+def _sizes(batches: Batches, samples: int) -> list[Batch]:
+    """The first batch, and as much of it as the last batch of a pass will have."""
+    images, labels = next(iter(batches))
+    rest = samples % len(labels)
+    return [(images, labels)] + ([(images[:rest], labels[:rest])] if rest else [])
+
+
+def trace(session: Session, folder: Path) -> dict[str, TraceFile]:
+    """Trace one window of each stage into `folder`; no timing is taken from it. Call it last: it goes on training."""
+    profiler = session.config.profiler
+    if profiler.active == 0:
+        return {}
+    options = {
+        name: getattr(profiler, name)
+        for name in ("record_shapes", "profile_memory", "with_stack", "with_modules", "with_flops")
+    }
+    window = Window(folder, profiler.wait, profiler.warmup, profiler.active, options)
+    passes: dict[str, tuple[Batches, Callable[[Any, Capture], object]]] = {
+        "train": (session.train_batches, session.fit),
+        "evaluate": (session.test_batches, session.evaluate),
+        "infer": (session.infer_batches, session.infer),
+    }
+    traces = {}
+    for stage in STAGES:
+        batches, run = passes[stage]
+        with TracedCapture(stage, session.device, window) as capture:
+            run(islice(chain.from_iterable(repeat(batches)), window.steps), capture)
+        traces[stage] = capture.trace()
+    return traces

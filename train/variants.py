@@ -1,0 +1,386 @@
+"""Every switch: its implementations side by side, the fast one first. `resolve` picks one of each, before the loop.
+
+To add an implementation: write it beside its twin, name it in the table here and in its enum in train/options.py, and
+give it a file in configs/experiment/. The tests are parametrized over the tables and over those files.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from typing import Any, Generic, TypeVar, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.checkpoint import checkpoint
+
+from models.vit import attention_math
+from train import health, metrics, preprocess
+from train.batches import Batch
+from train.config import Config
+from train.data import DataSet
+from train.options import (
+    Activations,
+    Arithmetic,
+    Attention,
+    Brier,
+    Buffers,
+    Confusion,
+    ConvBias,
+    EvalContext,
+    Execution,
+    Freeze,
+    MemoryFormat,
+    Numerics,
+    OptimizerLoop,
+    Parameters,
+    Place,
+    Precision,
+    Preprocess,
+    RunningLoss,
+    ZeroGrad,
+)
+
+Implementation = TypeVar("Implementation")
+
+
+@dataclass(frozen=True)
+class Table(Generic[Implementation]):
+    """The implementations of one switch.
+
+    Attributes:
+        options: the fast one first.
+        numerics: how far the results of two of them may differ after some steps in float32.
+        rtol, atol: what `close` means, for weights and metrics alike.
+        reason: why results are not identical.
+    """
+
+    options: Mapping[StrEnum, Implementation]
+    numerics: Numerics = Numerics.identical
+    rtol: float = 0.0
+    atol: float = 0.0
+    reason: str = ""
+
+    def __getitem__(self, option: StrEnum) -> Implementation:
+        return self.options[option]
+
+
+# --- autograd ---------------------------------------------------------------------------------------------------------
+
+# Classes, not instances: one `no_grad()` object that is entered twice leaves gradients switched off.
+EVAL_CONTEXT: Table[Callable[[], AbstractContextManager[Any]]] = Table(
+    {
+        EvalContext.inference_mode: torch.inference_mode,
+        EvalContext.no_grad: torch.no_grad,
+        EvalContext.grad: torch.enable_grad,
+    }
+)
+
+RUNNING_LOSS: Table[Callable[[Tensor, Tensor, Tensor], Tensor]] = Table(
+    {
+        RunningLoss.detached: metrics.loss_detached,
+        RunningLoss.attached: metrics.loss_attached,
+        RunningLoss.item: metrics.loss_item,
+    }
+)
+
+
+def zero_grad_to_none(optimizer: Optimizer) -> None:
+    """Free the gradients: the next backward pass writes instead of adding."""
+    optimizer.zero_grad(set_to_none=True)
+
+
+def zero_grad_fill(optimizer: Optimizer) -> None:
+    """Write zeros into the gradients, to which the next backward pass adds."""
+    optimizer.zero_grad(set_to_none=False)
+
+
+ZERO_GRAD: Table[Callable[[Optimizer], None]] = Table(
+    {ZeroGrad.set_to_none: zero_grad_to_none, ZeroGrad.fill: zero_grad_fill}
+)
+
+
+def leave(module: nn.Module) -> None:
+    """Leave the parameters as they are."""
+
+
+def untrack(module: nn.Module) -> None:
+    """Take every parameter out of autograd."""
+    module.requires_grad_(False)
+
+
+PARAMETERS: Table[Callable[[nn.Module], None]] = Table(
+    {Parameters.trainable: leave, Parameters.frozen: untrack},
+    numerics=Numerics.different,
+    reason="nothing can be trained: the run stops before its first step",
+)
+
+FREEZE: Table[Callable[[nn.Module], None]] = Table({Freeze.requires_grad: untrack, Freeze.optimizer_only: leave})
+
+
+def recompute(model: nn.Module) -> None:
+    """Keep the inputs of the model's `blocks` only; run each block again in the backward pass.
+
+    https://docs.pytorch.org/docs/stable/checkpoint.html
+    """
+    for block in getattr(model, "blocks", model.children()):
+        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+
+
+ACTIVATIONS: Table[Callable[[nn.Module], None]] = Table(
+    {Activations.stored: leave, Activations.recomputed: recompute},
+    numerics=Numerics.different,
+    reason="each batch passes through batch norm twice, and so counts twice in its running statistics",
+)
+
+# --- preprocessing ----------------------------------------------------------------------------------------------------
+
+PREPROCESS: Table[preprocess.Run] = Table(
+    {Preprocess.vectorized: preprocess.vectorized, Preprocess.loop: preprocess.loop}
+)
+
+ARITHMETIC: Table[preprocess.Arrange] = Table(
+    {Arithmetic.broadcast: preprocess.broadcast, Arithmetic.repeat: preprocess.repeat}
+)
+
+BUFFERS: Table[type[preprocess.ReusedBuffers] | type[preprocess.FreshBuffers]] = Table(
+    {Buffers.reused: preprocess.ReusedBuffers, Buffers.fresh: preprocess.FreshBuffers}
+)
+
+
+def on_device(device: torch.device) -> torch.device:
+    """Random numbers are made where they are used."""
+    return device
+
+
+def on_cpu(device: torch.device) -> torch.device:
+    """Random numbers are made on the CPU and copied."""
+    return torch.device("cpu")
+
+
+RANDOM_ON: Table[Callable[[torch.device], torch.device]] = Table(
+    {Place.device: on_device, Place.cpu: on_cpu},
+    numerics=Numerics.different,
+    reason="an accelerator's random generator gives another sequence; on the CPU both are the same",
+)
+
+# --- metrics ----------------------------------------------------------------------------------------------------------
+
+BRIER: Table[Callable[[Tensor, Tensor], Tensor]] = Table(
+    {Brier.matched: metrics.brier_matched, Brier.all_pairs: metrics.brier_all_pairs},
+    numerics=Numerics.close,
+    rtol=1e-6,
+    reason="the sums over classes may be taken in another order",
+)
+
+CONFUSION: Table[Callable[[Tensor, Tensor, Tensor], None]] = Table(
+    {Confusion.vectorized: metrics.confusion_vectorized, Confusion.loop: metrics.confusion_loop}
+)
+
+
+def stay(tensor: Tensor) -> Tensor:
+    """Metrics are computed where the logits are."""
+    return tensor
+
+
+def to_cpu(tensor: Tensor) -> Tensor:
+    """Metrics are computed on the CPU: every batch of logits is copied, and waited for."""
+    return tensor.cpu()
+
+
+METRICS_ON: Table[Callable[[Tensor], Tensor]] = Table({Place.device: stay, Place.cpu: to_cpu})
+
+# --- kernels ----------------------------------------------------------------------------------------------------------
+
+MEMORY_FORMAT: Table[torch.memory_format] = Table(
+    {MemoryFormat.channels_last: torch.channels_last, MemoryFormat.contiguous: torch.contiguous_format},
+    numerics=Numerics.close,
+    rtol=1e-2,
+    atol=1e-3,
+    reason="another convolution kernel adds in another order",
+)
+
+OPTIMIZER_LOOP: Table[dict[str, bool]] = Table(
+    {
+        OptimizerLoop.fused: {"fused": True},
+        OptimizerLoop.foreach: {"foreach": True},
+        OptimizerLoop.for_loop: {"foreach": False, "fused": False},
+    },
+    numerics=Numerics.close,
+    rtol=1e-2,
+    atol=1e-3,
+    reason="a fused kernel rounds once where separate operations round several times",
+)
+
+CONV_BIAS: Table[bool] = Table(
+    {ConvBias.absent: False, ConvBias.present: True},
+    numerics=Numerics.different,
+    reason="the biases draw from the random sequence that initializes the layers after them",
+)
+
+ATTENTION: Table[Callable[[Tensor, Tensor, Tensor], Tensor]] = Table(
+    {Attention.sdpa: F.scaled_dot_product_attention, Attention.math: attention_math},
+    numerics=Numerics.close,
+    rtol=1e-2,
+    atol=1e-3,
+    reason="the fused kernel computes the softmax block by block",
+)
+
+
+def eager(model: nn.Module) -> nn.Module:
+    """Imperative execution: operators run as Python reaches them."""
+    return model
+
+
+def compiled(model: nn.Module) -> nn.Module:
+    """Declarative execution: a graph is planned, fused and compiled at the first call; parameters stay shared."""
+    return cast(nn.Module, torch.compile(model))
+
+
+EXECUTION: Table[Callable[[nn.Module], nn.Module]] = Table(
+    {Execution.eager: eager, Execution.compiled: compiled},
+    numerics=Numerics.close,
+    rtol=1e-2,
+    atol=1e-3,
+    reason="fused operators keep intermediate results in registers and round less often",
+)
+
+TABLES: Mapping[str, Table[Any]] = {  # field of `switches` -> its table
+    "eval_context": EVAL_CONTEXT,
+    "running_loss": RUNNING_LOSS,
+    "zero_grad": ZERO_GRAD,
+    "parameters": PARAMETERS,
+    "freeze": FREEZE,
+    "preprocess": PREPROCESS,
+    "arithmetic": ARITHMETIC,
+    "brier": BRIER,
+    "confusion": CONFUSION,
+    "buffers": BUFFERS,
+    "random_on": RANDOM_ON,
+    "metrics_on": METRICS_ON,
+    "memory_format": MEMORY_FORMAT,
+    "optimizer": OPTIMIZER_LOOP,
+    "conv_bias": CONV_BIAS,
+    "attention": ATTENTION,
+    "activations": ACTIVATIONS,
+    "execution": EXECUTION,
+}
+
+
+# --- the recipe -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that the loop knows of switches: one callable for each thing that can be done in more than one way."""
+
+    transfer: Callable[[Batch], Batch]
+    preprocess_train: Callable[[Tensor], Tensor]
+    preprocess_eval: Callable[[Tensor], Tensor]
+    micro_batches: Callable[[Tensor, Tensor], list[Batch]]
+    autocast: Callable[[], AbstractContextManager[Any]]
+    loss: Callable[[Tensor, Tensor, int], Tensor]
+    backward: Callable[[Tensor], None]
+    update: Callable[[Optimizer], None]
+    check_finite: health.Check
+    to_metrics: Callable[[Tensor], Tensor]
+    running_loss: Callable[[Tensor, Tensor, Tensor], Tensor]
+    confusion: Callable[[Tensor, Tensor, Tensor], None]
+    brier: Callable[[Tensor, Tensor], Tensor]
+    eval_context: Callable[[], AbstractContextManager[Any]]
+
+
+def random_generator(config: Config, device: torch.device) -> torch.Generator:
+    """The generator of augmentation, on the device where its numbers are made."""
+    return torch.Generator(RANDOM_ON[config.switches.random_on](device)).manual_seed(config.seed)
+
+
+def resolve(
+    config: Config, precision: Precision, device: torch.device, data: DataSet, random: torch.Generator
+) -> Recipe:
+    """Choose one implementation for each switch. `precision` is the actual one, `auto` decided."""
+    switches = config.switches
+    channels = (data.channels, 1, 1)
+    prepare = partial(
+        preprocess.Preprocess,
+        mean=torch.tensor(data.mean, device=device).mul(255).view(channels),
+        deviation=torch.tensor(data.std, device=device).mul(255).view(channels),
+        arrange=ARITHMETIC[switches.arithmetic],
+        layout=MEMORY_FORMAT[switches.memory_format],
+        random=random,
+    )
+    run = PREPROCESS[switches.preprocess]
+    buffers = BUFFERS[switches.buffers]
+    scaler = torch.amp.GradScaler(device.type) if precision is Precision.fp16 else None
+    return Recipe(
+        transfer=partial(_transfer, device=device, non_blocking=config.loader.non_blocking),
+        # Two sets of buffers: a tensor that was made in inference mode cannot be saved for a backward pass.
+        preprocess_train=partial(run, spec=prepare(augment=config.augment, buffers=buffers())),
+        preprocess_eval=partial(run, spec=prepare(augment=None, buffers=buffers())),
+        micro_batches=_whole_batch
+        if config.micro_batches == 1
+        else partial(_micro_batches, parts=config.micro_batches),
+        autocast=_autocast(precision, device),
+        loss=partial(_loss, label_smoothing=config.label_smoothing),
+        backward=_backward(scaler),
+        update=partial(_update, zero_grad=ZERO_GRAD[switches.zero_grad], clip_norm=config.clip_norm, scaler=scaler),
+        check_finite=health.check_for(device),
+        to_metrics=METRICS_ON[switches.metrics_on],
+        running_loss=RUNNING_LOSS[switches.running_loss],
+        confusion=CONFUSION[switches.confusion],
+        brier=BRIER[switches.brier],
+        eval_context=EVAL_CONTEXT[switches.eval_context],
+    )
+
+
+def _transfer(batch: Batch, device: torch.device, non_blocking: bool) -> Batch:
+    images, labels = batch
+    return images.to(device, non_blocking=non_blocking), labels.to(device, non_blocking=non_blocking)
+
+
+def _whole_batch(images: Tensor, labels: Tensor) -> list[Batch]:
+    return [(images, labels)]
+
+
+def _micro_batches(images: Tensor, labels: Tensor, parts: int) -> list[Batch]:
+    return list(zip(images.chunk(parts), labels.chunk(parts), strict=True))
+
+
+def _autocast(precision: Precision, device: torch.device) -> Callable[[], AbstractContextManager[Any]]:
+    if precision is Precision.fp32:
+        return nullcontext
+    dtype = {Precision.bf16: torch.bfloat16, Precision.fp16: torch.float16}[precision]
+    return partial(torch.autocast, device.type, dtype)
+
+
+def _loss(logits: Tensor, labels: Tensor, batch_size: int, label_smoothing: float) -> Tensor:
+    """Cross-entropy, summed over these samples and divided by the whole batch, so that micro-batches add up."""
+    return F.cross_entropy(logits, labels, reduction="sum", label_smoothing=label_smoothing) / batch_size
+
+
+def _backward(scaler: torch.amp.GradScaler | None) -> Callable[[Tensor], None]:
+    """Fill in the gradients; float16 needs the loss scaled up, or small gradients become zero."""
+    if scaler is None:
+        return torch.autograd.backward
+    return lambda loss: torch.autograd.backward(scaler.scale(loss))
+
+
+def _update(
+    optimizer: Optimizer,
+    zero_grad: Callable[[Optimizer], None],
+    clip_norm: float | None,
+    scaler: torch.amp.GradScaler | None,
+) -> None:
+    if clip_norm is not None:
+        if scaler is not None:
+            scaler.unscale_(optimizer)
+        nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], clip_norm)
+    if scaler is None:
+        optimizer.step()
+    else:
+        scaler.step(optimizer)
+        scaler.update()
+    zero_grad(optimizer)
