@@ -45,7 +45,8 @@ def read_image(file: Path, channels: int, image_size: int) -> Tensor:
         with Image.open(file) as image:
             if image.mode.startswith(("I", "F")):  # Pillow would cut such pixels off at 255
                 raise UserError(f"{file}: has {image.mode} pixels; convert it to 8 bits a channel")
-            upright = ImageOps.exif_transpose(image).convert("L" if channels == 1 else "RGB")
+            opaque = image.convert("RGBA") if image.has_transparency_data else image  # else Pillow warns of palettes
+            upright = ImageOps.exif_transpose(opaque).convert("L" if channels == 1 else "RGB")
             pixels = np.array(upright.resize((image_size, image_size), Image.Resampling.BILINEAR))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow raises all of them
         raise UserError(f"{file}: cannot be decoded: {error}") from error

@@ -36,7 +36,8 @@ def confusion_image(matrix: Tensor, classes: Sequence[str]) -> Tensor:
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)  # [C, C]
     cell = max(SMALLEST_CELL, min(LARGEST_CELL, MATRIX // len(classes)))
     side = cell * len(classes)
-    row_labels = [_text(name, LONGEST_LABEL) for name in classes] if cell > FONT_SIZE else []
+    legible = cell > FONT_SIZE
+    row_labels = [_text(name, LONGEST_LABEL) for name in classes] if legible else []
     narrow = all(label.width <= cell for label in row_labels)
     column_labels = row_labels if narrow else [label.transpose(Image.Transpose.ROTATE_90) for label in row_labels]
     column_title, row_title = _text("predicted"), _text("true").transpose(Image.Transpose.ROTATE_90)
@@ -53,8 +54,8 @@ def confusion_image(matrix: Tensor, classes: Sequence[str]) -> Tensor:
         picture.paste(column_label, (left + middle - column_label.width // 2, top - GAP - column_label.height))
 
     draw = ImageDraw.Draw(picture)
-    for (row, column), count in np.ndenumerate(counts):
-        if count and cell > max(FONT_SIZE, _font().getlength(str(count))):
+    for (row, column), count in np.ndenumerate(counts) if legible else ():
+        if count and _font().getlength(str(count)) < cell:
             center = (left + column * cell + cell // 2, top + row * cell + cell // 2)
             draw.text(center, str(count), BLACK if shares[row, column] > 0.5 else WHITE, _font(), anchor="mm")
     return _tensor(picture)
