@@ -8,7 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from train import cli
-from train.config import to_config
+from train.compose import to_config
 from train.options import Task
 
 cli.register()

@@ -18,8 +18,8 @@ from hydra.errors import ConfigCompositionException, HydraException, MissingConf
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
-from train import config
-from train.errors import NotApplicableError, UserError, nearest
+from train import compose
+from train.errors import NotApplicableError, UserError, nearest, nearest_or_all
 from train.options import TOPICS
 
 NOT_IN_LABEL = ("name", "task", "output", "checkpoint", "images", "profiler")
@@ -32,7 +32,7 @@ class Terminated(BaseException):
 
 def register() -> None:
     """Make schemas and resolvers known; configs/config.yaml uses them."""
-    config.register()
+    compose.register()
     OmegaConf.register_new_resolver("run_label", run_label, replace=True)
     OmegaConf.register_new_resolver("experiment_list", experiment_list, replace=True)
 
@@ -70,8 +70,8 @@ def experiment_list() -> str:
 
 def changed_from_baseline(composed: DictConfig) -> dict[str, tuple[Any, Any]]:
     """Dotted key -> (baseline's value, this run's) for every line that differs; None on a side without that line."""
-    ours = config.flat(config.plain(composed))
-    baseline = config.flat(config.plain(hydra.compose("config")))
+    ours = compose.flat(compose.plain(composed))
+    baseline = compose.flat(compose.plain(hydra.compose("config")))
     keys = [*baseline, *(key for key in ours if key not in baseline)]
     return {key: (baseline.get(key), ours.get(key)) for key in keys if baseline.get(key) != ours.get(key)}
 
@@ -153,18 +153,22 @@ def _explain_missing(error: MissingConfigException) -> str:
     options = [option for option in error.options or () if option != "schema"]
     if not options:
         return str(error).splitlines()[0]
-    return f"{group}={name}: no such file in configs/{group}/{nearest(name, options)} (there are: {', '.join(options)})"
+    return f"{group}={name}: no such file in configs/{group}/{nearest_or_all(name, options)}"
 
 
 def _explain_composition(error: ConfigCompositionException) -> str:
     cause = error.__cause__ or error.__context__
     place = re.match(r"In '([^']+)'", str(error))
     where = f"configs/{place.group(1)}.yaml: " if place else ""
-    if isinstance(cause, ConfigAttributeError | ConfigKeyError):
-        known = _keys(cause.object_type)
+    if isinstance(cause, ConfigAttributeError | ConfigKeyError) and dataclasses.is_dataclass(cause.object_type):
+        siblings = [field.name for field in dataclasses.fields(cause.object_type)]
         key = str(cause.key)
-        if known and key not in known:
-            return f"{where}{cause.full_key}: no such key{nearest(key, known)} (there are: {', '.join(known)})"
+        if key not in siblings:
+            elsewhere = [path for path in compose.every_key() if nearest(key, [path.rpartition(".")[2]])]
+            hint = (
+                nearest_or_all(key, siblings) if nearest(key, siblings) else nearest_or_all(key, elsewhere or siblings)
+            )
+            return f"{where}{cause.full_key}: no such key{hint}"
     if isinstance(cause, ValidationError):
         reason = str(cause.msg or cause).splitlines()[0]
         allowed = re.search(r"expected one of \[(.*)\]", reason)
@@ -172,7 +176,3 @@ def _explain_composition(error: ConfigCompositionException) -> str:
         near = nearest(value.group(1), allowed.group(1).split(", ")) if allowed and value else ""
         return f"{where}{cause.full_key}: {reason}{near}"
     return " ".join(str(error).split())
-
-
-def _keys(kind: Any) -> list[str]:
-    return [field.name for field in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else []

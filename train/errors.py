@@ -14,5 +14,11 @@ class NotApplicableError(Exception):
 
 def nearest(word: str, choices: Iterable[str]) -> str:
     """`; did you mean 'width'?`, or nothing where no choice is near."""
-    matches = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)
+    matches = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.6)
     return f"; did you mean {matches[0]!r}?" if matches else ""
+
+
+def nearest_or_all(word: str, choices: Iterable[str]) -> str:
+    """The nearest match, or all choices where none is near."""
+    choices = list(choices)
+    return nearest(word, choices) or f" (there are: {', '.join(choices)})"

@@ -13,7 +13,8 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from profiling.record import Stage
-from train.config import Config, flat, plain
+from train.compose import flat, plain
+from train.config import Config
 from train.loop import Tally
 from train.pictures import confusion_image, predictions_image
 from train.session import Session

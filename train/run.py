@@ -15,7 +15,8 @@ from profiling.capture import TimedCapture
 from profiling.record import RunRecord, Stage, TraceFile
 from train import checkpoint, environment, session
 from train.checkpoint import Checkpoint
-from train.config import Config, plain
+from train.compose import plain
+from train.config import Config
 from train.console import PERCENTILES, Bar, print_run, progress_bar
 from train.events import EventFile
 from train.loop import Tally
