@@ -3,12 +3,12 @@
 The rule, for one phase, in log ratios of variant to baseline:
 
 - The *effect* e has a 95 % interval (`profiling.stats`, which says how it was chosen).
-- The *noise floor* f is the largest effect that baseline against baseline is still compatible with: the end of the A/A
-  interval that lies farther from zero. It catches what the interval of the effect cannot see, above all a lasting
-  difference between two processes that run the same code.
+- The *noise floor* f comes from baseline against baseline (A/A): the larger of that effect and the half width of its
+  interval. It is the least that identical code has shown here, or would have had to show to be noticed.
 - An effect is **called** (`slower`, `faster`) when its interval excludes zero *and* |e| > f. The two ask different
-  questions (could chance do this? could identical code do this?), and each is answered at its own 95 %. To ask that
-  the whole interval clear the floor would count the same chance twice and cost half of the power at 5 %.
+  questions: could chance do this, and did identical code do this? Taking the farther end of the A/A interval as the
+  floor would count the same chance twice: simulated from recorded noise, 5 % was called in 42 % of comparisons of 10 s,
+  against 62 % by this rule and 71 % with no floor; false positives were 1.0 %, 2.8 % and 4.9 %.
 - What is not called is bounded by b, the farthest of f and the interval's ends: the effect, if any, is smaller.
   `no detectable effect (< b)` when b is at most NEGLIGIBLE, so that it is a finding; `inconclusive` otherwise.
 
@@ -225,7 +225,7 @@ def phase_effect(phase: str, samples: PhaseSamples, step_s: float | None = None)
         idle = stats.median_effect(samples.floor.first_s_per_sample, samples.floor.second_s_per_sample)
     except ValueError as error:
         raise ValueError(f"phase {phase!r}: {error}") from error
-    floor = max(abs(idle.low), abs(idle.high))
+    floor = max(abs(idle.estimate), (idle.high - idle.low) / 2)
     baseline_s = float(np.median(samples.effect.first_s_per_sample))
     return PhaseEffect(
         phase=phase,

@@ -18,7 +18,7 @@ Floats = npt.NDArray[np.float64]
 
 CONFIDENCE = 0.95
 POWER = 0.8  # of the smallest effect that is promised to be found
-MIN_UNITS = 6  # with five, even unanimous ones are significant only at 2 / 2**5 > 5 %
+MIN_PAIRS = 6  # with five, even unanimous ones are significant only at 2 / 2**5 > 5 %
 
 
 class Effect(NamedTuple):
@@ -35,30 +35,20 @@ def median_effect(first_s: Sequence[float], second_s: Sequence[float]) -> Effect
 
     Args:
         first_s: [pairs] seconds per sample, in the order the blocks ran. Even pairs ran first-second, odd ones
-            second-first.
+            second-first, so that steady drift adds as often as it subtracts, and leaves their median.
         second_s: [pairs], likewise.
 
     Raises:
         ValueError: lengths differ or are odd, there are too few, or a timing is not a positive finite number.
     """
-    return hodges_lehmann(abba_log_ratios(first_s, second_s))
-
-
-def abba_log_ratios(first_s: Sequence[float], second_s: Sequence[float]) -> Floats:
-    """Return one log ratio per ABBA quadruple, [pairs / 2]: the mean of its two pairs, in which linear drift cancels.
-
-    Raises:
-        ValueError: as `median_effect`.
-    """
     first, second = np.asarray(first_s, dtype=np.float64), np.asarray(second_s, dtype=np.float64)
     if first.ndim != 1 or first.shape != second.shape:
         raise ValueError(f"paired timings differ in shape: {first.shape} and {second.shape}")
-    if len(first) % 2 or len(first) < 2 * MIN_UNITS:
-        raise ValueError(f"{len(first)} pairs of timings: an even number of at least {2 * MIN_UNITS} is needed")
+    if len(first) % 2 or len(first) < MIN_PAIRS:
+        raise ValueError(f"{len(first)} pairs of timings: an even number of at least {MIN_PAIRS} is needed")
     if not (np.isfinite(first).all() and np.isfinite(second).all() and min(first.min(), second.min()) > 0):
         raise ValueError("timings must be positive, finite seconds per sample")
-    ratios: Floats = np.log(second / first).reshape(-1, 2).mean(axis=1)
-    return ratios
+    return hodges_lehmann(np.log(second / first))
 
 
 def hodges_lehmann(values: Floats) -> Effect:

@@ -15,6 +15,7 @@ Two things had to be mended before identical workers were equally fast (2-core v
 import argparse
 import multiprocessing
 import os
+import statistics
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -33,10 +34,9 @@ KEEP_HEAP = {"MALLOC_TRIM_THRESHOLD_": "-1", "MALLOC_MMAP_MAX_": "0"}  # man 3 m
 
 
 class Launch(msgspec.Struct, frozen=True):
-    """Blocks of two fresh workers, in the order in which they ran."""
+    """Blocks of two fresh workers, in the order in which they ran: 0 1 1 0, 0 1 1 0, ..."""
 
-    worker: list[int]  # [blocks], 0 or 1
-    wall_s: list[float]  # [blocks]
+    block_s: float  # median wall time of a block, lead-in and switch included
     s_per_sample: dict[str, list[float]]  # phase -> [blocks]
 
 
@@ -116,13 +116,12 @@ def record_launch(seconds: float) -> Launch:
     order = (0, 1, 1, 0)
     for index in order * (WARM_UP_BLOCKS // 2):
         timed_block(index)
-    who, wall_s, rows = [], [], []
+    wall_s, rows = [], []
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
         for index in order:
             wall, samples = timed_block(index)
-            who.append(index)
-            wall_s.append(round(wall, 6))
+            wall_s.append(wall)
             rows.append(samples)
     for pipe in pipes:
         pipe.send(None)
@@ -130,7 +129,7 @@ def record_launch(seconds: float) -> Launch:
         process.join()
     columns = zip(*rows, strict=True)
     series = {phase: [round(s, 9) for s in column] for phase, column in zip(PHASES, columns, strict=True)}
-    return Launch(worker=who, wall_s=wall_s, s_per_sample=series)
+    return Launch(block_s=round(statistics.median(wall_s), 6), s_per_sample=series)
 
 
 def main() -> None:
@@ -144,7 +143,8 @@ def main() -> None:
     os.environ.update(KEEP_HEAP)
     launches = [record_launch(args.seconds) for _ in range(args.launches)]
     args.out.write_bytes(msgspec.json.encode(Recording(busy=args.busy, launches=launches)))
-    print(f"{sum(len(launch.worker) for launch in launches)} blocks in {len(launches)} launches: {args.out}")
+    blocks = sum(len(launch.s_per_sample["train"]) for launch in launches)
+    print(f"{blocks} blocks in {len(launches)} launches: {args.out}")
 
 
 if __name__ == "__main__":

@@ -82,10 +82,11 @@ def test_intervals_cover_a_true_effect_nineteen_times_in_twenty() -> None:
 
 
 def test_linear_drift_cancels() -> None:
-    # 40 blocks in the order A B B A, each 2 % slower than the one before: no scatter and no effect remain.
+    # 40 blocks in the order A B B A, each 2 % slower than the one before: variants run later as often as earlier.
     blocks = 1e-4 * np.exp(0.02 * np.arange(40)).reshape(-1, 4)
-    ratios = stats.abba_log_ratios(blocks[:, [0, 3]].ravel().tolist(), blocks[:, [1, 2]].ravel().tolist())
-    assert ratios == pytest.approx(np.zeros(10), abs=1e-12)
+    effect = stats.median_effect(blocks[:, [0, 3]].ravel().tolist(), blocks[:, [1, 2]].ravel().tolist())
+    assert effect.estimate == pytest.approx(0, abs=1e-12)
+    assert effect.low < 0 < effect.high
 
 
 def test_outliers_do_not_sway() -> None:
@@ -110,12 +111,13 @@ def test_identical_samples_abstain() -> None:
 
 
 def test_effect_inside_the_floor_is_not_called() -> None:
-    # Two processes that run the same code differ by 4 % here, so a sure 3 % proves nothing.
-    effect = compare.phase_effect("train", phase(0.03, floor=paired(0.04, seed=1)))
+    # The same code differs by about 4 % here, so a sure 2 % proves nothing.
+    effect = compare.phase_effect("train", phase(0.02, floor=paired(0.04, seed=1)))
     assert effect.ratio_low > 1
     assert effect.p_value < 0.01
     assert effect.verdict is Verdict.no_effect
-    assert compare.describe(effect).startswith("no detectable effect (< 4.")
+    assert effect.ratio_high < effect.floor_ratio
+    assert compare.describe(effect) == f"no detectable effect (< {100 * (effect.floor_ratio - 1):.1f} %)"
 
 
 def test_wide_interval_is_inconclusive() -> None:
@@ -186,7 +188,7 @@ def test_interval_and_p_value_never_disagree(drawn: list[tuple[float, float]]) -
 @pytest.mark.parametrize(
     ("first", "second", "message"),
     [
-        ([1.0], [1.0], "1 pairs of timings: an even number of at least 12"),
+        ([1.0], [1.0], "1 pairs of timings: an even number of at least 6"),
         ([1.0] * 13, [1.0] * 13, "13 pairs"),
         ([1.0] * 12, [1.0] * 14, r"differ in shape: \(12,\) and \(14,\)"),
         ([1.0] * 11 + [math.nan], [1.0] * 12, "positive, finite"),
@@ -268,9 +270,9 @@ def test_holm_worked_example() -> None:
 
 def test_a_ladder_keeps_strong_effects_and_drops_the_one_that_chance_explains() -> None:
     # One of twenty A/A comparisons is expected to reach p < 0.05; this one did, by construction.
-    quads = [0.010, 0.011, 0.012, 0.013, 0.014, 0.015, 0.016, -0.001]
-    lucky = PairedSamples([1.0] * 16, [math.exp(value) for value in quads for _ in range(2)])
-    still = PairedSamples([1.0] * 16, [1.0] * 16)
+    log_ratios = [0.010, 0.011, 0.012, 0.013, 0.014, 0.015, 0.016, -0.001]
+    lucky = PairedSamples([1.0] * 8, [math.exp(value) for value in log_ratios])
+    still = PairedSamples([1.0] * 8, [1.0] * 8)
     doubtful = compare.compare("doubtful", hypothesis_of(), {"train": PhaseSamples(lucky, still)})
     assert doubtful.outcome is Outcome.confirmed
     strong = compared(0.1)
