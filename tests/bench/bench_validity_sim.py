@@ -97,9 +97,7 @@ def hodges_lehmann_of_octets(pairs: Floats) -> Effect:
 def sign_test(pairs: Floats) -> Effect:
     """Order statistics around the median: the interval that assumes least."""
     values = np.sort(pairs.ravel())
-    test = scipy.stats.binom(len(values), 0.5)
-    cut = int(test.ppf(0.025))
-    cut -= test.cdf(cut - 1) > 0.025
+    cut = int(scipy.stats.binom.ppf(0.025, len(values), 0.5))
     return Effect(float(np.median(values)), float(values[cut - 1]), float(values[-cut]), math.nan)
 
 
