@@ -289,7 +289,7 @@ def _bound(low: float, high: float, floor: float) -> float:
 
 
 def judge(expect: Expectation, verdict: Verdict, memory: PeakMemory | None) -> Outcome:
-    """Hold a hypothesis' expectations against what was measured. True, False or None: holds, contradicted, open."""
+    """Hold a hypothesis' expectations against what was measured."""
     findings = []
     if expect.time is not None:
         findings.append(_time_holds(expect.time, verdict))
@@ -301,9 +301,12 @@ def judge(expect: Expectation, verdict: Verdict, memory: PeakMemory | None) -> O
 
 
 def _time_holds(expected: Time, verdict: Verdict) -> bool | None:
+    """Return whether the expectation holds; None leaves it open."""
     match verdict:
-        case Verdict.inconclusive | Verdict.failed | Verdict.not_applicable:
+        case Verdict.failed | Verdict.not_applicable:
             return None
+        case Verdict.inconclusive:
+            return False if expected is Time.fails else None
         case Verdict.failed_as_predicted:
             return expected is Time.fails
         case Verdict.no_effect:
@@ -316,10 +319,10 @@ def _memory_holds(expected: Memory, memory: PeakMemory | None) -> bool | None:
     """Within the tolerance `more` and `less` stay open: a real difference may hide under the process' own memory."""
     if memory is None:
         return None
-    change = memory.variant_bytes / memory.baseline_bytes - 1
-    if abs(change) <= MEMORY_TOLERANCE:
+    added_bytes = memory.variant_bytes - memory.baseline_bytes
+    if abs(added_bytes) <= MEMORY_TOLERANCE * memory.baseline_bytes:
         return True if expected is Memory.same else None
-    return expected is (Memory.more if change > 0 else Memory.less)
+    return expected is (Memory.more if added_bytes > 0 else Memory.less)
 
 
 def agreement(

@@ -176,24 +176,18 @@ def table(rows: list[Row]) -> str:
 
 
 def main() -> None:
-    """Simulate every setting with the chosen method, and one with those that were rejected."""
+    """Simulate every setting with the method that was chosen and with those that were not."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="also write the rows as JSON")
     parser.add_argument("--noise", type=Path, nargs="+", default=[HERE / "noise_quiet.json", HERE / "noise_busy.json"])
     args = parser.parse_args()
     recordings = [msgspec.json.decode(path.read_bytes(), type=Recording) for path in args.noise]
     rows = [
-        simulate(recording, phase, budget_s, CHOSEN)
-        for recording in recordings
-        for phase in PHASES
-        for budget_s in BUDGETS_S
-    ]
-    rows += [
         simulate(recording, phase, budget_s, method)
+        for method in (CHOSEN, *REJECTED)
         for recording in recordings
         for phase in PHASES
         for budget_s in BUDGETS_S
-        for method in REJECTED
     ]
     print(table(rows))
     print("\nEffect of one worker against its twin, whole launches:")

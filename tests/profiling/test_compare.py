@@ -244,6 +244,10 @@ def test_noise_leaves_a_hypothesis_undecided() -> None:
     assert (comparison.verdict, comparison.outcome) == (Verdict.inconclusive, Outcome.undecided)
 
 
+def test_a_variant_that_ran_to_its_end_did_not_fail_however_noisy() -> None:
+    assert compared(0.0, Expectation(time=Time.fails), noise=0.4).outcome is Outcome.refuted
+
+
 def test_an_error_confirms_only_the_hypothesis_that_predicted_it() -> None:
     predicted = compare.failed("x_off", hypothesis_of(Expectation(time=Time.fails)), "CUDA out of memory")
     assert (predicted.verdict, predicted.outcome) == (Verdict.failed_as_predicted, Outcome.confirmed)
