@@ -1,0 +1,241 @@
+"""What several analyses ask of one trace, found once: nested operators, phases, steps, and who launched what."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from profiling.analysis.nesting import Nest, Rows, nest
+from profiling.trace import Kind, Trace
+
+Int64s = NDArray[np.int64]
+
+PHASES = (
+    "load",
+    "transfer",
+    "preprocess",
+    "forward",
+    "loss",
+    "backward",
+    "optimizer",
+    "metrics",
+    "evaluate",
+    "infer",
+)
+OUTSIDE = "other"
+"""What no phase covers."""
+
+_PHASE_OF_PREFIX = {
+    "enumerate(DataLoader)": "load",
+    "Optimizer.step#": "optimizer",
+    "Optimizer.zero_grad#": "optimizer",
+}
+_STEP = "ProfilerStep#"
+_BACKWARD = "autograd::engine::evaluate_function"
+
+
+def phase_of(annotation: str) -> str | None:
+    """Tell the phase that a `record_function` name means: ours, torch's own, or decorated as in `## forward ##`."""
+    plain = annotation.strip("# ").lower()
+    if plain in PHASES:
+        return plain
+    return next((phase for prefix, phase in _PHASE_OF_PREFIX.items() if annotation.startswith(prefix)), None)
+
+
+@dataclass(frozen=True, eq=False)
+class Steps:
+    """The steps of the trace in order of time; one that spans the whole trace if it marks none (`marked` is False)."""
+
+    numbers: list[int]
+    start_ns: Int64s
+    end_ns: Int64s
+    thread: int | None
+    marked: bool
+
+
+class Index:
+    """Everything that is found once for a trace. Positions are positions in a `Nest`, not rows of a table."""
+
+    def __init__(self, trace: Trace) -> None:
+        self.trace = trace
+
+    @cached_property
+    def operators(self) -> Nest:
+        """The operators, nested; annotations and Python functions between them do not count as levels."""
+        return nest(self.trace.spans, self.trace.rows(Kind.OPERATOR))
+
+    @cached_property
+    def operator_names(self) -> NDArray[np.int32]:
+        """Name of each operator, as an index into `Trace.names`, by position."""
+        return self.trace.spans.name[self.operators.rows]
+
+    @cached_property
+    def repeats(self) -> NDArray[np.bool_]:
+        """Which operators only repeat the call around them: the sole child of an operator of the same name.
+
+        `key_averages` counts the two as one call (torch.autograd.profiler_util.EventList._remove_dup_nodes), as when
+        `aten::mul` of a number wraps it into a tensor and calls itself.
+        """
+        parent, names = self.operators.parent, self.operator_names
+        children = np.bincount(parent[parent >= 0], minlength=parent.size)
+        return (parent >= 0) & (names[parent] == names) & (children[parent] == 1)
+
+    @cached_property
+    def phases(self) -> Nest:
+        """The annotations that are phases, nested; one inside another of the same phase is left out."""
+        nested = nest(self.trace.spans, np.flatnonzero((self.trace.spans.kind == Kind.ANNOTATION) & self._is_phase))
+        ids = self._phase_ids[self.trace.spans.name[nested.rows]]
+        inner = (nested.parent >= 0) & (ids[nested.parent] == ids)
+        return nest(self.trace.spans, nested.rows[~inner]) if inner.any() else nested
+
+    @cached_property
+    def phase_ids(self) -> NDArray[np.int8]:
+        """Phase of each position in `phases`, as an index into PHASES."""
+        return self._phase_ids[self.trace.spans.name[self.phases.rows]]
+
+    @cached_property
+    def _phase_ids(self) -> NDArray[np.int8]:
+        """Phase of each name; -1 for none."""
+        annotations = np.unique(self.trace.spans.name[self.trace.rows(Kind.ANNOTATION)])
+        ids = np.full(len(self.trace.names), -1, dtype=np.int8)
+        for name in annotations:
+            if phase := phase_of(self.trace.names[name]):
+                ids[name] = PHASES.index(phase)
+        return ids
+
+    @property
+    def _is_phase(self) -> NDArray[np.bool_]:
+        return np.asarray(self._phase_ids[self.trace.spans.name] >= 0)
+
+    @cached_property
+    def main_thread(self) -> int:
+        """The thread that steps or, without steps, has most phases or else operators."""
+        for threads in (self.phases.thread, self.operators.thread):
+            if self.steps.thread is not None:
+                return self.steps.thread
+            if threads.size:
+                return int(np.bincount(threads).argmax())
+        return 0
+
+    @cached_property
+    def autograd_threads(self) -> NDArray[np.int32]:
+        """The threads on which autograd runs backward operators, which mark no phases of their own."""
+        return np.unique(self.operators.thread[self._of_autograd])
+
+    @cached_property
+    def _of_autograd(self) -> NDArray[np.bool_]:
+        """Which operators run inside one of the autograd engine."""
+        backward = np.array([name.startswith(_BACKWARD) for name in self.trace.names], dtype=bool)
+        roots = self.operators.nearest(self.operators.parent < 0)
+        return backward[self.operator_names[roots]]
+
+    def locate_phase(self, thread: NDArray[np.int32], at_ns: Int64s) -> Rows:
+        """Position in `phases` of the innermost phase open on a thread at a time, -1 for none.
+
+        Autograd's threads are in the phase of the main thread, which waits for them.
+        """
+        found = self.phases.locate(thread, at_ns)
+        elsewhere = np.flatnonzero((found < 0) & np.isin(thread, self.autograd_threads))
+        main = np.full(elsewhere.size, self.main_thread, dtype=np.int32)
+        found[elsewhere] = self.phases.locate(main, at_ns[elsewhere])
+        return found
+
+    def phase_at(self, thread: NDArray[np.int32], at_ns: Int64s) -> Rows:
+        """Index into PHASES at a time on a thread; len(PHASES) for none."""
+        position = self.locate_phase(thread, at_ns)
+        if not self.phase_ids.size:
+            return np.full(position.size, len(PHASES), dtype=np.intp)
+        return np.where(position >= 0, self.phase_ids[position], len(PHASES))
+
+    @cached_property
+    def operator_phase(self) -> Rows:
+        """Phase of each operator as an index into PHASES, len(PHASES) for none.
+
+        Where nobody marked the backward pass, autograd's own operators do.
+        """
+        phase = self.phase_at(self.operators.thread, self.operators.start_ns)
+        phase[(phase == len(PHASES)) & self._of_autograd] = PHASES.index("backward")
+        return phase
+
+    @cached_property
+    def steps(self) -> Steps:
+        """The `ProfilerStep#N` annotations of the thread that has most of them."""
+        trace, spans = self.trace, self.trace.spans
+        numbers = {
+            number: int(name.removeprefix(_STEP))
+            for number, name in enumerate(trace.names)
+            if name.startswith(_STEP) and name.removeprefix(_STEP).isdecimal()
+        }
+        rows = np.flatnonzero((spans.kind == Kind.ANNOTATION) & np.isin(spans.name, list(numbers)))
+        if not rows.size:
+            start, end = trace.extent_ns
+            return Steps([0], np.array([start]), np.array([end]), None, marked=False)
+        thread = int(np.bincount(spans.thread[rows]).argmax())
+        rows = rows[spans.thread[rows] == thread]
+        rows = rows[np.argsort(spans.start_ns[rows], kind="stable")]
+        start = spans.start_ns[rows]
+        return Steps([numbers[n] for n in spans.name[rows]], start, start + spans.dur_ns[rows], thread, marked=True)
+
+    @cached_property
+    def device_rows(self) -> Rows:
+        """Rows of kernels, copies and fills."""
+        return self.trace.rows(Kind.KERNEL, Kind.COPY, Kind.SET)
+
+    @cached_property
+    def launch_rows(self) -> Rows:
+        """For each of `device_rows`, the row of the call that launched it, -1 where that was not recorded."""
+        launches = self.trace.rows(Kind.LAUNCH)
+        return _match(self.trace.spans.correlation, self.device_rows, launches)
+
+    @cached_property
+    def launchers(self) -> Rows:
+        """For each of `device_rows`, the position of the operator that launched it, -1 for none.
+
+        That is the innermost operator around the launch. Without a launch, `External id` names the operator, except in
+        old traces, where it repeats the correlation.
+        """
+        spans, launch = self.trace.spans, self.launch_rows
+        found = np.full(launch.size, -1, dtype=np.intp)
+        known = np.flatnonzero(launch >= 0)
+        found[known] = self.operators.locate(spans.thread[launch[known]], spans.start_ns[launch[known]])
+        named = np.flatnonzero((launch < 0) & (spans.external[self.device_rows] != spans.correlation[self.device_rows]))
+        if named.size:
+            matched = _match(spans.external, self.device_rows[named], self.operators.rows)
+            position = np.full(spans.name.size + 1, -1, dtype=np.intp)
+            position[self.operators.rows] = np.arange(self.operators.rows.size)
+            found[named] = position[matched]
+        return found
+
+    @cached_property
+    def operator_device_ns(self) -> Int64s:
+        """Device time that each operator launched itself, by position."""
+        owned = self.launchers >= 0
+        total = np.zeros(self.operators.rows.size, dtype=np.int64)
+        np.add.at(total, self.launchers[owned], self.trace.spans.dur_ns[self.device_rows[owned]])
+        return total
+
+    @cached_property
+    def allocators(self) -> Rows:
+        """Position of the operator that made each allocation, -1 for none."""
+        memory = self.trace.allocations
+        return self.operators.locate(memory.thread, memory.start_ns)
+
+    @cached_property
+    def operator_allocated(self) -> Int64s:
+        """Bytes that each operator allocated itself, by position; what was freed is not subtracted."""
+        moved = self.trace.allocations.moved
+        owned = (self.allocators >= 0) & (moved > 0)
+        total = np.zeros(self.operators.rows.size, dtype=np.int64)
+        np.add.at(total, self.allocators[owned], moved[owned])
+        return total
+
+
+def _match(key: Int64s, rows: Rows, among: Rows) -> Rows:
+    """For each of `rows`, the first of `among` with the same nonzero key, -1 for none."""
+    among = among[key[among] != 0]
+    if not among.size:
+        return np.full(rows.size, -1, dtype=np.intp)
+    among = among[np.argsort(key[among], kind="stable")]
+    place = np.minimum(np.searchsorted(key[among], key[rows]), among.size - 1)
+    return np.where(key[among[place]] == key[rows], among[place], -1)

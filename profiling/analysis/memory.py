@@ -1,0 +1,125 @@
+"""Memory: the curve over time on each device, its peak and what was alive then, and how much was allocated in all."""
+
+from collections import defaultdict
+from itertools import pairwise
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from profiling.analysis.index import OUTSIDE, PHASES, Index
+
+Int64s = NDArray[np.int64]
+
+CURVE_POINTS = 400
+"""Curves are thinned to about this many points; the highest and lowest of each stretch are kept."""
+_DEVICES = {0: "cpu", 1: "cuda", 2: "mkldnn", 6: "hip", 12: "xpu", 13: "mps", 14: "meta", 15: "hpu", 20: "privateuse1"}
+NO_OPERATOR = "(no operator)"
+
+
+class Holder(Struct, frozen=True):
+    """Memory alive at the peak that one operator allocated in one phase."""
+
+    operator: str
+    phase: str
+    bytes: int
+    allocations: int
+
+
+class Curve(Struct, frozen=True):
+    """Allocated bytes at times since the start of the trace, in microseconds."""
+
+    time_us: list[float]
+    bytes: list[int]
+
+
+class DeviceMemory(Struct, frozen=True):
+    """What one device's allocator did.
+
+    `before_bytes` is what the peak holds that was allocated before the window opened, as far as the trace tells: a
+    CPU's totals count from there. `alive_at_peak` has the largest holder first.
+    """
+
+    device: str
+    peak_bytes: int
+    peak_time_us: float
+    reserved_peak_bytes: int
+    allocations: int
+    frees: int
+    allocated_bytes: int
+    freed_bytes: int
+    before_bytes: int
+    alive_at_peak: list[Holder]
+    curve: Curve
+
+
+def memory(index: Index) -> list[DeviceMemory]:
+    """Memory per device, the CPU first; empty where the trace recorded none (`profile_memory=True` records it)."""
+    events = index.trace.allocations
+    devices = np.stack((events.device_type, events.device_id), axis=1)
+    found = np.unique(devices, axis=0)
+    return [_device(index, np.flatnonzero((devices == key).all(axis=1)), *key.tolist()) for key in found]
+
+
+def device_name(kind: int, number: int) -> str:
+    """Name a device as PyTorch does: `cpu`, `cuda:0`."""
+    name = _DEVICES.get(kind, f"device_type_{kind}")
+    return name if number < 0 else f"{name}:{number}"
+
+
+def _device(index: Index, rows: NDArray[np.intp], kind: int, number: int) -> DeviceMemory:
+    events = index.trace.allocations
+    rows = rows[np.argsort(events.start_ns[rows], kind="stable")]
+    moved, at, address = events.moved[rows], events.start_ns[rows], events.address[rows]
+    recorded = events.allocated[rows]
+    level = recorded if (recorded >= 0).any() else np.cumsum(moved)
+    peak = int(level.argmax())
+    alive = _alive(moved, address, peak)
+    gained = moved > 0
+    return DeviceMemory(
+        device=device_name(kind, number),
+        peak_bytes=int(level[peak]),
+        peak_time_us=int(at[peak]) / 1e3,
+        reserved_peak_bytes=max(int(events.reserved[rows].max()), 0),
+        allocations=int(gained.sum()),
+        frees=int((moved < 0).sum()),
+        allocated_bytes=int(moved[gained].sum()),
+        freed_bytes=-int(moved[moved < 0].sum()),
+        before_bytes=max(int(level[peak]) - int(moved[alive].sum()), 0),
+        alive_at_peak=_holders(index, rows[alive]),
+        curve=_thin(at, level),
+    )
+
+
+def _alive(moved: Int64s, address: Int64s, peak: int) -> NDArray[np.intp]:
+    """Allocations up to the peak whose address was not freed by then."""
+    order = np.argsort(address[: peak + 1], kind="stable")
+    last = np.concatenate((address[order][1:] != address[order][:-1], [True]))
+    newest = order[last]
+    return np.sort(newest[moved[newest] > 0])
+
+
+def _holders(index: Index, rows: NDArray[np.intp]) -> list[Holder]:
+    trace, events = index.trace, index.trace.allocations
+    operator = index.allocators[rows]
+    phase = index.phase_at(events.thread[rows], events.start_ns[rows])
+    held: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
+    names = index.operator_names
+    for position, number, size in zip(operator.tolist(), phase.tolist(), events.moved[rows].tolist(), strict=True):
+        name = trace.names[names[position]] if position >= 0 else NO_OPERATOR
+        entry = held[name, PHASES[number] if number < len(PHASES) else OUTSIDE]
+        entry[0] += size
+        entry[1] += 1
+    largest = sorted(held.items(), key=lambda item: (-item[1][0], item[0]))
+    return [Holder(name, phase, size, count) for (name, phase), (size, count) in largest]
+
+
+def _thin(at: Int64s, level: Int64s) -> Curve:
+    """Keep the first, highest and lowest point of each of equally many events, and the last point."""
+    if at.size > CURVE_POINTS:
+        edges = np.linspace(0, at.size, CURVE_POINTS // 3 + 1).astype(np.intp)
+        stretches = list(pairwise(edges))
+        kept = {int(low + pick(level[low:high])) for low, high in stretches for pick in (np.argmax, np.argmin)}
+        keep = np.array(sorted(kept | {int(low) for low, _ in stretches} | {at.size - 1}))
+        at, level = at[keep], level[keep]
+    return Curve((at / 1e3).tolist(), level.tolist())

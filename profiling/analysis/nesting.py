@@ -1,0 +1,109 @@
+"""Which interval lies in which, per thread: the base of self times and of every "during what" question."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from profiling.trace import Frames
+
+Rows = NDArray[np.intp]
+Int64s = NDArray[np.int64]
+
+TOLERANCE_NS = 1000
+"""Old traces round times to microseconds, so a child may seem to end that much after its parent."""
+
+
+@dataclass(frozen=True, eq=False)
+class Nest:
+    """Intervals of one or several threads, sorted by thread, then start, then longest first.
+
+    `rows` maps a position to the row of the table it came from; `parent` is the position of the innermost interval
+    around another one, -1 for none.
+    """
+
+    rows: Rows
+    thread: NDArray[np.int32]
+    start_ns: Int64s
+    end_ns: Int64s
+    parent: Rows
+
+    def self_ns(self) -> Int64s:
+        """Time of each interval that none of its direct children covers.
+
+        Summed over a thread this is the union of its intervals.
+        """
+        self_ns = self.end_ns - self.start_ns
+        child = np.flatnonzero(self.parent >= 0)
+        parent = self.parent[child]
+        inside = np.minimum(self.end_ns[child], self.end_ns[parent]) - self.start_ns[child]
+        np.subtract.at(self_ns, parent, inside)
+        return np.asarray(np.maximum(self_ns, 0))
+
+    def locate(self, thread: NDArray[np.int32], at_ns: Int64s) -> Rows:
+        """Position of the innermost interval that is open on a thread at a time, -1 for none."""
+        found = np.full(at_ns.shape, -1, dtype=np.intp)
+        for number in np.unique(thread):
+            low, high = np.searchsorted(self.thread, [number, number + 1])
+            asked = np.flatnonzero(thread == number)
+            at = at_ns[asked]
+            inside = low + np.searchsorted(self.start_ns[low:high], at, side="right") - 1
+            inside[inside < low] = -1
+            found[asked] = _climb(inside, self.parent, self.end_ns, at)
+        return found
+
+    def nearest(self, wanted: NDArray[np.bool_]) -> Rows:
+        """For each interval, the innermost one that is `wanted`: itself or an ancestor, -1 for none."""
+        up = np.where(wanted, np.arange(wanted.size), self.parent)
+        # Pointer doubling: each round lets everyone skip as far as the one they point to has already come.
+        while True:
+            open_ = np.flatnonzero((up >= 0) & ~wanted[up])
+            if not open_.size:
+                return up
+            up[open_] = up[up[open_]]
+
+
+def nest(table: Frames, rows: Rows) -> Nest:
+    """Nest the given rows of a table.
+
+    Intervals that overlap only in part are treated as torch's own `key_averages` treats them: the earlier one is not a
+    parent, neither of the later one nor of what follows.
+    """
+    thread, start, dur = table.thread[rows], table.start_ns[rows], table.dur_ns[rows]
+    order = np.lexsort((-dur, start, thread))
+    thread, start = thread[order], start[order]
+    end = start + dur[order]
+    parent = np.arange(-1, order.size - 1)
+    if parent.size:
+        parent[np.flatnonzero(np.diff(thread)) + 1] = -1
+    pending = np.flatnonzero(parent >= 0)
+    while pending.size:
+        # Everything between an interval and its candidate has ended, so a candidate that has ended too, or that ends
+        # first, passes the search on to its own candidate. Runs of siblings halve each round.
+        candidate = parent[pending]
+        past = (end[candidate] <= start[pending]) | (end[pending] > end[candidate] + TOLERANCE_NS)
+        pending = pending[past]
+        parent[pending] = parent[parent[pending]]
+        pending = pending[parent[pending] >= 0]
+    return Nest(rows[order], thread, start, end, parent)
+
+
+def _climb(inside: Rows, parent: Rows, end: Int64s, at: Int64s) -> Rows:
+    """Leave intervals that have ended for their parents."""
+    pending = np.flatnonzero(inside >= 0)
+    while pending.size:
+        pending = pending[end[inside[pending]] <= at[pending]]
+        inside[pending] = parent[inside[pending]]
+        pending = pending[inside[pending] >= 0]
+    return inside
+
+
+def union_ns(start_ns: Int64s, end_ns: Int64s) -> tuple[Int64s, Int64s]:
+    """Merge intervals, in any order, into disjoint ones: their starts and ends, sorted."""
+    order = np.argsort(start_ns, kind="stable")
+    start, end = start_ns[order], np.maximum.accumulate(end_ns[order])
+    if not start.size:
+        return start, end
+    first = np.concatenate(([True], start[1:] > end[:-1]))
+    last = np.concatenate((first[1:], [True]))
+    return start[first], end[last]

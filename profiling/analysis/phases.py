@@ -1,0 +1,176 @@
+"""Steps and phases: where the time of a step goes, and what it waits for."""
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from profiling.analysis.index import OUTSIDE, PHASES, Index
+from profiling.analysis.nesting import Nest, union_ns
+from profiling.trace import Kind
+
+Int64s = NDArray[np.int64]
+
+
+class Phase(Struct, frozen=True):
+    """One phase over the whole trace.
+
+    `total_us` is the time between its starts and ends, `self_us` that time without the phases inside it. Self time is
+    made up of `operator_us` (running an operator, on the phase's own thread or on
+    autograd's), `wait_us` (in calls that wait for the
+    device) and `python_us` (everything between: Python, dispatch, data loading, waiting for other threads).
+    `operator_us` leaves out waiting. Device time and allocations are those of the operators inside, on any thread. The
+    last row, `other`, holds what lies in no phase: there `total_us` covers the time of the steps.
+    """
+
+    name: str
+    calls: int
+    total_us: float
+    self_us: float
+    operator_us: float
+    python_us: float
+    wait_us: float
+    device_us: float
+    allocated_bytes: int
+
+
+class Step(Struct, frozen=True):
+    """One step: its own time, and the parts of it that are spent loading data and waiting for the device."""
+
+    number: int
+    start_us: float
+    total_us: float
+    load_us: float
+    device_wait_us: float
+    operator_us: float
+    python_us: float
+
+
+class StepTable(Struct, frozen=True):
+    """The steps; `marked` is False where the trace marks none and its whole extent stands in as one step."""
+
+    marked: bool
+    count: int
+    median_us: float
+    waits_for: str
+    rows: list[Step]
+
+
+def phases(index: Index) -> list[Phase]:
+    """The phases that occur, in the order of PHASES, then `other`."""
+    nested, operators, spans = index.phases, index.operators, index.trace.spans
+    ids, none = index.phase_ids, len(PHASES)
+    total_ns = np.zeros(none + 1, dtype=np.int64)
+    self_ns = np.zeros(none + 1, dtype=np.int64)
+    np.add.at(total_ns, ids, nested.end_ns - nested.start_ns)
+    np.add.at(self_ns, ids, nested.self_ns())
+
+    roots = np.flatnonzero((operators.parent < 0) & _on_path(index, operators.thread))
+    operator_ns = np.array([_covered(operators, roots[index.operator_phase[roots] == i]) for i in range(none + 1)])
+    waits = wait_calls(index)
+    wait_phase = index.phase_at(spans.thread[waits], spans.start_ns[waits])
+    wait_ns = _by_phase(wait_phase, spans.dur_ns[waits])
+    inside = operators.locate(spans.thread[waits], spans.start_ns[waits]) >= 0
+    operator_ns -= _by_phase(wait_phase[inside], spans.dur_ns[waits][inside])
+
+    steps = index.steps
+    total_ns[none] = (steps.end_ns - steps.start_ns).sum()
+    outermost = (nested.parent < 0) & (nested.thread == index.main_thread)
+    covered = _within(nested.start_ns[outermost], nested.end_ns[outermost], steps.start_ns, steps.end_ns).sum()
+    calls = np.bincount(ids, minlength=none + 1)
+    calls[none] = len(steps.numbers)
+    backward = PHASES.index("backward")
+    if not calls[backward]:  # nobody marked it: what autograd ran is all that is known
+        total_ns[backward] = self_ns[backward] = operator_ns[backward]
+        covered += operator_ns[backward]
+    self_ns[none] = max(int(total_ns[none] - covered), 0)
+    device_ns = _by_phase(index.operator_phase, index.operator_device_ns)
+    allocated = _by_phase(index.operator_phase, index.operator_allocated)
+    return [
+        Phase(
+            name=PHASES[i] if i < none else OUTSIDE,
+            calls=int(calls[i]),
+            total_us=int(total_ns[i]) / 1e3,
+            self_us=int(self_ns[i]) / 1e3,
+            operator_us=int(operator_ns[i]) / 1e3,
+            python_us=max(int(self_ns[i] - operator_ns[i] - wait_ns[i]), 0) / 1e3,
+            wait_us=int(wait_ns[i]) / 1e3,
+            device_us=int(device_ns[i]) / 1e3,
+            allocated_bytes=int(allocated[i]),
+        )
+        for i in range(none + 1)
+        if calls[i] or operator_ns[i]
+    ]
+
+
+def steps(index: Index) -> StepTable:
+    """The steps in order of time.
+
+    `waits_for` says what the steps spend most time on that is not running operators: `data`, `device` or `python`;
+    `nothing` where all of it is below a tenth.
+    """
+    found, nested, operators, spans = index.steps, index.phases, index.operators, index.trace.spans
+    bounds = found.start_ns, found.end_ns
+    thread, loads = index.main_thread, PHASES.index("load")
+    loading = (nested.thread == thread) & (index.phase_ids == loads)
+    load = _within(nested.start_ns[loading], nested.end_ns[loading], *bounds)
+    waits = wait_calls(index)
+    waits = waits[spans.thread[waits] == thread]
+    wait = _within(spans.start_ns[waits], spans.start_ns[waits] + spans.dur_ns[waits], *bounds)
+    running = (operators.parent < 0) & _on_path(index, operators.thread) & (index.operator_phase != loads)
+    running_ns = _within(*union_ns(operators.start_ns[running], operators.end_ns[running]), *bounds)
+    waits = waits[operators.locate(spans.thread[waits], spans.start_ns[waits]) >= 0]
+    running_ns -= _within(spans.start_ns[waits], spans.start_ns[waits] + spans.dur_ns[waits], *bounds)
+    total = found.end_ns - found.start_ns
+    python = np.maximum(total - load - wait - running_ns, 0)
+    shares = {"data": int(load.sum()), "device": int(wait.sum()), "python": int(python.sum())}
+    most = max(shares, key=lambda name: shares[name])
+    return StepTable(
+        marked=found.marked,
+        count=len(found.numbers),
+        median_us=float(np.median(total)) / 1e3,
+        waits_for=most if shares[most] * 10 > total.sum() else "nothing",
+        rows=[
+            Step(number, *(int(value) / 1e3 for value in values))
+            for number, *values in zip(
+                found.numbers, found.start_ns, total, load, wait, running_ns, python, strict=True
+            )
+        ],
+    )
+
+
+def wait_calls(index: Index) -> NDArray[np.intp]:
+    """Rows of the launch calls in which the host waits for the device: `cudaStreamSynchronize` and its like."""
+    launches = index.trace.rows(Kind.LAUNCH)
+    waiting = np.array(["synchronize" in name.lower() for name in index.trace.names], dtype=bool)
+    return launches[waiting[index.trace.spans.name[launches]]] if launches.size else launches
+
+
+def _by_phase(phase: NDArray[np.intp], values: Int64s) -> Int64s:
+    return np.bincount(phase, weights=values, minlength=len(PHASES) + 1).astype(np.int64)
+
+
+def _within(start: Int64s, end: Int64s, low: Int64s, high: Int64s) -> Int64s:
+    """Time that disjoint intervals, in any order, spend inside each of the sorted windows [low, high)."""
+    order = np.argsort(start, kind="stable")
+    start, end = start[order], end[order]
+    before = np.concatenate(([0], np.cumsum(end - start)))
+
+    def until(at: Int64s) -> Int64s:
+        """Time spent in intervals before each moment."""
+        count = np.searchsorted(start, at)
+        last = np.maximum(count - 1, 0)
+        over = np.maximum(end[last] - at, 0) if end.size else 0
+        return before[count] - np.where(count > 0, over, 0)
+
+    return until(high) - until(low)
+
+
+def _on_path(index: Index, thread: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """Which threads a step goes through: its own, and autograd's, which it waits for."""
+    return np.asarray((thread == index.main_thread) | np.isin(thread, index.autograd_threads))
+
+
+def _covered(nested: Nest, positions: NDArray[np.intp]) -> int:
+    """Time in which at least one of these intervals is open."""
+    start, end = union_ns(nested.start_ns[positions], nested.end_ns[positions])
+    return int((end - start).sum())
