@@ -120,6 +120,14 @@ def test_effect_inside_the_floor_is_not_called() -> None:
     assert compare.describe(effect) == f"no detectable effect (< {100 * (effect.floor_ratio - 1):.1f} %)"
 
 
+def test_a_floor_that_could_not_be_measured_well_withholds_the_call() -> None:
+    # The variant's 3 % are sure, but the machine was so noisy during the A/A blocks that 3 % would not have shown there.
+    effect = compare.phase_effect("train", phase(0.03, floor=paired(0, noise=0.3, seed=1)))
+    assert effect.p_value < 0.01
+    assert effect.verdict is Verdict.inconclusive
+    assert effect.floor_ratio > 1.03
+
+
 def test_wide_interval_is_inconclusive() -> None:
     effect = compare.phase_effect("train", phase(noise=0.4))
     assert effect.verdict is Verdict.inconclusive
