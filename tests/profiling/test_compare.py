@@ -121,7 +121,7 @@ def test_effect_inside_the_floor_is_not_called() -> None:
 
 
 def test_a_floor_that_could_not_be_measured_well_withholds_the_call() -> None:
-    # The variant's 3 % are sure, but the machine was so noisy during the A/A blocks that 3 % would not have shown there.
+    # The 3 % of the variant are sure, but would not have shown in A/A blocks as noisy as these.
     effect = compare.phase_effect("train", phase(0.03, floor=paired(0, noise=0.3, seed=1)))
     assert effect.p_value < 0.01
     assert effect.verdict is Verdict.inconclusive
