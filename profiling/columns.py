@@ -22,6 +22,8 @@ MAX_NAME_CHARACTERS = 256 << 20
 """Distinct names beyond this much text are folded into one, so that hostile names cannot fill the memory."""
 MAX_TIME_US = 2.0**52
 FOLDED_NAME = "(further names)"
+METADATA, UNCATEGORIZED = NOT_A_CATEGORY = ("metadata", "no category")
+"""Under these, events that have no category are counted: names of threads, and marks."""
 
 
 class Kind(IntEnum):
@@ -236,7 +238,7 @@ class Columns:
     def _add_uncategorized(self, events: list[Event]) -> None:
         """Names of threads, and marks such as `Record Window End`, whose time may be absurd and is left alone."""
         for event in events:
-            self.counts["metadata" if event.ph == "M" else "no category"] += 1
+            self.counts[METADATA if event.ph == "M" else UNCATEGORIZED] += 1
             if event.ph == "M" and event.name == "thread_name" and event.args is not None:
                 self.thread_labels[event.pid, event.tid] = bytes(event.args.label).decode("utf-8", "replace").strip('"')
 

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from profiling.columns import MAX_TIME_US, Columns, Detail, Kind, view
-from profiling.parse import Damage, EventReader, TraceError
+from profiling.columns import MAX_TIME_US, NOT_A_CATEGORY, Columns, Detail, Kind, kind_of, view
+from profiling.parse import Damage, EventReader, Text, TraceError
 
 __all__ = ["Damage", "Detail", "Kind", "Trace", "TraceError", "find_traces", "read", "read_run"]
 
@@ -139,6 +139,13 @@ class Trace:
         return prefixes[0] if prefixes else "cuda"
 
     @property
+    def unknown(self) -> list[str]:
+        """Categories that this reader does not know; their events are in `spans` as `Kind.OTHER`."""
+        return [
+            category for category in self.counts if kind_of(category) is Kind.OTHER and category not in NOT_A_CATEGORY
+        ]
+
+    @property
     def device_names(self) -> list[str]:
         """The devices of the machine, as the header lists them."""
         devices = self.header.get("deviceProperties")
@@ -176,7 +183,9 @@ def read(path: str | Path) -> Trace:
 
 
 def find_traces(path: str | Path) -> list[Path]:
-    """List the traces at a path: the file itself, or every `*.json[.gz]` trace below a folder, windows in order.
+    """List the traces at a path: the file itself, or every `*.pt.trace.json[.gz]` below a folder.
+
+    A folder without any gives the other JSON files in it that hold traces. Windows come in the order of their times.
 
     Raises TraceError if there is none.
     """
@@ -186,11 +195,11 @@ def find_traces(path: str | Path) -> list[Path]:
     if not path.exists():
         near = _nearest(path)
         raise TraceError(f"{path}: no such file or folder" + (f"; did you mean {near}?" if near else ""))
-    found = sorted(path.rglob("*.pt.trace.json*"), key=_window_order) or sorted(path.glob("*trace*.json*"))
-    found = [file for file in found if file.name.endswith((".json", ".json.gz")) and file.is_file()]
+    named = [file for suffix in (".json", ".json.gz") for file in path.rglob(f"*.pt.trace{suffix}")]
+    found = named or [file for file in path.iterdir() if _holds_events(file)]
     if not found:
-        raise TraceError(f"{path}: no *.pt.trace.json or *.pt.trace.json.gz in this folder")
-    return found
+        raise TraceError(f"{path}: no *.pt.trace.json, *.pt.trace.json.gz or other trace in this folder")
+    return sorted(found, key=_window_order)
 
 
 def read_run(path: str | Path) -> list[Trace]:
@@ -208,6 +217,17 @@ def _nearest(path: Path) -> Path | None:
         return None
     near = get_close_matches(path.name, [entry.name for entry in path.parent.iterdir()], n=1)
     return path.with_name(near[0]) if near else None
+
+
+def _holds_events(path: Path) -> bool:
+    """Whether a file that is not named like a trace begins like one."""
+    if not (path.name.endswith((".json", ".json.gz")) and path.is_file()):
+        return False
+    text = Text(path)
+    try:
+        return b'"traceEvents"' in text.read()
+    finally:
+        text.close()
 
 
 def _window_order(path: Path) -> tuple[str, Sequence[int], str]:
@@ -260,10 +280,12 @@ def _nanoseconds(ts: NDArray[np.float64], origin: int) -> Int64s:
     """
     whole = np.floor(ts)
     fraction = np.rint((ts - whole) * 1000).astype(np.int64)
-    return np.asarray((whole.astype(np.int64) - origin) * 1000 + fraction)
+    nanoseconds: Int64s = np.asarray((whole.astype(np.int64) - origin) * 1000 + fraction)
+    return nanoseconds
 
 
 def _durations(dur: NDArray[np.float64]) -> Int64s:
     """Microseconds to nanoseconds; what is negative, missing or longer than a century is 0."""
     usable = (dur > 0) & (dur < MAX_TIME_US)
-    return np.rint(np.where(usable, dur, 0.0) * 1000).astype(np.int64)
+    exact: Int64s = np.rint(np.where(usable, dur, 0.0) * 1000).astype(np.int64)
+    return exact

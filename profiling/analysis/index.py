@@ -79,7 +79,8 @@ class Index:
         """
         parent, names = self.operators.parent, self.operator_names
         children = np.bincount(parent[parent >= 0], minlength=parent.size)
-        return (parent >= 0) & (names[parent] == names) & (children[parent] == 1)
+        repeats: NDArray[np.bool_] = (parent >= 0) & (names[parent] == names) & (children[parent] == 1)
+        return repeats
 
     @cached_property
     def phases(self) -> Nest:
@@ -106,7 +107,7 @@ class Index:
 
     @property
     def _is_phase(self) -> NDArray[np.bool_]:
-        return np.asarray(self._phase_ids[self.trace.spans.name] >= 0)
+        return np.greater_equal(self._phase_ids[self.trace.spans.name], 0)
 
     @cached_property
     def main_thread(self) -> int:

@@ -37,9 +37,11 @@ class DeviceMemory(Struct, frozen=True):
     """What one device's allocator did.
 
     `before_bytes` is what the peak holds that was allocated before the window opened, as far as the trace tells: a
-    CPU's totals count from there. `alive_at_peak` has the largest holder first.
+    CPU's totals count from there. `alive_at_peak` has the largest holder first. `window` numbers the traces that are
+    summarized together.
     """
 
+    window: int
     device: str
     peak_bytes: int
     peak_time_us: float
@@ -53,12 +55,15 @@ class DeviceMemory(Struct, frozen=True):
     curve: Curve
 
 
-def memory(index: Index) -> list[DeviceMemory]:
+def memory(index: Index, window: int = 0) -> list[DeviceMemory]:
     """Memory per device, the CPU first; empty where the trace recorded none (`profile_memory=True` records it)."""
     events = index.trace.allocations
     devices = np.stack((events.device_type, events.device_id), axis=1)
     found = np.unique(devices, axis=0)
-    return [_device(index, np.flatnonzero((devices == key).all(axis=1)), *key.tolist()) for key in found]
+    return [
+        _device(index, window, np.flatnonzero((devices == key).all(axis=1)), device_name(*key.tolist()))
+        for key in found
+    ]
 
 
 def device_name(kind: int, number: int) -> str:
@@ -67,7 +72,7 @@ def device_name(kind: int, number: int) -> str:
     return name if number < 0 else f"{name}:{number}"
 
 
-def _device(index: Index, rows: NDArray[np.intp], kind: int, number: int) -> DeviceMemory:
+def _device(index: Index, window: int, rows: NDArray[np.intp], device: str) -> DeviceMemory:
     events = index.trace.allocations
     rows = rows[np.argsort(events.start_ns[rows], kind="stable")]
     moved, at, address = events.moved[rows], events.start_ns[rows], events.address[rows]
@@ -77,7 +82,8 @@ def _device(index: Index, rows: NDArray[np.intp], kind: int, number: int) -> Dev
     alive = _alive(moved, address, peak)
     gained = moved > 0
     return DeviceMemory(
-        device=device_name(kind, number),
+        window=window,
+        device=device,
         peak_bytes=int(level[peak]),
         peak_time_us=int(at[peak]) / 1e3,
         reserved_peak_bytes=max(int(events.reserved[rows].max()), 0),

@@ -34,8 +34,12 @@ class Phase(Struct, frozen=True):
 
 
 class Step(Struct, frozen=True):
-    """One step: its own time, and the parts of it that are spent loading data and waiting for the device."""
+    """One step: its time, and how much of it goes into loading data, waiting for the device, operators and the rest.
 
+    `window` numbers the traces that are summarized together.
+    """
+
+    window: int
     number: int
     start_us: float
     total_us: float
@@ -45,14 +49,16 @@ class Step(Struct, frozen=True):
     python_us: float
 
 
-class StepTable(Struct, frozen=True):
-    """The steps; `marked` is False where the trace marks none and its whole extent stands in as one step."""
+class StepTime(Struct, frozen=True):
+    """The steps together; `marked` is False where the trace marks none and its whole extent stands in as one step.
+
+    `waits_for` is what the steps spend most time on that is not running operators: `data`, `device` or `python`, or
+    `nothing` where each of these is below a tenth.
+    """
 
     marked: bool
-    count: int
     median_us: float
     waits_for: str
-    rows: list[Step]
 
 
 def phases(index: Index) -> list[Phase]:
@@ -102,12 +108,8 @@ def phases(index: Index) -> list[Phase]:
     ]
 
 
-def steps(index: Index) -> StepTable:
-    """The steps in order of time.
-
-    `waits_for` says what the steps spend most time on that is not running operators: `data`, `device` or `python`;
-    `nothing` where all of it is below a tenth.
-    """
+def steps(index: Index, window: int = 0) -> list[Step]:
+    """The steps in order of time; one over the whole extent where the trace marks none."""
     found, nested, operators, spans = index.steps, index.phases, index.operators, index.trace.spans
     bounds = found.start_ns, found.end_ns
     thread, loads = index.main_thread, PHASES.index("load")
@@ -122,20 +124,22 @@ def steps(index: Index) -> StepTable:
     running_ns -= _within(spans.start_ns[waits], spans.start_ns[waits] + spans.dur_ns[waits], *bounds)
     total = found.end_ns - found.start_ns
     python = np.maximum(total - load - wait - running_ns, 0)
-    shares = {"data": int(load.sum()), "device": int(wait.sum()), "python": int(python.sum())}
+    return [
+        Step(window, number, *(int(value) / 1e3 for value in values))
+        for number, *values in zip(found.numbers, found.start_ns, total, load, wait, running_ns, python, strict=True)
+    ]
+
+
+def step_time(rows: list[Step], *, marked: bool) -> StepTime:
+    """Judge the steps of one or several windows."""
+    shares = {
+        "data": sum(step.load_us for step in rows),
+        "device": sum(step.device_wait_us for step in rows),
+        "python": sum(step.python_us for step in rows),
+    }
     most = max(shares, key=lambda name: shares[name])
-    return StepTable(
-        marked=found.marked,
-        count=len(found.numbers),
-        median_us=float(np.median(total)) / 1e3,
-        waits_for=most if shares[most] * 10 > total.sum() else "nothing",
-        rows=[
-            Step(number, *(int(value) / 1e3 for value in values))
-            for number, *values in zip(
-                found.numbers, found.start_ns, total, load, wait, running_ns, python, strict=True
-            )
-        ],
-    )
+    enough = shares[most] * 10 > sum(step.total_us for step in rows)
+    return StepTime(marked, float(np.median([step.total_us for step in rows])), most if enough else "nothing")
 
 
 def wait_calls(index: Index) -> NDArray[np.intp]:

@@ -1,0 +1,142 @@
+"""The command line: python -m profiling summary|memory|check TRACE."""
+
+import argparse
+import difflib
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import msgspec
+
+from profiling.trace import TraceError, read, read_run
+
+USAGE, UNREADABLE = 2, 1
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line: what was wrong, what is allowed, and the nearest match."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with status 2."""
+        allowed: list[str] = []
+        wrong = ""
+        if choice := re.search(r"invalid choice: '?(.*?)'? \(choose from (.*)\)", message):
+            wrong, allowed = choice[1], re.findall(r"[\w-]+", choice[2])
+        elif unknown := re.search(r"unrecognized arguments: (\S+)", message):
+            wrong, allowed = unknown[1], list(self._option_string_actions)
+        near = difflib.get_close_matches(wrong, allowed, n=1)
+        self.exit(USAGE, f"{self.prog}: {message}" + (f"; did you mean {near[0]}?" if near else "") + "\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; give the exit status: 0, 1 for a file that cannot be read, 2 for a wrong command line."""
+    parser = Parser(prog="python -m profiling", description="Read and compare traces of torch.profiler.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for add in COMMANDS:
+        add(commands)
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    try:
+        return int(options.run(options))
+    except TraceError as error:
+        sys.stderr.write(f"{error}\n")
+        return UNREADABLE
+    except BrokenPipeError:  # `| head` closed it
+        sys.stderr.close()
+        return UNREADABLE
+
+
+def _command(commands: Any, name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+    parser.set_defaults(run=run, parser=parser)
+    return parser
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of rows; 1 or more is")
+    return number
+
+
+def _add_summary(commands: Any) -> None:
+    parser = _command(commands, "summary", _summary, "what a trace or run spends its time on")
+    parser.add_argument("path", metavar="TRACE|RUN", type=Path, help="a trace file, or a folder of them")
+    parser.add_argument("--json", action="store_true", help="everything, as JSON")
+    parser.add_argument("--by", choices=BY, default="operator", help="what the rows are (default: operator)")
+    parser.add_argument("--top", type=_count, metavar="N", help="at most N rows of each table")
+
+
+def _summary(options: argparse.Namespace) -> int:
+    from profiling.summary import shorten, summarize
+
+    summary = summarize(read_run(options.path), by_shape=options.by == "shape")
+    if options.json:
+        _write_json(shorten(summary, options.top) if options.top else summary)
+        return 0
+    from profiling.terminal import show_summary
+
+    show_summary(summary, options.by, options.top or 20)
+    return 0
+
+
+def _add_memory(commands: Any) -> None:
+    parser = _command(commands, "memory", _memory, "what memory a trace or run holds, when, and who allocated it")
+    parser.add_argument("path", metavar="TRACE|RUN", type=Path, help="a trace file, or a folder of them")
+    parser.add_argument("--json", action="store_true", help="everything, as JSON")
+
+
+def _memory(options: argparse.Namespace) -> int:
+    from profiling.analysis.index import Index
+    from profiling.analysis.memory import memory
+    from profiling.summary import SCHEMA_VERSION, describe
+
+    traces = read_run(options.path)
+    info = describe(traces)
+    devices = [device for window, trace in enumerate(traces) for device in memory(Index(trace), window)]
+    if options.json:
+        _write_json({"schema_version": SCHEMA_VERSION, "trace": info, "memory": devices})
+        return 0
+    from profiling.terminal import show_memory
+
+    show_memory(info, devices)
+    return 0
+
+
+def _add_check(commands: Any) -> None:
+    parser = _command(commands, "check", _check, "can it be read, is it whole, what is in it (status 1 if not whole)")
+    parser.add_argument("paths", metavar="TRACE", type=Path, nargs="+", help="trace files, or folders of them")
+
+
+def _check(options: argparse.Namespace) -> int:
+    from profiling.summary import notes
+    from profiling.trace import find_traces
+
+    status = 0
+    for path in options.paths:
+        try:
+            for file in find_traces(path):
+                trace = read(file)
+                counts = ", ".join(f"{number:,} {category}" for category, number in trace.counts.items())
+                state = "whole" if trace.whole else "PARTIAL"
+                sys.stdout.write(f"{file}: {state}; {trace.backend}, rank {trace.rank}; {counts or 'no events'}\n")
+                sys.stdout.writelines(f"  {note.partition(': ')[2]}\n" for note in notes(trace))
+                status = status or (0 if trace.whole else UNREADABLE)
+        except TraceError as error:
+            sys.stderr.write(f"{error}\n")
+            status = UNREADABLE
+    return status
+
+
+def _write_json(value: object) -> None:
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
+
+
+BY = ("operator", "shape", "phase", "module", "kernel")
+COMMANDS: list[Callable[[Any], None]] = [_add_summary, _add_memory, _add_check]
+
+if __name__ == "__main__":
+    sys.exit(main())

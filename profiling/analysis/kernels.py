@@ -1,0 +1,180 @@
+"""Device work: kernels and who launched them, how busy each device is, its idle gaps, and copies by direction."""
+
+import re
+from collections import defaultdict
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from profiling.analysis.index import Index
+from profiling.analysis.nesting import union_ns
+from profiling.trace import Kind
+
+NO_OPERATOR = "(no operator)"
+LONGEST_GAPS = 10
+_DIRECTION = re.compile(r"\b(HtoD|DtoH|DtoD|HtoH|PtoP|HostToDevice|DeviceToHost|DeviceToDevice|HostToHost)\b")
+_SHORT = {"HostToDevice": "HtoD", "DeviceToHost": "DtoH", "DeviceToDevice": "DtoD", "HostToHost": "HtoH"}
+
+
+class Kernel(Struct, frozen=True):
+    """All runs of one kernel that one operator launched.
+
+    The occupancy and launch fields are means weighted by time; None where the trace has none, as on AMD.
+    """
+
+    name: str
+    calls: int
+    device_us: float
+    operator: str
+    occupancy_percent: float | None
+    blocks_per_sm: float | None
+    registers: float | None
+
+
+class Gap(Struct, frozen=True):
+    """A stretch in which a device ran nothing, and the kernel that ended it."""
+
+    start_us: float
+    idle_us: float
+    before: str
+
+
+class Device(Struct, frozen=True):
+    """One device: the union of its work over all streams, between its first and its last piece of work."""
+
+    device: str
+    busy_us: float
+    span_us: float
+    work_us: float
+    streams: int
+    idle_us: float
+    gaps: int
+    longest_gaps: list[Gap]
+
+
+class Copies(Struct, frozen=True):
+    """Copies in one direction; fills are `set`. `bytes` is 0 where the trace does not say."""
+
+    direction: str
+    calls: int
+    device_us: float
+    bytes: int
+
+
+class DeviceWork(Struct, frozen=True):
+    """`busy_us` sums the devices' busy times. `unlinked` is the number of kernels whose launch is not in the trace."""
+
+    busy_us: float
+    unlinked: int
+    kernels: list[Kernel]
+    devices: list[Device]
+    copies: list[Copies]
+
+
+def device_work(index: Index) -> DeviceWork:
+    """Everything about the devices; empty lists for a trace of the CPU."""
+    devices = _devices(index)
+    kernel = index.trace.spans.kind[index.device_rows] == Kind.KERNEL
+    return DeviceWork(
+        busy_us=sum(device.busy_us for device in devices),
+        unlinked=int((kernel & (index.launch_rows < 0)).sum()),
+        kernels=_kernels(index, np.flatnonzero(kernel)),
+        devices=devices,
+        copies=_copies(index),
+    )
+
+
+def _kernels(index: Index, among: NDArray[np.intp]) -> list[Kernel]:
+    """Kernels by name and launching operator, the longest device time first; `among` picks from `device_rows`."""
+    trace, spans = index.trace, index.trace.spans
+    rows, launchers = index.device_rows[among], index.launchers[among]
+    operator = np.full(launchers.size, len(trace.names), dtype=np.int64)
+    operator[launchers >= 0] = index.operator_names[launchers[launchers >= 0]]
+    width = len(trace.names) + 1
+    keys, group = np.unique(spans.name[rows] * np.int64(width) + operator, return_inverse=True)
+    calls = np.bincount(group)
+    time = np.bincount(group, weights=spans.dur_ns[rows])
+    details = [trace.details[i] for i in spans.detail[rows]]
+    means = [
+        _weighted(group, np.array(values, dtype=np.float64), spans.dur_ns[rows])
+        for values in (
+            [detail.occupancy_percent for detail in details],
+            [detail.blocks_per_sm for detail in details],
+            [detail.registers for detail in details],
+        )
+    ]
+    names = [*trace.names, NO_OPERATOR]
+    return [
+        Kernel(
+            name=names[keys[i] // width],
+            calls=int(calls[i]),
+            device_us=float(time[i]) / 1e3,
+            operator=names[keys[i] % width],
+            occupancy_percent=means[0][i],
+            blocks_per_sm=means[1][i],
+            registers=means[2][i],
+        )
+        for i in np.argsort(-time, kind="stable").tolist()
+    ]
+
+
+def _weighted(group: NDArray[np.intp], values: NDArray[np.float64], weight: NDArray[np.int64]) -> list[float | None]:
+    """Mean of the values in each group that are not NaN, weighted; None for a group without any."""
+    known = ~np.isnan(values)
+    count = int(group.max(initial=-1)) + 1
+    heavy = np.maximum(weight, 1)  # a kernel of 0 µs still counts
+    total = np.bincount(group[known], weights=values[known] * heavy[known], minlength=count)
+    weights = np.bincount(group[known], weights=heavy[known], minlength=count)
+    return [t / w if w else None for t, w in zip(total.tolist(), weights.tolist(), strict=True)]
+
+
+def _devices(index: Index) -> list[Device]:
+    trace, spans, rows = index.trace, index.trace.spans, index.device_rows
+    by_device = defaultdict(list)
+    for thread in np.unique(spans.thread[rows]).tolist():
+        by_device[trace.threads[thread].pid].append(thread)
+    found = []
+    for pid, streams in sorted(by_device.items(), key=lambda item: str(item[0])):
+        own = rows[np.isin(spans.thread[rows], streams)]
+        own = own[np.argsort(spans.start_ns[own], kind="stable")]
+        start, end = union_ns(spans.start_ns[own], spans.start_ns[own] + spans.dur_ns[own])
+        idle = start[1:] - end[:-1]
+        longest = np.argsort(-idle, kind="stable")[:LONGEST_GAPS]
+        enders = spans.name[own[np.searchsorted(spans.start_ns[own], start[longest + 1])]]
+        busy, span = int((end - start).sum()), int(end[-1] - start[0])
+        found.append(
+            Device(
+                device=f"{trace.backend}:{pid}",
+                busy_us=busy / 1e3,
+                span_us=span / 1e3,
+                work_us=int(spans.dur_ns[own].sum()) / 1e3,
+                streams=len(streams),
+                idle_us=(span - busy) / 1e3,
+                gaps=int(idle.size),
+                longest_gaps=[
+                    Gap(int(end[gap]) / 1e3, int(idle[gap]) / 1e3, trace.names[ender])
+                    for gap, ender in zip(longest.tolist(), enders.tolist(), strict=True)
+                ],
+            )
+        )
+    return found
+
+
+def _copies(index: Index) -> list[Copies]:
+    trace, spans = index.trace, index.trace.spans
+    sums: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
+    for row in trace.rows(Kind.COPY, Kind.SET).tolist():
+        entry = sums[_direction(trace.names[spans.name[row]]) if spans.kind[row] == Kind.COPY else "set"]
+        for i, value in enumerate((1, spans.dur_ns[row], spans.copied[row])):
+            entry[i] += int(value)
+    return [
+        Copies(direction, calls, time / 1e3, size)
+        for direction, (calls, time, size) in sorted(sums.items(), key=lambda item: -item[1][1])
+    ]
+
+
+def _direction(name: str) -> str:
+    """Tell `HtoD` from a name such as `Memcpy HtoD (Pageable -> Device)` or AMD's `CopyHostToDevice`."""
+    match = _DIRECTION.search(name.replace("Copy", "Copy "))
+    return _SHORT.get(match[1], match[1]) if match else "other"

@@ -1,0 +1,134 @@
+"""The tree of `nn.Module` calls, of traces recorded with stacks, and what each module's operators cost."""
+
+from typing import Any
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from profiling.analysis.index import Index
+from profiling.analysis.nesting import Nest, nest
+
+_PREFIX = "nn.Module: "
+
+
+class Module(Struct, frozen=True):
+    """All calls of one module at one place in the tree.
+
+    `path` joins the modules from the root, such as `ResNet_0/Sequential_1/BasicBlock_0`. `self_us` is the time outside
+    child modules. `backward_us` is the time of the backward operators of the module's own operators, `device_us` and
+    `allocated_bytes` what its own operators launched and allocated in the forward pass: without the child modules'.
+    """
+
+    path: str
+    name: str
+    depth: int
+    calls: int
+    total_us: float
+    self_us: float
+    backward_us: float
+    device_us: float
+    allocated_bytes: int
+
+
+def modules(index: Index) -> list[Module]:
+    """The tree in the order of first calls, parents before children; empty without stacks."""
+    nested, path, labels = module_calls(index)
+    if not path.size:
+        return []
+    inside = module_of_operators(index)
+
+    def total(group: NDArray[Any], values: NDArray[Any]) -> NDArray[Any]:
+        kept = group >= 0
+        return np.bincount(group[kept], weights=values[kept], minlength=len(labels))
+
+    calls = np.bincount(path, minlength=len(labels))
+    columns = [
+        total(path, nested.end_ns - nested.start_ns) / 1e3,
+        total(path, nested.self_ns()) / 1e3,
+        total(*_backward(index)) / 1e3,
+        total(inside, index.operator_device_ns) / 1e3,
+    ]
+    allocated = total(inside, index.operator_allocated)
+    return [
+        Module(
+            path=labels[i],
+            name=labels[i].rpartition("/")[2],
+            depth=labels[i].count("/"),
+            calls=int(calls[i]),
+            total_us=float(columns[0][i]),
+            self_us=float(columns[1][i]),
+            backward_us=float(columns[2][i]),
+            device_us=float(columns[3][i]),
+            allocated_bytes=int(allocated[i]),
+        )
+        for i in _tree_order(labels)
+    ]
+
+
+def module_calls(index: Index) -> tuple[Nest, NDArray[np.intp], list[str]]:
+    """The calls of modules, nested; the number of each one's path, by position; and the paths, parents first."""
+    trace = index.trace
+    prefixed = np.array([name.startswith(_PREFIX) for name in trace.names], dtype=bool)
+    nested = nest(trace.frames, np.flatnonzero(prefixed[trace.frames.name]))
+    names = trace.frames.name[nested.rows]
+    path = np.full(names.size, -1, dtype=np.intp)
+    labels: list[str] = []
+    level = np.flatnonzero(nested.parent < 0)
+    while level.size:
+        parent = np.where(nested.parent[level] >= 0, path[nested.parent[level]], -1)
+        keys, first, group = np.unique(
+            (parent + 1) * np.int64(len(trace.names)) + names[level], return_index=True, return_inverse=True
+        )
+        order = np.argsort(first)  # number the paths of a level by their first call
+        rank = np.empty(order.size, dtype=np.intp)
+        rank[order] = np.arange(order.size)
+        path[level] = len(labels) + rank[group]
+        for key in keys[order].tolist():
+            above, name = divmod(key, len(trace.names))
+            label = trace.names[name].removeprefix(_PREFIX)
+            labels.append(f"{labels[above - 1]}/{label}" if above else label)
+        level = np.flatnonzero((path < 0) & (nested.parent >= 0) & (path[nested.parent] >= 0))
+    return nested, path, labels
+
+
+def module_of_operators(index: Index) -> NDArray[np.intp]:
+    """Number of the path of the innermost module around each operator, by position; -1 for none."""
+    nested, path, _ = module_calls(index)
+    found = nested.locate(index.operators.thread, index.operators.start_ns)
+    return np.where(found >= 0, path[found], -1) if path.size else found
+
+
+def _backward(index: Index) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
+    """Module paths of forward operators and the time of their backward ones, paired by the trace's arrows."""
+    flows, operators = index.trace.flows, index.operators
+    ends = np.flatnonzero(flows.start == 0)
+    starts = np.flatnonzero(flows.start == 1)
+    if not (ends.size and starts.size):
+        return np.empty(0, dtype=np.intp), np.empty(0, dtype=np.int64)
+    starts = starts[np.argsort(flows.flow[starts], kind="stable")]
+    place = np.minimum(np.searchsorted(flows.flow[starts], flows.flow[ends]), starts.size - 1)
+    paired = flows.flow[starts[place]] == flows.flow[ends]
+    ends, starts = ends[paired], starts[place[paired]]
+
+    nested, path, _ = module_calls(index)
+    source = nested.locate(flows.thread[starts], flows.start_ns[starts])
+    target = operators.locate(flows.thread[ends], flows.start_ns[ends])
+    known = (source >= 0) & (target >= 0)
+    roots = operators.nearest(operators.parent < 0)[target[known]]  # with what autograd itself does around it
+    roots, first = np.unique(roots, return_index=True)
+    return path[source[known][first]], operators.end_ns[roots] - operators.start_ns[roots]
+
+
+def _tree_order(labels: list[str]) -> list[int]:
+    """Order paths so that each is followed by its children, siblings by number."""
+    children: dict[str, list[int]] = {}
+    for number, label in enumerate(labels):
+        children.setdefault(label.rpartition("/")[0], []).append(number)
+    ordered: list[int] = []
+    pending = children.get("", [])[::-1]
+    while pending:
+        number = pending.pop()
+        ordered.append(number)
+        pending += children.get(labels[number], [])[::-1]
+    return ordered

@@ -1,0 +1,182 @@
+"""One trace or one run, summarized: every analysis, joined over its windows and ranks."""
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import TypeVar
+
+from msgspec import Struct, structs
+
+from profiling.analysis.communication import Communication, Straggler, communication, stragglers
+from profiling.analysis.index import Index
+from profiling.analysis.kernels import Copies, Device, Kernel, device_work
+from profiling.analysis.memory import DeviceMemory, memory
+from profiling.analysis.modules import Module, modules
+from profiling.analysis.operators import Operator, operators, operators_by_shape
+from profiling.analysis.phases import Phase, Step, StepTime, phases, step_time, steps
+from profiling.trace import Trace
+
+SCHEMA_VERSION = 1
+
+Row = TypeVar("Row", bound=Struct)
+
+
+class TraceInfo(Struct, frozen=True):
+    """What was read. `notes` says, in words, what is missing; empty where the files are whole.
+
+    `rank` is the first of `ranks`; `device` is what ran the device work: `cpu` where there was none.
+    """
+
+    files: list[str]
+    whole: bool
+    notes: list[str]
+    device: str
+    device_names: list[str]
+    rank: int
+    ranks: list[int]
+    threads: int
+    extent_us: float
+
+
+class Collectives(Struct, frozen=True):
+    """Communication by rank, and over the ranks."""
+
+    ranks: list[Communication]
+    stragglers: list[Straggler]
+
+
+class Summary(Struct, frozen=True):
+    """The answer of `summary --json`. Times are in microseconds, counted from the start of each window."""
+
+    schema_version: int
+    trace: TraceInfo
+    events: dict[str, int]
+    step_time: StepTime
+    steps: list[Step]
+    phases: list[Phase]
+    operators: list[Operator]
+    kernels: list[Kernel]
+    device_busy_us: float
+    devices: list[Device]
+    copies: list[Copies]
+    memory: list[DeviceMemory]
+    modules: list[Module]
+    communication: Collectives
+
+
+def summarize(traces: Sequence[Trace], *, by_shape: bool = False) -> Summary:
+    """Summarize the windows and ranks of one run; rows of the same name are added up.
+
+    `by_shape` splits the operators by the shapes of their inputs.
+    """
+    indices = [Index(trace) for trace in traces]
+    work = [device_work(index) for index in indices]
+    step_rows = [step for number, index in enumerate(indices) for step in steps(index, number)]
+    operator_table = operators_by_shape if by_shape else operators
+    return Summary(
+        schema_version=SCHEMA_VERSION,
+        trace=describe(traces),
+        events=_count(traces),
+        step_time=step_time(step_rows, marked=all(index.steps.marked for index in indices)),
+        steps=step_rows,
+        phases=_joined([phases(index) for index in indices], lambda row: row.name),
+        operators=_joined(
+            [operator_table(index) for index in indices], lambda row: (row.name, row.shapes), lambda row: -row.self_us
+        ),
+        kernels=_joined(
+            [found.kernels for found in work], lambda row: (row.name, row.operator), lambda row: -row.device_us
+        ),
+        device_busy_us=sum(found.busy_us for found in work),
+        devices=[device for found in work for device in found.devices],
+        copies=_joined([found.copies for found in work], lambda row: row.direction, lambda row: -row.device_us),
+        memory=[device for number, index in enumerate(indices) for device in memory(index, number)],
+        modules=_joined([modules(index) for index in indices], lambda row: row.path),
+        communication=Collectives(
+            ranks=[found for index in indices if (found := communication(index)) is not None],
+            stragglers=stragglers(indices),
+        ),
+    )
+
+
+def describe(traces: Sequence[Trace]) -> TraceInfo:
+    """Say what was read, and what could not be."""
+    ranks = sorted({trace.rank for trace in traces})
+    devices = sorted({trace.backend for trace in traces} - {"cpu"})
+    return TraceInfo(
+        files=[str(trace.path) for trace in traces],
+        whole=all(trace.whole for trace in traces),
+        notes=[note for trace in traces for note in notes(trace)],
+        device="+".join(devices) or "cpu",
+        device_names=sorted({name for trace in traces for name in trace.device_names}),
+        rank=ranks[0],
+        ranks=ranks,
+        threads=sum(len(trace.threads) for trace in traces),
+        extent_us=sum(trace.extent_ns[1] - trace.extent_ns[0] for trace in traces) / 1e3,
+    )
+
+
+def notes(trace: Trace) -> list[str]:
+    """Say in words what a trace lacks: a line for each, starting with its file's name."""
+    found = []
+    if trace.cut:
+        found.append(f"partial: {trace.cut}")
+    if trace.unreadable and trace.damage:
+        where = f"first at byte {trace.damage.byte}: {trace.damage.reason}"
+        found.append(f"{trace.unreadable:,} unreadable places were skipped, {where}")
+    if trace.timeless:
+        found.append(f"{trace.timeless:,} events without a usable time were left out")
+    if trace.mended:
+        found.append(f"{trace.mended:,} events were readable after putting right a stray backslash or a bare word")
+    if trace.ignored:
+        kinds = ", ".join(f"{number:,} {category}" for category, number in trace.ignored.items())
+        found.append(f"events without a duration are counted but not analyzed: {kinds}")
+    if trace.unknown:
+        kinds = ", ".join(f"{trace.counts[category]:,} {category}" for category in trace.unknown)
+        found.append(f"categories that are counted but not analyzed: {kinds}")
+    return [f"{trace.path.name}: {note}" for note in found]
+
+
+def _count(traces: Sequence[Trace]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for trace in traces:
+        for category, number in trace.counts.items():
+            total[category] = total.get(category, 0) + number
+    return dict(sorted(total.items()))
+
+
+def _joined(
+    tables: list[list[Row]], key: Callable[[Row], Hashable], order: Callable[[Row], float] | None = None
+) -> list[Row]:
+    """Join the tables of several windows: rows with the same key become one."""
+    if len(tables) == 1:
+        return tables[0]
+    joined: dict[Hashable, Row] = {}
+    for table in tables:
+        for row in table:
+            joined[key(row)] = _sum(joined[key(row)], row) if key(row) in joined else row
+    return sorted(joined.values(), key=order) if order else list(joined.values())
+
+
+_LABELS = {"depth"}
+_MEANS = {"occupancy_percent", "blocks_per_sm", "registers"}
+
+
+def _sum(one: Row, other: Row) -> Row:
+    """Add up two rows: numbers are added, means are weighted by device time, labels stay."""
+    values = {}
+    for field in structs.fields(one):
+        a, b = getattr(one, field.name), getattr(other, field.name)
+        if field.name in _MEANS:
+            weights = max(one.device_us, 1e-3), max(other.device_us, 1e-3)  # type: ignore[attr-defined]
+            known = [(value, weight) for value, weight in zip((a, b), weights, strict=True) if value is not None]
+            total = sum(weight for _, weight in known)
+            values[field.name] = sum(value * weight for value, weight in known) / total if known else None
+        elif isinstance(a, (int, float)) and field.name not in _LABELS:
+            values[field.name] = a + b
+        else:
+            values[field.name] = a
+    return type(one)(**values)
+
+
+def shorten(summary: Summary, top: int) -> Summary:
+    """Keep the first rows of each table."""
+    tables = ("steps", "phases", "operators", "kernels", "copies", "modules")
+    return structs.replace(summary, **{name: getattr(summary, name)[:top] for name in tables})

@@ -1,0 +1,175 @@
+"""Tables for people: what the command line prints without `--json`."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from profiling.analysis.memory import DeviceMemory
+from profiling.summary import Summary, TraceInfo
+
+_BARS = " ▁▂▃▄▅▆▇█"
+_CURVE_WIDTH = 72
+_NUMBER_WIDTH = 9
+
+
+def show_summary(summary: Summary, by: str, top: int) -> None:
+    """Print the trace, its steps and phases, and a table of what `by` names."""
+    console = Console()
+    _show_trace(console, summary.trace)
+    counts = ", ".join(f"{number:,} {category}" for category, number in summary.events.items())
+    console.print(f"{sum(summary.events.values()):,} events: {counts}", style="dim", highlight=False)
+    time = summary.step_time
+    steps = f"{len(summary.steps)} steps, median {duration(time.median_us)}" if time.marked else "no steps are marked"
+    busy = f"; device busy {duration(summary.device_busy_us)}" if summary.devices else ""
+    console.print(f"{steps}; waits most for: {time.waits_for}{busy}", highlight=False)
+    if by != "phase":
+        console.print(_phases(summary, top))
+    console.print(_TABLES[by](summary, top))
+    for device in summary.memory:
+        _show_device_memory(console, device, holders=0)
+    for rank in summary.communication.ranks:
+        console.print(
+            f"rank {rank.rank}: collectives {duration(rank.busy_us)}, of which {duration(rank.exposed_us)} not hidden "
+            "by computing",
+            highlight=False,
+        )
+    for late in summary.communication.stragglers:
+        console.print(
+            f"{escape(late.collective)}: ranks waited {duration(late.waited_us)} in {late.calls} calls, "
+            f"{late.last_share:.0%} of them for rank {late.last_rank}",
+            highlight=False,
+        )
+
+
+def show_memory(info: TraceInfo, devices: list[DeviceMemory]) -> None:
+    """Print the curve and the holders of each device."""
+    console = Console()
+    _show_trace(console, info)
+    if not devices:
+        console.print("no memory events: record with profile_memory=True")
+    for device in devices:
+        _show_device_memory(console, device, holders=15)
+
+
+def duration(time_us: float) -> str:
+    """Write a time with three digits and a unit."""
+    for unit, size in (("s", 1e6), ("ms", 1e3)):
+        if time_us >= size:
+            return f"{time_us / size:,.3g} {unit}" if time_us < 1000 * size else f"{time_us / size:,.0f} {unit}"
+    return f"{time_us:.3g} µs"
+
+
+def size(count: float) -> str:
+    """Write a number of bytes with three digits and a unit."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(count) < 1024:
+            return f"{count:.3g} {unit}" if abs(count) < 1000 else f"{count:.0f} {unit}"
+        count /= 1024
+    return f"{count:.3g} TiB"
+
+
+def table(title: str, text: Sequence[str], numbers: Sequence[str]) -> Table:
+    """Start a table: columns of text, which shrink to what the terminal leaves them, then columns of numbers."""
+    made = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
+    room = (Console().width - (_NUMBER_WIDTH + 1) * len(numbers)) // len(text) - 1
+    for column in text:
+        made.add_column(column, overflow="ellipsis", no_wrap=True, max_width=max(room, 9))
+    for column in numbers:
+        made.add_column(column, justify="right", no_wrap=True, min_width=_NUMBER_WIDTH)
+    return made
+
+
+def _show_trace(console: Console, info: TraceInfo) -> None:
+    files = info.files[0] if len(info.files) == 1 else f"{info.files[0]} and {len(info.files) - 1} more"
+    ranks = "rank " + ", ".join(map(str, info.ranks))
+    console.print(f"{escape(files)}: {info.device}, {ranks}, {duration(info.extent_us)}", style="bold", highlight=False)
+    for note in info.notes:
+        console.print(escape(note), style="yellow", highlight=False)
+
+
+def _phases(summary: Summary, top: int) -> Table:
+    columns = ["calls", "total", "own", "operators", "python"]
+    columns += ["waiting", "device"] if summary.devices else []
+    columns += ["allocated"] if summary.memory else []
+    made = table("phases", ["phase"], columns)
+    for row in summary.phases[:top]:
+        times = [row.total_us, row.self_us, row.operator_us, row.python_us]
+        times += [row.wait_us, row.device_us] if summary.devices else []
+        made.add_row(row.name, f"{row.calls:,}", *map(duration, times), *_allocated(summary, row.allocated_bytes))
+    return made
+
+
+def _operators(summary: Summary, top: int) -> Table:
+    columns = ["calls", "self", "total"]
+    columns += ["device"] if summary.devices else []
+    columns += ["allocated"] if summary.memory else []
+    made = table(_title("operators", len(summary.operators), top), ["operator"], columns)
+    for row in summary.operators[:top]:
+        times = [row.self_us, row.total_us] + ([row.device_us] if summary.devices else [])
+        name = row.name if row.shapes is None else f"{row.name} {row.shapes}"
+        made.add_row(escape(name), f"{row.calls:,}", *map(duration, times), *_allocated(summary, row.allocated_bytes))
+    return made
+
+
+def _modules(summary: Summary, top: int) -> Table:
+    title = _title("modules", len(summary.modules), top) if summary.modules else "modules: none; record with stacks"
+    made = table(title, ["module"], ["calls", "total", "self", "backward"])
+    for row in summary.modules[:top]:
+        times = (row.total_us, row.self_us, row.backward_us)
+        made.add_row("  " * row.depth + escape(row.name), f"{row.calls:,}", *map(duration, times))
+    return made
+
+
+def _kernels(summary: Summary, top: int) -> Table:
+    title = (
+        _title("kernels", len(summary.kernels), top) if summary.kernels else "kernels: none, nothing ran on a device"
+    )
+    made = table(title, ["kernel", "operator"], ["calls", "device", "occupancy"])
+    for row in summary.kernels[:top]:
+        occupancy = "" if row.occupancy_percent is None else f"{row.occupancy_percent:.0f} %"
+        made.add_row(escape(row.name), escape(row.operator), f"{row.calls:,}", duration(row.device_us), occupancy)
+    return made
+
+
+def _allocated(summary: Summary, count: int) -> list[str]:
+    return [size(count)] if summary.memory else []
+
+
+_TABLES = {"operator": _operators, "shape": _operators, "phase": _phases, "module": _modules, "kernel": _kernels}
+
+
+def _title(name: str, rows: int, top: int) -> str:
+    return name if rows <= top else f"{name} (the first {top} of {rows:,})"
+
+
+def _show_device_memory(console: Console, device: DeviceMemory, holders: int) -> None:
+    console.print(
+        f"{device.device}: peak {size(device.peak_bytes)} at {duration(device.peak_time_us)}; allocated "
+        f"{size(device.allocated_bytes)} in {device.allocations:,} allocations, freed {size(device.freed_bytes)}",
+        highlight=False,
+    )
+    if not holders:
+        return
+    console.print(_curve(device), style="cyan")
+    made = table(
+        _title("alive at the peak", len(device.alive_at_peak), holders), ["operator", "phase"], ["bytes", "count"]
+    )
+    for row in device.alive_at_peak[:holders]:
+        made.add_row(escape(row.operator), row.phase, size(row.bytes), f"{row.allocations:,}")
+    if device.before_bytes:
+        made.add_row("(before the window)", "", size(device.before_bytes), "")
+    console.print(made)
+
+
+def _curve(device: DeviceMemory) -> str:
+    """Draw the curve as a row of bars: the highest value within each column."""
+    times, values = device.curve.time_us, device.curve.bytes
+    low, span = min(0, *values), max(times[-1] - times[0], 1e-9)
+    highest = max(max(values) - low, 1)
+    columns = [low] * _CURVE_WIDTH
+    for time, value in zip(times, values, strict=True):
+        column = min(int((time - times[0]) / span * _CURVE_WIDTH), _CURVE_WIDTH - 1)
+        columns[column] = max(columns[column], value)
+    return "".join(_BARS[round((value - low) / highest * (len(_BARS) - 1))] for value in columns)
