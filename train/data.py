@@ -74,7 +74,9 @@ def load(data: Data) -> DataSet:
         raise UserError(f"data._target_={data._target_}: cannot be imported: {error}") from error
     function = getattr(module, name, None)
     if not callable(function):
-        raise UserError(f"data._target_={data._target_}: {module_name} has no {name}{nearest(name, vars(module))}")
+        raise UserError(
+            f"data._target_={data._target_}: {module_name} has no {name}{nearest(name, list(vars(module)))}"
+        )
     fields = {field.name: getattr(data, field.name) for field in dataclasses.fields(data) if field.name != "_target_"}
     return cast(DataSet, function(**fields))
 

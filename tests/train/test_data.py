@@ -19,6 +19,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from sklearn.datasets import load_digits
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -418,13 +419,27 @@ def test_a_broken_image_is_a_user_error_that_names_the_file(suffix: str, damage:
     assert "\n" not in str(caught.value)
 
 
+def test_a_malformed_png_is_a_user_error_too(tmp_path: Path) -> None:
+    file = tmp_path / "picture.png"
+    comment = PngInfo()
+    comment.add_text("comment", "x" * 2**21, zip=True)  # unpacks to more than Pillow allows
+    Image.new("L", (8, 8)).save(file, pnginfo=comment)
+    with pytest.raises(UserError, match=rf"^{file}: cannot be decoded: .*too large"):
+        read_image(file, 1, 8)
+    Image.fromarray(np.random.RandomState(0).randint(0, 256, (8, 8), dtype=np.uint8)).save(file)
+    before, after = file.read_bytes().split(b"IDAT")
+    file.write_bytes(before[:-4] + (8).to_bytes(4, "big") + b"IDAT" + after)  # the wrong size of the chunk
+    with pytest.raises(UserError, match=rf"^{file}: cannot be decoded: broken PNG file"):
+        read_image(file, 1, 8)
+
+
 def test_images_without_labels_are_every_image_below_a_folder_in_order(tmp_path: Path) -> None:
-    for name in ("b.png", "a.JPG", "deeper/c.jpeg", "notes.txt", "d.gif"):
+    for name in ("z.png", "a.JPG", "deeper/c.jpeg", "notes.txt", "d.gif"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         Image.new("L", (5, 5), 7).save(tmp_path / name, format="PNG" if name.endswith(("png", "txt")) else None)
     split = unlabeled(tmp_path, channels=1, image_size=6)
-    assert [str(file.relative_to(tmp_path)) for file in split.files] == ["a.JPG", "b.png", "deeper/c.jpeg"]
-    image, label = split[1]
+    assert [str(file.relative_to(tmp_path)) for file in split.files] == ["a.JPG", "deeper/c.jpeg", "z.png"]
+    image, label = split[2]
     assert image.tolist() == [[[7] * 6] * 6]
     assert label == -1
 
