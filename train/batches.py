@@ -10,7 +10,7 @@ from typing import Protocol
 import psutil
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
+from torch.utils.data import DataLoader, Sampler, SequentialSampler
 
 from train.config import Loader
 from train.data import FileSplit, TensorSplit
@@ -60,6 +60,20 @@ class Resident:
             yield self.images[index], self.labels[index]
 
 
+class Shuffled(Sampler[int]):
+    """A new order for each pass, drawn as `Resident` draws it; RandomSampler draws a second, empty one after it."""
+
+    def __init__(self, samples: int, generator: torch.Generator) -> None:
+        self.samples = samples
+        self.generator = generator
+
+    def __len__(self) -> int:
+        return self.samples
+
+    def __iter__(self) -> Iterator[int]:
+        yield from torch.randperm(self.samples, generator=self.generator).tolist()
+
+
 def dataloader(
     split: Split, loader: Loader, workers: int, device: torch.device, batch_size: int, generator: torch.Generator | None
 ) -> DataLoader[Batch]:
@@ -67,7 +81,7 @@ def dataloader(
 
     https://docs.pytorch.org/docs/stable/data.html
     """
-    sampler = SequentialSampler(split) if generator is None else RandomSampler(split, generator=generator)
+    sampler = SequentialSampler(split) if generator is None else Shuffled(len(split), generator)
     return DataLoader(
         split,
         batch_size=batch_size,

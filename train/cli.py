@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
 from train import compose
-from train.errors import NotApplicableError, UserError, nearest, nearest_or_all
+from train.errors import NotApplicableError, UserError, match, nearest, nearest_or_all
 from train.options import TOPICS
 
 NOT_IN_LABEL = ("name", "task", "output", "checkpoint", "images", "profiler")
@@ -164,11 +164,7 @@ def _explain_composition(error: ConfigCompositionException) -> str:
         siblings = [field.name for field in dataclasses.fields(cause.object_type)]
         key = str(cause.key)
         if key not in siblings:
-            elsewhere = [path for path in compose.every_key() if nearest(key, [path.rpartition(".")[2]])]
-            hint = (
-                nearest_or_all(key, siblings) if nearest(key, siblings) else nearest_or_all(key, elsewhere or siblings)
-            )
-            return f"{where}{cause.full_key}: no such key{hint}"
+            return f"{where}{cause.full_key}: no such key{_hint(key, siblings)}"
     if isinstance(cause, ValidationError):
         reason = str(cause.msg or cause).splitlines()[0]
         allowed = re.search(r"expected one of \[(.*)\]", reason)
@@ -176,3 +172,10 @@ def _explain_composition(error: ConfigCompositionException) -> str:
         near = nearest(value.group(1), allowed.group(1).split(", ")) if allowed and value else ""
         return f"{where}{cause.full_key}: {reason}{near}"
     return " ".join(str(error).split())
+
+
+def _hint(key: str, siblings: Sequence[str]) -> str:
+    """The nearest key in the same place, else the nearest of that name anywhere, else all that could stand here."""
+    elsewhere = {path.rpartition(".")[2]: path for path in compose.every_key()}
+    found = match(key, siblings) or elsewhere.get(match(key, elsewhere) or "")
+    return f"; did you mean {found!r}?" if found else nearest_or_all(key, siblings)

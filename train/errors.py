@@ -12,10 +12,15 @@ class NotApplicableError(Exception):
     """An experiment that cannot act here; its message names what is missing. Not a failure: the exit status is 0."""
 
 
+def match(word: str, choices: Iterable[str]) -> str | None:
+    """The choice that is nearest to `word`, if one is near."""
+    return next(iter(difflib.get_close_matches(word, list(choices), n=1, cutoff=0.6)), None)
+
+
 def nearest(word: str, choices: Iterable[str]) -> str:
     """`; did you mean 'width'?`, or nothing where no choice is near."""
-    matches = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.6)
-    return f"; did you mean {matches[0]!r}?" if matches else ""
+    found = match(word, choices)
+    return f"; did you mean {found!r}?" if found else ""
 
 
 def nearest_or_all(word: str, choices: Iterable[str]) -> str:
