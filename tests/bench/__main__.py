@@ -1,0 +1,48 @@
+"""Run benchmarks, each in a process of its own: `python -m tests.bench [NAME ...] [--out FILE]`.
+
+A benchmark is a module `bench_<name>.py` of this folder that runs with `--out FILE`, prints its tables and writes its
+figures to FILE as JSON. Those are gathered here under their names.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+NAMES = sorted(path.stem.removeprefix("bench_") for path in Path(__file__).parent.glob("bench_*.py"))
+
+
+def run(name: str) -> tuple[int, Any]:
+    """Exit status of one benchmark, and its figures if it wrote any."""
+    with tempfile.TemporaryDirectory() as folder:
+        figures = Path(folder) / "figures.json"
+        status = subprocess.call([sys.executable, "-m", f"tests.bench.bench_{name}", "--out", str(figures)])
+        return status, msgspec.json.decode(figures.read_bytes()) if figures.exists() else None
+
+
+def main() -> int:
+    """Run them in turn; a failed one does not stop the others."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(NAMES)}; none is all of them")
+    parser.add_argument("--out", type=Path, default=Path("runs/bench.json"), help="default: %(default)s")
+    args = parser.parse_args()
+    if unknown := sorted(set(args.names) - set(NAMES)):
+        parser.error(f"no such benchmark: {', '.join(unknown)}; there are: {', '.join(NAMES)}")
+    figures, failed = {}, []
+    for name in args.names or NAMES:
+        print(f"== {name}", flush=True)
+        status, figures[name] = run(name)
+        if status:
+            failed.append(name)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_bytes(msgspec.json.format(msgspec.json.encode(figures), indent=1))
+    print(f"figures: {args.out}" + (f"; failed: {', '.join(failed)}" if failed else ""))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
