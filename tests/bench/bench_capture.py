@@ -1,0 +1,45 @@
+"""What the profiler costs while it looks: `python -m tests.bench.bench_capture`.
+
+Default runs, each in a process of its own: the median step inside the profiler's window against the median unprofiled
+step of the same run and stage, as `record.json` has them. There is no target: the cost is why traced steps are never
+timings.
+"""
+
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from profiling import record
+from tests.bench.targets import Finding, out_argument, report
+
+RUNS = 3
+
+
+def run() -> record.RunRecord:
+    """The record of one default run."""
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([sys.executable, "-m", "train", f"output={folder}"], check=True, stdout=subprocess.DEVNULL)
+        (written,) = Path(folder).glob(f"baseline/*/{record.FILE_NAME}")
+        return record.read(written.parent)
+
+
+def main() -> None:
+    """Measure, print, write."""
+    out = out_argument(__doc__)
+    overheads: dict[str, list[float]] = {}
+    for _ in range(RUNS):
+        for name, stage in run().stages.items():
+            overhead = stage.profiler_overhead()
+            if overhead is not None:
+                overheads.setdefault(name, []).append(overhead)
+    findings = [
+        Finding(name=f"traced / unprofiled s per image, {name}", measured=1 + statistics.median(shares))
+        for name, shares in overheads.items()
+    ]
+    report("Cost of the light profiler window", findings, {"overhead_share": overheads}, out)
+
+
+if __name__ == "__main__":
+    main()
