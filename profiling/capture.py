@@ -20,7 +20,10 @@ import psutil
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function, schedule
 
+from profiling.analysis.index import Index
+from profiling.analysis.memory import memory
 from profiling.record import Samples, TraceFile, replacing
+from profiling.trace import read
 
 
 class Clock(Protocol):
@@ -184,6 +187,7 @@ class TracedCapture:
 
     def __init__(self, stage: str, device: torch.device, window: Window) -> None:
         self._window = window
+        self._device = device
         self._worker = f"{socket.gethostname()}_{os.getpid()}_{stage}"
         self._clock = clock_for(device)
         self._steps = 0
@@ -227,7 +231,12 @@ class TracedCapture:
         path = self._window.folder / f"{self._worker}.{time.time_ns()}.pt.trace.json.gz"
         with replacing(path) as temporary:
             profiler.export_chrome_trace(str(temporary))
-        self._trace = TraceFile(path=path.name, samples=self._samples, step_s=self._step_s)
+        self._trace = TraceFile(
+            path=path.name,
+            samples=self._samples,
+            step_s=self._step_s,
+            peak_allocated_bytes=_peak_allocated_bytes(path, self._device),
+        )
 
     def trace(self) -> TraceFile:
         """The trace, once `window.steps` steps have ended.
@@ -238,6 +247,12 @@ class TracedCapture:
         if self._trace is None:
             raise RuntimeError(f"the pass ended after {self._steps} of the window's {self._window.steps} steps")
         return self._trace
+
+
+def _peak_allocated_bytes(path: Path, device: torch.device) -> int | None:
+    """Read the peak back from the trace: torch keeps no statistics of its CPU allocator."""
+    devices = memory(Index(read(path)))
+    return next((found.peak_bytes for found in devices if found.device.partition(":")[0] == device.type), None)
 
 
 class _Timer:

@@ -53,11 +53,14 @@ class TraceFile(msgspec.Struct, frozen=True, kw_only=True):
         path: relative to the run's folder.
         samples: images in each traced step.
         step_s: seconds of each traced step: never a timing, only the measure of the profiler's own overhead.
+        peak_allocated_bytes: highest sum of live tensors on the run's device that the window saw, counted on a CPU from
+            what was alive when it began; None without `profile_memory`.
     """
 
     path: str
     samples: list[int]
     step_s: list[float]
+    peak_allocated_bytes: int | None
 
 
 class Stage(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,8 +72,6 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
         peak_resident_bytes: highest resident memory of the process in the timed steps.
         resident_is_per_stage: False where the platform only tells the peak since the process began.
         peak_accelerator_bytes: highest memory of the accelerator's allocator in the timed steps; None without one.
-        peak_allocated_bytes: highest sum of live tensors on the run's device that the trace saw, counted from what was
-            alive when its window began; None without a trace or `profile_memory`.
     """
 
     timed: Samples
@@ -78,7 +79,6 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
     peak_resident_bytes: int
     resident_is_per_stage: bool
     peak_accelerator_bytes: int | None
-    peak_allocated_bytes: int | None
 
     def profiler_overhead(self) -> float | None:
         """Median traced over median unprofiled seconds per image, minus 1; None without a trace."""

@@ -144,6 +144,8 @@ def explain(error: BaseException) -> str:
         return f"{error.filename or 'a file'}: {error.strerror or error}"
     if isinstance(error, ConfigCompositionException):
         return _explain_composition(error)
+    if "Original Traceback" in str(error):  # a DataLoader worker's error arrives with its traceback as text
+        return str(error).strip().splitlines()[-1].partition(": ")[2]
     return str(error).replace("\n", " ")
 
 

@@ -74,8 +74,8 @@ def phase_table(name: str, stage: Stage) -> Table:
     notes = [f"peak resident {stage.peak_resident_bytes / MIB:,.0f} MiB"]
     if stage.peak_accelerator_bytes is not None:
         notes.append(f"accelerator {stage.peak_accelerator_bytes / MIB:,.0f} MiB")
-    if stage.peak_allocated_bytes is not None:
-        notes.append(f"allocated in the traced window {stage.peak_allocated_bytes / MIB:,.1f} MiB")
+    if stage.trace is not None and stage.trace.peak_allocated_bytes is not None:
+        notes.append(f"peak of tensors in the trace {stage.trace.peak_allocated_bytes / MIB:,.1f} MiB")
     if overhead is not None:
         notes.append(f"the profiler adds {overhead:+.0%} to a traced step")
     table = Table(title=name, caption="; ".join(notes), title_justify="left", caption_justify="left")

@@ -68,8 +68,9 @@ class EventFile:
             self._writer.add_scalar(f"memory_mib/{stage}/resident_peak", measured.peak_resident_bytes / 2**20)
             if measured.peak_accelerator_bytes is not None:
                 self._writer.add_scalar(f"memory_mib/{stage}/accelerator_peak", measured.peak_accelerator_bytes / 2**20)
-            if measured.peak_allocated_bytes is not None:
-                self._writer.add_scalar(f"memory_mib/{stage}/allocated_peak", measured.peak_allocated_bytes / 2**20)
+            if measured.trace is not None and measured.trace.peak_allocated_bytes is not None:
+                peak_mib = measured.trace.peak_allocated_bytes / 2**20
+                self._writer.add_scalar(f"memory_mib/{stage}/allocated_peak", peak_mib)
 
     def pictures(self, session: Session, held_out: Tally, probabilities: torch.Tensor) -> None:
         """Draw the confusion matrix and some predicted images of the test split."""

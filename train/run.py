@@ -141,7 +141,6 @@ def summarize(timed: Mapping[str, TimedCapture], traces: Mapping[str, TraceFile]
                 peak_resident_bytes=capture.memory.resident_bytes,
                 resident_is_per_stage=capture.memory.per_stage,
                 peak_accelerator_bytes=capture.memory.accelerator_bytes,
-                peak_allocated_bytes=None,
             )
     return stages
 

@@ -153,7 +153,7 @@ def find(target: str, key: str) -> Any:
     except (ImportError, ValueError) as error:
         raise UserError(f"{key}={target}: cannot be imported: {error}") from error
     if not hasattr(module, name):
-        raise UserError(f"{key}={target}: {module_name} has no {name}{nearest(name, vars(module))}")
+        raise UserError(f"{key}={target}: {module_name} has no {name}{nearest(name, list(vars(module)))}")
     return getattr(module, name)
 
 

@@ -39,7 +39,7 @@ REJECTED = [
     (["task=infer", "checkpoint=/nonexistent.pt"], "checkpoint=/nonexistent.pt: no such file"),
     (
         ["+experiment=requires_grad_off"],
-        "no parameter requires grad, so there is nothing to train: switches.parameters",
+        "no parameter requires grad, so there is nothing to train: switches.",
     ),
 ]
 
@@ -90,7 +90,8 @@ def test_cfg_job_prints_the_resolved_configuration(command):
 def test_shell_completion_answers_as_in_any_hydra_application():
     program = Path(sys.executable).with_name("abtrace")
     environment = {**os.environ, "COMP_LINE": "abtrace +experiment=nogr", "COMP_POINT": "24"}
-    answer = subprocess.run([program, "-sc", "query=bash"], env=environment, capture_output=True, text=True, cwd=ROOT)
+    query = [program, "-sc", "query=bash"]
+    answer = subprocess.run(query, env=environment, capture_output=True, text=True, cwd=ROOT, check=True)
     assert "+experiment=nograd_off" in answer.stdout.split()
 
 

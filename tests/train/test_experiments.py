@@ -53,7 +53,7 @@ def test_runs(file, configure, tmp_path):
     tiny = [text for text in TINY if not text.startswith("data") or not any(e.startswith("data=") for e in extra)]
     config = configure(f"+experiment={file.stem}", *tiny, *small, *extra)
     if config.hypothesis.expect.time is Time.fails:
-        with pytest.raises(UserError, match="no parameter requires grad.*switches.parameters=frozen"):
+        with pytest.raises(UserError, match=r"no parameter requires grad.*switches\.parameters=frozen"):
             train(config, {}, tmp_path)
         return
     missing = [need for need in config.hypothesis.needs if need in (Need.accelerator, Need.cuda)]

@@ -56,9 +56,7 @@ def assert_agree(table: Table, fast, slow):
         assert differing == []
     else:
         for name in fast:
-            torch.testing.assert_close(
-                slow[name], fast[name], rtol=table.rtol, atol=table.atol, msg=lambda m: f"{name}: {m}"
-            )
+            torch.testing.assert_close(slow[name], fast[name], rtol=table.rtol, atol=table.atol)
 
 
 @pytest.mark.parametrize(("switch", "option"), PAIRS, ids=[f"{switch}={option}" for switch, option in PAIRS])
