@@ -1,0 +1,1 @@
+"""Models: nn.Modules only."""

@@ -15,10 +15,10 @@ class MLP(nn.Module):
             nn.Sequential(nn.Linear(inputs, outputs), nn.ReLU(inplace=True), nn.Dropout(dropout))
             for inputs, outputs in pairwise(sizes)
         ]
-        self.hidden = nn.Sequential(nn.Flatten(), *hidden)
+        self.blocks = nn.Sequential(*hidden)
         self.head = nn.Linear(sizes[-1], classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """Float images [B, C, H, W] to logits [B, classes]."""
-        logits: Tensor = self.head(self.hidden(images))
+        logits: Tensor = self.head(self.blocks(images.flatten(1)))
         return logits

@@ -36,6 +36,11 @@ class ResNet18(nn.Module):
         self.backbone.fc = nn.Identity()
         self.freeze_backbone = freeze_backbone
 
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """The four stages, as what activation checkpointing may recompute."""
+        return [self.backbone.layer1, self.backbone.layer2, self.backbone.layer3, self.backbone.layer4]
+
     def train(self, mode: bool = True) -> Self:
         """Set the mode of training, except for a frozen backbone."""
         super().train(mode)

@@ -126,7 +126,7 @@ def recompute(model: nn.Module) -> None:
 
     https://docs.pytorch.org/docs/stable/checkpoint.html
     """
-    for block in getattr(model, "blocks", model.children()):
+    for block in getattr(model, "blocks", model.children()):  # a model of the user's own need not have blocks
         block.forward = partial(checkpoint, block.forward, use_reentrant=False)
 
 
