@@ -58,7 +58,7 @@ def main() -> None:
         for arguments, times in ((IMPORTS, imports_s), (HELP, help_s))[:: 1 if pair % 2 == 0 else -1]:
             times.append(wall_s(*arguments))
     findings = [
-        Finding(name=f"python -m train, slowest of {RUNS} [s]", measured=max(runs_s), at_most=30),
+        Finding(name=f"python -m train, seconds, slowest of {RUNS}", measured=max(runs_s), at_most=30),
         ratio("train --help / import torch, hydra", stats.median_effect(imports_s, help_s), at_most=1.5),
     ]
     report("Start", findings, {"train_s": runs_s, "help_s": help_s, "imports_s": imports_s}, out)
