@@ -1,4 +1,4 @@
-"""The command line: python -m profiling summary|memory|check TRACE."""
+"""The command line: python -m profiling summary|memory|check|report PATH."""
 
 import argparse
 import difflib
@@ -131,12 +131,36 @@ def _check(options: argparse.Namespace) -> int:
     return status
 
 
+def _add_report(commands: Any) -> None:
+    parser = _command(commands, "report", _report, "comparisons as one HTML page, or their ladder as a picture")
+    parser.add_argument("paths", metavar="RUN", type=Path, nargs="+", help="a comparison, or a folder of many")
+    parser.add_argument("-o", dest="out", type=Path, required=True, help="the file to write, .html or .svg")
+
+
+def _report(options: argparse.Namespace) -> int:
+    from profiling import report
+
+    if options.out.suffix not in (".html", ".svg"):
+        options.parser.error(f"argument -o: {options.out} ends in neither .html nor .svg")
+    try:
+        found = report.collect(options.paths)
+        records = [record for _, record in found]
+        if options.out.suffix == ".svg":
+            report.write_picture(records, options.out)
+        else:
+            report.write(records, [folder for folder, _ in found], options.out)
+    except (OSError, ValueError) as error:
+        sys.stderr.write(f"{error}\n")
+        return UNREADABLE
+    return 0
+
+
 def _write_json(value: object) -> None:
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
 
 
 BY = ("operator", "shape", "phase", "module", "kernel")
-COMMANDS: list[Callable[[Any], None]] = [_add_summary, _add_memory, _add_check]
+COMMANDS: list[Callable[[Any], None]] = [_add_summary, _add_memory, _add_check, _add_report]
 
 if __name__ == "__main__":
     sys.exit(main())

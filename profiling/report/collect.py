@@ -1,0 +1,33 @@
+"""Finding comparisons on disk."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from profiling import comparison
+from profiling.comparison import ComparisonRecord
+
+
+def collect(paths: Iterable[Path]) -> list[tuple[Path, ComparisonRecord]]:
+    """Read the comparisons at `paths`, each with its folder, oldest first.
+
+    A path is a `comparison.json`, its folder, or a folder with many below it. All of them count, also several of one
+    experiment: they are repetitions, or were measured with another model.
+
+    Raises:
+        FileNotFoundError: nothing is there.
+        ValueError: as `comparison.read`.
+    """
+    files = {file.resolve(): file for path in paths for file in _files(path)}
+    found = [(file.parent, comparison.read(file)) for file in files.values()]
+    return sorted(found, key=lambda pair: (pair[1].started, pair[1].comparison.experiment))
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise FileNotFoundError(f"{path}: no such file or folder")
+    files = sorted(path.rglob(comparison.FILE_NAME))
+    if not files:
+        raise FileNotFoundError(f"{path}: no {comparison.FILE_NAME} in this folder; `python -m train.ab` writes them")
+    return files

@@ -1,0 +1,142 @@
+"""The page: records and what their traces say, as one HTML file that opens offline.
+
+Whatever comes from a file passes `escape` on its way into the page, and names in charts pass `charts._label`. Behind
+that stands the page's content security policy: it runs only the two scripts whose hashes it names and loads nothing.
+Plotly's JavaScript makes about 4.8 MB of each file.
+"""
+
+import base64
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from html import escape
+from importlib import resources
+from pathlib import Path
+from string import Template
+
+import msgspec
+
+from profiling.compare import Outcome, Verdict
+from profiling.comparison import ComparisonRecord
+from profiling.record import replacing
+from profiling.report import charts, section
+from profiling.report.evidence import gather
+from profiling.report.picture import ladder
+from profiling.report.section import Row
+from profiling.report.words import (
+    answer,
+    by_topic,
+    declared_effect,
+    interval,
+    moment,
+    ratio,
+    titles,
+)
+from profiling.terminal import size
+
+TITLE = "What each optimization is worth here"
+_READING = (
+    "Ratios are variant ÷ baseline, time per sample: ×1.050 is 5 % slower. An effect is called when its 95 % interval "
+    "excludes 1 and it exceeds the noise floor, what identical code shows on this machine. A refuted hypothesis is a "
+    "result: this machine contradicts the claim."
+)
+
+
+def write(records: Sequence[ComparisonRecord], folders: Sequence[Path], out: Path) -> None:
+    """Write the report of `records`, whose traces are in `folders`, whole or not at all."""
+    with replacing(out) as temporary:
+        temporary.write_bytes(render(records, folders).encode())
+
+
+def render(records: Sequence[ComparisonRecord], folders: Sequence[Path]) -> str:
+    """Return the page."""
+    from plotly.offline import get_plotlyjs  # only a report needs plotly
+
+    names = titles(records)
+    numbered = list(zip(records, range(len(records)), strict=True))
+    order = [pair for group in by_topic(numbered).values() for pair in group]
+    figures: list[charts.Figure] = []
+    sections = [
+        section.render(Row(record, names[number], f"e{number}"), gather(record, folders[number]), figures)
+        for record, number in order
+    ]
+    scripts = [get_plotlyjs(), _static("page.js")]
+    return Template(_static("page.html")).substitute(
+        title=TITLE,
+        hashes=" ".join(f"'sha256-{_hash(script)}'" for script in scripts),
+        style=_static("page.css"),
+        counts=_counts(records),
+        subtitle=_subtitle(records),
+        ladder=ladder(records),
+        table=_table(records, names),
+        reading=_READING,
+        experiments="\n".join(sections) or "<p>No comparisons.</p>",
+        # A data block ends at the first `</script`, so it holds no `<`.
+        figures=msgspec.json.encode(figures).decode().replace("<", "\\u003c"),
+        plotly=scripts[0],
+        script=scripts[1],
+    )
+
+
+def _static(name: str) -> str:
+    return (resources.files("profiling.report") / "static" / name).read_text(encoding="utf-8")
+
+
+def _hash(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def _counts(records: Sequence[ComparisonRecord]) -> str:
+    """Count outcomes; an experiment that does not apply here has none."""
+    applied = [record.comparison for record in records if record.comparison.verdict is not Verdict.not_applicable]
+    found = Counter(comparison.outcome for comparison in applied)
+    counts = [(found[outcome], outcome.value, outcome.name) for outcome in Outcome]
+    counts.append((len(records) - len(applied), Verdict.not_applicable.value, "muted"))
+    return "".join(f'<span class="{kind}"><b>{number}</b> {text}</span>' for number, text, kind in counts)
+
+
+def _subtitle(records: Sequence[ComparisonRecord]) -> str:
+    if not records:
+        return ""
+    machines = sorted({section.machine(record.environment) for record in records})
+    days = sorted(moment(record.started) for record in records)
+    seconds = sum(record.seconds for record in records)
+    when = " to ".join(dict.fromkeys([days[0], days[-1]]))
+    minutes = f"{seconds:,.0f} s" if seconds < 120 else f"{seconds / 60:,.0f} min"
+    many = "comparison" if len(records) == 1 else "comparisons"
+    return f"{escape('; '.join(machines))}<br>{len(records):,} {many}, {minutes} of measuring, {escape(when)}"
+
+
+def _table(records: Sequence[ComparisonRecord], names: Sequence[str]) -> str:
+    rows = [Row(record, name, f"e{number}") for number, (record, name) in enumerate(zip(records, names, strict=True))]
+    groups = by_topic((row.record, row) for row in rows)
+    body = "".join(
+        f'<tbody><tr><th colspan="10">{escape(topic)}</th></tr>{"".join(_tr(row) for _, row in group)}</tbody>'
+        for topic, group in groups.items()
+    )
+    head = (
+        '<tr><th>experiment and claim</th><th>phase</th><th class="num">effect</th><th class="num">95 % interval</th>'
+        '<th>verdict</th><th>hypothesis</th><th class="num">peak memory<br>baseline</th>'
+        '<th class="num"><br>variant</th><th class="num"></th><th>same answer</th></tr>'
+    )
+    return f"<thead>{head}</thead>{body}"
+
+
+def _tr(row: Row) -> str:
+    comparison = row.record.comparison
+    effect, memory, numerics = declared_effect(comparison), comparison.memory, comparison.numerics
+    numbers = [
+        ratio(effect.ratio) if effect else "–",
+        interval(effect) if effect else "",
+        size(memory.baseline_bytes) if memory else "–",
+        size(memory.variant_bytes) if memory else "–",
+        ratio(memory.variant_bytes / memory.baseline_bytes) if memory and memory.baseline_bytes else "",
+    ]
+    cells = [f'<td class="num">{number}</td>' for number in numbers]
+    same = f'<span class="{"bad" if numerics.mismatch else ""}">{escape(answer(numerics))}</span>' if numerics else "–"
+    return (
+        f'<tr><td><a href="#{row.anchor}"><b>{escape(row.title)}</b></a>'
+        f"<small>{escape(comparison.hypothesis.claim)}</small></td><td>{escape(comparison.hypothesis.phase)}</td>"
+        f"{''.join(cells[:2])}<td>{section.verdict_mark(comparison)}</td><td>{section.outcome(comparison)}</td>"
+        f"{''.join(cells[2:])}<td>{same}</td></tr>"
+    )

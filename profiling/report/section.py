@@ -1,0 +1,195 @@
+"""One experiment's section of the page."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+
+import msgspec
+
+from profiling.compare import Comparison, Outcome, PhaseEffect, Verdict, describe
+from profiling.comparison import Arm, ComparisonRecord
+from profiling.record import Environment
+from profiling.report import charts
+from profiling.report.evidence import Evidence
+from profiling.report.picture import mark
+from profiling.report.words import answer, declared_effect, interval, moment, probability, ratio, verdict
+from profiling.terminal import duration, size
+
+_OUTCOME_MARKS = {Outcome.confirmed: "✓", Outcome.refuted: "✗", Outcome.undecided: "?"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A record with what the page calls it and the anchor of its section."""
+
+    record: ComparisonRecord
+    title: str
+    anchor: str
+
+
+def render(row: Row, evidence: Evidence, figures: list[charts.Figure]) -> str:
+    """Return the section; its charts are appended to `figures`, which it refers to by number."""
+    record, comparison = row.record, row.record.comparison
+    effect = declared_effect(comparison)
+    times = f"<span>{ratio(effect.ratio)} ({interval(effect)})</span>" if effect else ""
+    parts = [_hypothesis(comparison), _notes(record, evidence), _changed(record)]
+    drawn = []
+    if comparison.phases:
+        drawn.append((charts.phase_bars(comparison.phases), "Time per sample in each phase", False))
+    if evidence.memory:
+        drawn.append((charts.memory_curves(evidence.memory), "Memory in the traced window", True))
+    if drawn:
+        places = [_place(figures, figure, text, wide=wide) for figure, text, wide in drawn]
+        parts.append(f'<div class="charts">{"".join(places)}</div>')
+    if comparison.phases:
+        parts.append(_phases(comparison.phases))
+    parts.append(f'<div class="columns">{_arms(record)}{_environment(record)}</div>')
+    return (
+        f'<details id="{row.anchor}"><summary><b>{escape(row.title)}</b>{verdict_mark(comparison)}{times}'
+        f'{outcome(comparison)}</summary><div class="body">{"".join(parts)}</div></details>'
+    )
+
+
+def verdict_mark(comparison: Comparison) -> str:
+    """Show the verdict as shape, color and words."""
+    kind = comparison.verdict
+    glyph = f'<svg class="glyph" viewBox="-7 -7 14 14" aria-hidden="true">{mark(kind, 0, 0)}</svg>'
+    return f'<span class="tone {kind.name}">{glyph}{escape(verdict(comparison))}</span>'
+
+
+def outcome(comparison: Comparison) -> str:
+    """Show what became of the hypothesis; nothing where the experiment does not apply."""
+    if comparison.verdict is Verdict.not_applicable:
+        return ""
+    found = comparison.outcome
+    return f'<span class="{found.name}">{_OUTCOME_MARKS[found]} {found.value}</span>'
+
+
+def machine(environment: Environment) -> str:
+    """Say in a line where a figure was measured."""
+    return (
+        f"{environment.device_name} ({environment.device}), {environment.cores} cores, {environment.threads} threads, "
+        f"{size(environment.memory_bytes)}, {environment.precision}, torch {environment.versions.get('torch', '?')}"
+    )
+
+
+def _hypothesis(comparison: Comparison) -> str:
+    expect = comparison.hypothesis.expect
+    expected = [f"time {expect.time.value}"] if expect.time else []
+    expected += [f"memory {expect.memory.value}"] if expect.memory else []
+    found = [
+        ("claim", comparison.hypothesis.claim),
+        ("because", comparison.hypothesis.because),
+        ("expected", f"{', '.join(expected) or 'nothing'}, in {comparison.hypothesis.phase}"),
+    ]
+    if comparison.reason is not None:
+        found.append(("reason", comparison.reason))
+    if (numerics := comparison.numerics) is not None:
+        differences = (
+            f"largest difference {numerics.max_abs_difference:.3g} absolute, {numerics.max_rel_difference:.3g} relative"
+        )
+        found.append(("same answer", f"{answer(numerics)} ({differences})"))
+    return _definitions(found)
+
+
+def _notes(record: ComparisonRecord, evidence: Evidence) -> str:
+    notes = ["Interrupted before the planned number of blocks."] if record.partial else []
+    notes += evidence.notes
+    return f'<div class="notes">{"<br>".join(map(escape, notes))}</div>' if notes else ""
+
+
+def _changed(record: ComparisonRecord) -> str:
+    lines = [f"{key}: {_yaml(old)} → {_yaml(new)}" for key, (old, new) in record.changed.items()]
+    text = "\n".join(lines) or "nothing: baseline against baseline"
+    return f"<h3>What makes the difference</h3><pre>{escape(text)}</pre>"
+
+
+def _yaml(value: object) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def _place(figures: list[charts.Figure], figure: charts.Figure, text: str, *, wide: bool) -> str:
+    figures.append(figure)
+    height = figure["layout"]["height"]
+    return (
+        f'<div class="chart{" full" if wide else ""}" data-figure="{len(figures) - 1}" role="img" '
+        f'aria-label="{escape(text)}" style="min-height:{height}px"></div>'
+    )
+
+
+def _phases(phases: Iterable[PhaseEffect]) -> str:
+    numeric = (
+        "baseline",
+        "variant",
+        "ratio",
+        "95 % interval",
+        "noise floor",
+        "detectable",
+        "p",
+        "p (ladder)",
+        "share of step",
+    )
+    head = "<th>phase</th>" + "".join(f'<th class="num">{name}</th>' for name in numeric) + "<th>verdict</th>"
+    return f'<h3>Phases, time per sample</h3><div class="wide">{_table(head, map(_phase, phases))}</div>'
+
+
+def _phase(effect: PhaseEffect) -> str:
+    share = effect.share_of_step
+    numbers = (
+        duration(effect.baseline_s_per_sample * 1e6),
+        duration(effect.variant_s_per_sample * 1e6),
+        ratio(effect.ratio),
+        interval(effect),
+        ratio(effect.floor_ratio),
+        ratio(effect.detectable_ratio),
+        probability(effect.p_value),
+        probability(effect.p_holm),
+        "" if share is None else f"{100 * share:.1f} %",
+    )
+    cells = "".join(f'<td class="num">{number}</td>' for number in numbers)
+    told = f'<span class="tone {effect.verdict.name}">{escape(describe(effect))}</span>'
+    return f"<td>{escape(effect.phase)}</td>{cells}<td>{told}</td>"
+
+
+def _arms(record: ComparisonRecord) -> str:
+    """Compare what was measured once in each arm: memory, results, warm-up."""
+    figures = {name: _figures(arm) for name, arm in record.arms.items()}
+    if not figures:
+        return ""
+    head = "<th></th>" + "".join(f'<th class="num">{escape(name)}</th>' for name in figures)
+    labels = dict.fromkeys(label for values in figures.values() for label in values)
+    rows = [
+        f"<td>{escape(label)}</td>"
+        + "".join(f'<td class="num">{escape(values.get(label, "–"))}</td>' for values in figures.values())
+        for label in labels
+    ]
+    return f"<div><h3>Both arms</h3>{_table(head, rows)}</div>"
+
+
+def _figures(arm: Arm) -> dict[str, str]:
+    found = {"peak resident memory": size(arm.peak_resident_bytes)}
+    found |= {f"peak of tensors, {stage}": size(count) for stage, count in arm.peak_allocated_bytes.items()}
+    if arm.peak_accelerator_bytes is not None:
+        found["peak of the accelerator's allocator"] = size(arm.peak_accelerator_bytes)
+    found["warm-up"] = duration(arm.warmup_s * 1e6)
+    return found | {name: f"{value:,.6g}" for name, value in arm.results.items()}
+
+
+def _environment(record: ComparisonRecord) -> str:
+    environment = record.environment
+    versions = ", ".join(f"{name} {version}" for name, version in environment.versions.items())
+    found = [
+        ("machine", machine(environment)),
+        ("host", f"{environment.host}, {environment.processor}, {environment.platform}"),
+        ("versions", versions),
+        ("measured", f"{moment(record.started)}, {record.seconds:,.0f} s of a budget of {record.budget_s:,.0f} s"),
+    ]
+    return f"<div><h3>Environment</h3>{_definitions(found)}</div>"
+
+
+def _definitions(pairs: Sequence[tuple[str, str]]) -> str:
+    return f"<dl>{''.join(f'<dt>{escape(name)}</dt><dd>{escape(text)}</dd>' for name, text in pairs)}</dl>"
+
+
+def _table(head: str, rows: Iterable[str]) -> str:
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(f'<tr>{row}</tr>' for row in rows)}</tbody></table>"

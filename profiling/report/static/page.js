@@ -1,0 +1,68 @@
+// Draws a chart when its section opens: a ladder has a hundred, and nobody looks at all of them at once.
+"use strict";
+
+const PAPER = { full: 700, half: 340 }; // widths in CSS pixels between the margins of an A4 page
+const FIGURES = JSON.parse(document.getElementById("figures").textContent);
+const dark = matchMedia("(prefers-color-scheme: dark)");
+
+// The page's colors as a plotly template; they follow light, dark and paper by the style sheet alone.
+function template() {
+  const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+  const axis = { gridcolor: color("line"), linecolor: color("line"), zerolinecolor: color("muted") };
+  return {
+    layout: {
+      font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: color("ink") },
+      paper_bgcolor: "rgba(0,0,0,0)",
+      plot_bgcolor: "rgba(0,0,0,0)",
+      margin: { l: 60, r: 12, t: 46, b: 40 },
+      xaxis: { ...axis, automargin: true, title: { font: { size: 11 } } },
+      yaxis: { ...axis, automargin: true, title: { font: { size: 11 } } },
+      hoverlabel: { bgcolor: color("panel"), bordercolor: color("line"), font: { color: color("ink") }, align: "left" },
+    },
+  };
+}
+
+function draw(chart, width) {
+  const { data, layout } = FIGURES[chart.dataset.figure];
+  const look = { ...layout, template: template(), width, autosize: !width };
+  Plotly.react(chart, structuredClone(data), structuredClone(look), { displayModeBar: false, responsive: true });
+}
+
+function drawn() {
+  return document.querySelectorAll(".chart.js-plotly-plot");
+}
+
+function openTarget() {
+  const target = location.hash && document.getElementById(location.hash.slice(1));
+  if (target instanceof HTMLDetailsElement) {
+    target.open = true;
+    target.scrollIntoView();
+  }
+}
+
+document.addEventListener(
+  "toggle",
+  ({ target }) => {
+    if (!target.open || document.documentElement.classList.contains("printing")) return;
+    for (const chart of target.querySelectorAll(".chart:not(.js-plotly-plot)")) draw(chart);
+  },
+  true, // toggle does not bubble
+);
+
+dark.addEventListener("change", () => drawn().forEach((chart) => draw(chart)));
+
+let closed = [];
+addEventListener("beforeprint", () => {
+  closed = [...document.querySelectorAll("details:not([open])")];
+  document.documentElement.classList.add("printing");
+  for (const section of closed) section.open = true;
+  for (const chart of document.querySelectorAll(".chart")) draw(chart, chart.classList.contains("full") ? PAPER.full : PAPER.half);
+});
+addEventListener("afterprint", () => {
+  document.documentElement.classList.remove("printing");
+  for (const section of closed) section.open = false;
+  drawn().forEach((chart) => draw(chart));
+});
+
+addEventListener("hashchange", openTarget);
+openTarget();
