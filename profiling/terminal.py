@@ -11,7 +11,7 @@ from profiling.summary import Summary, TraceInfo
 
 _BARS = " ▁▂▃▄▅▆▇█"
 _CURVE_WIDTH = 72
-_NUMBER_WIDTH = 9
+_NUMBER_WIDTH = 8
 
 
 def show_summary(summary: Summary, by: str, top: int) -> None:
@@ -73,7 +73,7 @@ def size(count: float) -> str:
 def table(title: str, text: Sequence[str], numbers: Sequence[str]) -> Table:
     """Start a table: columns of text, which shrink to what the terminal leaves them, then columns of numbers."""
     made = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
-    room = (Console().width - (_NUMBER_WIDTH + 1) * len(numbers)) // len(text) - 1
+    room = (Console().width - (_NUMBER_WIDTH + 2) * len(numbers)) // len(text) - 2
     for column in text:
         made.add_column(column, overflow="ellipsis", no_wrap=True, max_width=max(room, 9))
     for column in numbers:

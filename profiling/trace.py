@@ -130,7 +130,7 @@ class Trace:
         kind = self.spans.kind
         if not np.isin(kind, (Kind.KERNEL, Kind.COPY, Kind.SET)).any():
             return "cpu"
-        launches = np.unique(self.spans.name[kind == Kind.LAUNCH])
+        launches = set(self.spans.name[kind == Kind.LAUNCH].tolist())
         if any(self.names[name].startswith("hip") for name in launches):
             return "hip"
         prefixes = [

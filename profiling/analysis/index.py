@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from profiling.analysis.nesting import Nest, Rows, nest
+from profiling.analysis.nesting import Nest, Rows, distinct, nest
 from profiling.trace import Kind, Trace
 
 Int64s = NDArray[np.int64]
@@ -98,7 +98,7 @@ class Index:
     @cached_property
     def _phase_ids(self) -> NDArray[np.int8]:
         """Phase of each name; -1 for none."""
-        annotations = np.unique(self.trace.spans.name[self.trace.rows(Kind.ANNOTATION)])
+        annotations = distinct(self.trace.spans.name[self.trace.rows(Kind.ANNOTATION)])
         ids = np.full(len(self.trace.names), -1, dtype=np.int8)
         for name in annotations:
             if phase := phase_of(self.trace.names[name]):
@@ -120,9 +120,11 @@ class Index:
         return 0
 
     @cached_property
-    def autograd_threads(self) -> NDArray[np.int32]:
-        """The threads on which autograd runs backward operators, which mark no phases of their own."""
-        return np.unique(self.operators.thread[self._of_autograd])
+    def autograd_threads(self) -> NDArray[np.bool_]:
+        """Which threads autograd runs backward operators on; they mark no phases of their own."""
+        runs = np.zeros(len(self.trace.threads), dtype=bool)
+        runs[self.operators.thread[self._of_autograd]] = True
+        return runs
 
     @cached_property
     def _of_autograd(self) -> NDArray[np.bool_]:
@@ -137,7 +139,7 @@ class Index:
         Autograd's threads are in the phase of the main thread, which waits for them.
         """
         found = self.phases.locate(thread, at_ns)
-        elsewhere = np.flatnonzero((found < 0) & np.isin(thread, self.autograd_threads))
+        elsewhere = np.flatnonzero((found < 0) & self.autograd_threads[thread])
         main = np.full(elsewhere.size, self.main_thread, dtype=np.int32)
         found[elsewhere] = self.phases.locate(main, at_ns[elsewhere])
         return found

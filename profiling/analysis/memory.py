@@ -36,13 +36,15 @@ class Curve(Struct, frozen=True):
 class DeviceMemory(Struct, frozen=True):
     """What one device's allocator did.
 
-    `before_bytes` is what the peak holds that was allocated before the window opened, as far as the trace tells: a
-    CPU's totals count from there. `alive_at_peak` has the largest holder first. `window` numbers the traces that are
-    summarized together.
+    `start_bytes` is the level just before the first event: torch's totals of a CPU go on from the profiler's last
+    window in the same process, and never saw what was allocated outside of windows. `before_bytes` is what the peak
+    holds that was allocated before the window opened, as far as the trace tells. `alive_at_peak` has the largest holder
+    first. `window` numbers the traces that are summarized together.
     """
 
     window: int
     device: str
+    start_bytes: int
     peak_bytes: int
     peak_time_us: float
     reserved_peak_bytes: int
@@ -58,11 +60,11 @@ class DeviceMemory(Struct, frozen=True):
 def memory(index: Index, window: int = 0) -> list[DeviceMemory]:
     """Memory per device, the CPU first; empty where the trace recorded none (`profile_memory=True` records it)."""
     events = index.trace.allocations
-    devices = np.stack((events.device_type, events.device_id), axis=1)
-    found = np.unique(devices, axis=0)
+    devices = sorted(set(zip(events.device_type.tolist(), events.device_id.tolist(), strict=True)))
     return [
-        _device(index, window, np.flatnonzero((devices == key).all(axis=1)), device_name(*key.tolist()))
-        for key in found
+        _device(index, window, np.flatnonzero((events.device_type == kind) & (events.device_id == number)), name)
+        for kind, number in devices
+        for name in [device_name(kind, number)]
     ]
 
 
@@ -84,6 +86,7 @@ def _device(index: Index, window: int, rows: NDArray[np.intp], device: str) -> D
     return DeviceMemory(
         window=window,
         device=device,
+        start_bytes=int(level[0] - moved[0]),
         peak_bytes=int(level[peak]),
         peak_time_us=int(at[peak]) / 1e3,
         reserved_peak_bytes=max(int(events.reserved[rows].max()), 0),

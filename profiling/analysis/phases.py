@@ -171,7 +171,7 @@ def _within(start: Int64s, end: Int64s, low: Int64s, high: Int64s) -> Int64s:
 
 def _on_path(index: Index, thread: NDArray[np.int32]) -> NDArray[np.bool_]:
     """Which threads a step goes through: its own, and autograd's, which it waits for."""
-    return np.asarray((thread == index.main_thread) | np.isin(thread, index.autograd_threads))
+    return np.asarray((thread == index.main_thread) | index.autograd_threads[thread])
 
 
 def _covered(nested: Nest, positions: NDArray[np.intp]) -> int:
