@@ -251,8 +251,10 @@ class TracedCapture:
 
 def _peak_allocated_bytes(path: Path, device: torch.device) -> int | None:
     """Read the peak back from the trace: torch keeps no statistics of its CPU allocator."""
-    devices = memory(Index(read(path)))
-    return next((found.peak_bytes for found in devices if found.device.partition(":")[0] == device.type), None)
+    for found in memory(Index(read(path))):
+        if found.device.partition(":")[0] == device.type:
+            return found.peak_bytes - (found.start_bytes if device.type == "cpu" else 0)
+    return None
 
 
 class _Timer:

@@ -1,5 +1,6 @@
 """Checkpoints: what inference needs, written whole or not at all, read without executing anything."""
 
+import io
 import pickle
 import zipfile
 from dataclasses import dataclass
@@ -39,8 +40,10 @@ class Checkpoint:
 def save(checkpoint: Checkpoint, folder: Path) -> Path:
     """Write `checkpoint.pt` into `folder`."""
     path = folder / FILE_NAME
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        torch.save({"format": FORMAT, **vars(checkpoint)}, file)
+    content = io.BytesIO()  # torch's own writer reports a full disk as an internal error
+    torch.save({"format": FORMAT, **vars(checkpoint)}, content)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content.getbuffer())
     return path
 
 
@@ -57,7 +60,7 @@ def load(path: Path) -> Checkpoint:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"checkpoint={path}: cut short, or not a checkpoint: {reason}") from error
     if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
         raise UserError(f"checkpoint={path}: not a checkpoint of this program (format {FORMAT})")

@@ -38,7 +38,10 @@ def register() -> None:
 
 
 def run_label(name: str, overrides: Sequence[str], task: str) -> str:
-    """A folder's name from what differs from the baseline: `nograd_off`, `a+b`, `baseline,model=vit`, `infer`."""
+    """A folder's name from what differs from the baseline: `nograd_off`, `a+b`, `baseline+model-vit`, `infer`.
+
+    Only characters that need no quotes in Hydra's `checkpoint=runs/<name>/...`, so neither `=` nor `,`.
+    """
     if task == "infer":
         return "infer"
     parts = [name]
@@ -47,8 +50,8 @@ def run_label(name: str, overrides: Sequence[str], task: str) -> str:
         if key == "experiment":
             parts[0] = value.strip("[]").replace(",", "+")
         elif key not in NOT_IN_LABEL and not key.startswith("profiler."):
-            parts.append(f"{key}={value}")
-    return re.sub(r"[^\w.,=+-]", "_", ",".join(parts))
+            parts.append(f"{key}-{value}")
+    return re.sub(r"[^\w.+-]", "_", "+".join(parts))
 
 
 def experiment_list() -> str:
@@ -85,6 +88,9 @@ def one_line_errors() -> Iterator[None]:
     """Report a job's mistake in one line and go on with a sweep's next job; `run` returns the exit status."""
     try:
         yield
+    except (KeyboardInterrupt, Terminated) as stop:
+        print_line(f"interrupted; what was written is whole: {HydraConfig.get().runtime.output_dir}")
+        raise SystemExit(TERMINATED if isinstance(stop, Terminated) else INTERRUPTED) from stop
     except NotApplicableError as reason:
         print_line(str(reason), sys.stdout)
     except (UserError, OSError) as error:
@@ -107,8 +113,7 @@ def run(job: Callable[[], None]) -> int:
     try:
         job()
     except (KeyboardInterrupt, Terminated) as stop:
-        where = HydraConfig.get().runtime.output_dir if HydraConfig.initialized() else "nowhere: it had not begun"
-        print_line(f"interrupted; what was written is whole: {where}")
+        print_line("interrupted before the run began")
         return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, OSError, UserError) as error:
         print_line(f"error: {explain(error)}")

@@ -78,7 +78,7 @@ def test_the_label_of_a_run_says_what_differs_from_the_baseline():
     assert cli.run_label("baseline", [], "train") == "baseline"
     assert cli.run_label("nograd_off", ["+experiment=nograd_off"], "train") == "nograd_off"
     assert cli.run_label("b", ["+experiment=[a,b]", "output=x", "profiler=off"], "train") == "a+b"
-    assert cli.run_label("baseline", ["model=vit", "data.root=/a b"], "train") == "baseline,model=vit,data.root=_a_b"
+    assert cli.run_label("baseline", ["model=vit", "data.root=/a b"], "train") == "baseline+model-vit+data.root-_a_b"
 
 
 def test_every_need_has_a_check():
