@@ -95,13 +95,15 @@ class Hypothesis(msgspec.Struct, frozen=True):
 
 
 class PairedSamples(msgspec.Struct, frozen=True):
-    """Timings of two arms, [pairs] each, in the order they ran: pair 2k as (first, second), 2k + 1 as (second, first).
+    """Timings of two arms, [pairs] each, in the order they ran: launch 2k as (first, second), 2k + 1 the other way.
 
-    The ABBA order is what cancels drift, so the number of pairs is even.
+    Turning the order is what cancels drift, so the number of launches is even. Each launch of the arms' processes holds
+    `per_launch` pairs; 1 where every pair stands alone.
     """
 
     first_s_per_sample: Sequence[float]
     second_s_per_sample: Sequence[float]
+    per_launch: int = 1
 
 
 class PhaseSamples(msgspec.Struct, frozen=True):
@@ -222,8 +224,10 @@ def phase_effect(phase: str, samples: PhaseSamples, step_s: float | None = None)
         ValueError: as `stats.median_effect`, naming the phase.
     """
     try:
-        effect = stats.median_effect(samples.effect.first_s_per_sample, samples.effect.second_s_per_sample)
-        idle = stats.median_effect(samples.floor.first_s_per_sample, samples.floor.second_s_per_sample)
+        effect, idle = (
+            stats.median_effect(pairs.first_s_per_sample, pairs.second_s_per_sample, pairs.per_launch)
+            for pairs in (samples.effect, samples.floor)
+        )
     except ValueError as error:
         raise ValueError(f"phase {phase!r}: {error}") from error
     floor = max(abs(idle.estimate), (idle.high - idle.low) / 2)

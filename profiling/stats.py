@@ -19,6 +19,10 @@ find more in 10 s but err less evenly, and BCa of a median was undefined in a fi
 
 Pairs need one thing from the caller: a block must not depend on which worker ran before it. Where the first steps
 after a switch were timed too, neighboring pairs correlated at -0.5 and the interval was far too wide (0 % false).
+
+Pairs of one launch of the worker processes are not independent: processes that run the same code differ lastingly, by
+where their memory lies. `train.ab` therefore launches its workers many times, and a launch counts as one value: the
+pseudo-median of its pairs.
 """
 
 from collections.abc import Sequence
@@ -45,37 +49,44 @@ class Effect(NamedTuple):
     p_value: float
 
 
-def median_effect(first_s: Sequence[float], second_s: Sequence[float]) -> Effect:
+def median_effect(first_s: Sequence[float], second_s: Sequence[float], per_launch: int = 1) -> Effect:
     """Estimate the log ratio second / first from timings in ABBA order.
 
     Args:
-        first_s: [pairs] seconds per sample, in the order the blocks ran. Even pairs ran first-second, odd ones
-            second-first, so that steady drift adds as often as it subtracts, and leaves their median.
+        first_s: [pairs] seconds per sample, in the order the blocks ran. Pairs of even launches ran first-second, of
+            odd ones second-first, so that steady drift adds as often as it subtracts, and leaves their median.
         second_s: [pairs], likewise.
+        per_launch: pairs of one launch of the two processes, which are one value; 1 where every pair stands alone.
 
     Raises:
-        ValueError: lengths differ or are odd, there are too few, or a timing is not a positive finite number.
+        ValueError: lengths differ, launches are odd or too few, or a timing is not a positive finite number.
     """
     first, second = np.asarray(first_s, dtype=np.float64), np.asarray(second_s, dtype=np.float64)
     if first.ndim != 1 or first.shape != second.shape:
         raise ValueError(f"paired timings differ in shape: {first.shape} and {second.shape}")
-    if len(first) % 2 or len(first) < MIN_PAIRS:
-        raise ValueError(f"{len(first)} pairs of timings: an even number of at least {MIN_PAIRS} is needed")
+    if len(first) % (2 * per_launch) or len(first) < MIN_PAIRS * per_launch:
+        each = "" if per_launch == 1 else f" in launches of {per_launch}"
+        raise ValueError(f"{len(first)} pairs of timings{each}: an even number of at least {MIN_PAIRS} is needed")
     if not (np.isfinite(first).all() and np.isfinite(second).all() and min(first.min(), second.min()) > 0):
         raise ValueError("timings must be positive, finite seconds per sample")
-    return hodges_lehmann(np.log(second / first))
+    launches = np.log(second / first).reshape(-1, per_launch)
+    return hodges_lehmann(np.array([np.median(walsh_averages(launch)) for launch in launches]))
+
+
+def walsh_averages(values: Floats) -> Floats:
+    """Return the means of all pairs of `values`, each value with itself included, sorted."""
+    rows, columns = np.triu_indices(len(values))
+    return np.sort((values[rows] + values[columns]) / 2)
 
 
 def hodges_lehmann(values: Floats) -> Effect:
     """Return the pseudo-median of `values` with the interval and p-value of the exact signed-rank test.
 
-    Both are read off the sorted Walsh averages (means of all pairs, each value with itself included): the signed-rank
-    statistic is the number of averages above zero, so that interval and p-value never disagree. Ties make the interval
-    a little wide. Source: Hollander, Wolfe & Chicken, Nonparametric Statistical Methods, 3rd ed., sections 3.1 to 3.3;
-    for the p-value, scipy.stats.wilcoxon.
+    Both are read off the sorted Walsh averages: the signed-rank statistic is the number of averages above zero, so that
+    interval and p-value never disagree. Ties make the interval a little wide. Source: Hollander, Wolfe & Chicken,
+    Nonparametric Statistical Methods, 3rd ed., sections 3.1 to 3.3; for the p-value, scipy.stats.wilcoxon.
     """
-    rows, columns = np.triu_indices(len(values))
-    walsh = np.sort((values[rows] + values[columns]) / 2)
+    walsh = walsh_averages(values)
     cumulative = signed_rank_cdf(len(values))
     # The interval keeps every shift that the test does not reject: drop `cut` averages at either end.
     cut = int(np.searchsorted(cumulative, (1 - CONFIDENCE) / 2, side="right")) - 1
