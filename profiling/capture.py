@@ -244,7 +244,7 @@ class TracedCapture:
         Raises:
             RuntimeError: the pass was shorter than the window.
         """
-        if self._trace is None:
+        if self._trace is None or self._steps < self._window.steps:
             raise RuntimeError(f"the pass ended after {self._steps} of the window's {self._window.steps} steps")
         return self._trace
 

@@ -1,0 +1,130 @@
+"""Captures: what is timed, what is traced, what memory peaked."""
+
+import gzip
+import json
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from profiling.capture import NullCapture, TimedCapture, TracedCapture, Window
+from profiling.record import Samples, Stage, TraceFile, replacing
+
+CPU = torch.device("cpu")
+
+
+def run(capture, steps):
+    with capture:
+        for _ in range(steps):
+            with capture.phase("forward"):
+                torch.ones(64, 64) @ torch.ones(64, 64)
+            with capture.phase("metrics"):
+                time.sleep(0.002)
+            capture.step(samples=8)
+
+
+def test_a_timed_capture_keeps_every_step_and_phase():
+    capture = TimedCapture(CPU)
+    run(capture, 3)
+    run(capture, 2)  # entered again, it goes on
+    samples = capture.samples()
+    assert samples.samples == [8] * 5
+    assert set(samples.phase_s) == {"forward", "metrics"}
+    assert all(0.002 <= phase <= step for phase, step in zip(samples.phase_s["metrics"], samples.step_s, strict=True))
+
+
+def test_a_phase_that_runs_twice_in_a_step_is_summed():
+    capture = TimedCapture(CPU)
+    with capture:
+        for _ in range(2):
+            with capture.phase("forward"):
+                time.sleep(0.002)
+        capture.step(samples=1)
+    assert len(capture.samples().phase_s["forward"]) == 1
+    assert capture.samples().phase_s["forward"][0] >= 0.004
+
+
+def test_a_step_that_did_not_end_is_not_a_sample():
+    capture = TimedCapture(CPU)
+    with pytest.raises(KeyboardInterrupt), capture:
+        with capture.phase("forward"):
+            pass
+        raise KeyboardInterrupt
+    with capture:
+        capture.step(samples=1)
+    assert capture.samples().phase_s == {}
+
+
+def test_a_traced_capture_exports_the_active_steps_alone(tmp_path):
+    capture = TracedCapture("train", CPU, Window(tmp_path, wait=1, warmup=1, active=2, options={"record_shapes": True}))
+    run(capture, 4)
+    trace = capture.trace()
+    assert trace.samples == [8, 8]
+    assert trace.peak_allocated_bytes is None  # profile_memory was not asked for
+    assert trace.path.endswith(".pt.trace.json.gz")
+    assert [file.name for file in tmp_path.iterdir()] == [trace.path]
+    events = json.loads(gzip.decompress((tmp_path / trace.path).read_bytes()))["traceEvents"]
+    names = [event["name"] for event in events if event.get("cat") == "user_annotation"]
+    assert names.count("forward") == names.count("metrics") == 2
+    assert sum(name.startswith("ProfilerStep#") for name in names) == 2
+
+
+def test_the_peak_of_tensors_is_that_of_the_window(tmp_path):
+    for size in (1000, 500):  # torch's totals go on from window to window; a smaller second peak must not look larger
+        folder = tmp_path / str(size)
+        folder.mkdir()
+        capture = TracedCapture("train", CPU, Window(folder, 0, 1, 1, {"profile_memory": True}))
+        kept = []
+        with capture:
+            for _ in range(2):
+                kept.append(torch.ones(size, 1000))
+                capture.step(samples=1)
+        assert capture.trace().peak_allocated_bytes == size * 1000 * 4
+
+
+def test_a_pass_shorter_than_its_window_is_an_error(tmp_path):
+    capture = TracedCapture("train", CPU, Window(tmp_path, wait=1, warmup=1, active=2, options={}))
+    run(capture, 2)
+    with pytest.raises(RuntimeError, match="ended after 2 of the window's 4 steps"):
+        capture.trace()
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux forgets a peak of resident memory")
+def test_the_resident_peak_is_that_of_the_pass():
+    large = TimedCapture(CPU)
+    with large:
+        held = torch.ones(64, 2**20)  # 256 MiB, every page touched
+        del held
+    small = TimedCapture(CPU)
+    with small:
+        pass
+    assert large.memory.per_stage
+    assert large.memory.resident_bytes - small.memory.resident_bytes > 200 * 2**20
+
+
+def test_the_null_capture_does_nothing():
+    run(NullCapture(), 1)
+
+
+def test_the_overhead_of_the_profiler_compares_seconds_per_image():
+    timed = Samples(samples=[10, 10, 5], step_s=[1.0, 1.0, 0.5], phase_s={})
+    trace = TraceFile(path="t", samples=[5], step_s=[0.6], peak_allocated_bytes=None)
+    stage = Stage(
+        timed=timed, trace=trace, peak_resident_bytes=0, resident_is_per_stage=True, peak_accelerator_bytes=None
+    )
+    assert stage.profiler_overhead() == pytest.approx(0.2)
+
+
+def test_replacing_shows_the_old_file_or_the_whole_new_one(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises(OSError, match="full"), replacing(path) as temporary:
+        temporary.write_text("half")
+        assert path.read_text() == "old"
+        raise OSError("full")
+    assert path.read_text() == "old"
+    with replacing(path) as temporary:
+        temporary.write_text("new")
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
