@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import torch
 from omegaconf import OmegaConf
@@ -82,15 +82,20 @@ class EventFile:
         predicted = probabilities[: len(images)].argmax(dim=1).cpu()
         self._writer.add_image("predictions", predictions_image(images, labels, predicted, classes))
 
-    def hyperparameters(self, config: Config, results: Mapping[str, float]) -> None:
+    def hyperparameters(
+        self, config: Config, changed: Mapping[str, tuple[Any, Any]], results: Mapping[str, float]
+    ) -> None:
         """Write one row of the HParams table: the switches as columns, the results as metrics.
 
+        TensorBoard sorts the columns and shows the first few: `_changed`, what differs from the baseline, leads them.
         `SummaryWriter.add_hparams` would open a second event file in a folder of its own.
         """
         columns = {key: value for key, value in flat(plain(config)).items() if is_column(key)}
         shown = {
             key: value if isinstance(value, bool | int | float | str) else str(value) for key, value in columns.items()
         }
+        differing = (f"{key}={value}" for key, (_, value) in changed.items() if is_column(key) and key != "name")
+        shown["_changed"] = ", ".join(differing) or "nothing"
         metrics = {f"result/{name}": value for name, value in results.items() if math.isfinite(value)}
         for summary in hparams(shown, metrics):  # type: ignore[no-untyped-call]
             self._writer._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]
@@ -113,4 +118,4 @@ def hypothesis_card(config: Config) -> str:
 
 def is_column(key: str) -> bool:
     """Whether a line of the configuration says what was done, rather than why or where to."""
-    return not key.startswith(("hypothesis.", "profiler.", "output", "checkpoint", "images", "task"))
+    return not key.startswith(("hypothesis.", "profiler.", "ab.", "output", "checkpoint", "images", "task"))

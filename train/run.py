@@ -49,7 +49,7 @@ def train(config: Config, changed: Mapping[str, tuple[Any, Any]], folder: Path) 
             traces.update(session.trace(parts, folder))
             stages = summarize(timed, traces)
             events.stages(stages)
-            events.hyperparameters(config, results)
+            events.hyperparameters(config, changed, results)
         status = "complete"
     except Exception as failure:
         status, error = "failed", str(failure)

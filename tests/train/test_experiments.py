@@ -21,7 +21,7 @@ DESCRIPTION = ("name", "hypothesis")
 # What makes an experiment applicable that is not so on the default model or data.
 OVERRIDES = {
     Need.attention: ["model=vit", "model.dim=8", "model.depth=1", "model.heads=2"],
-    Need.frozen_backbone: ["model=resnet18", "model.freeze_backbone=true"],
+    Need.frozen_backbone: ["model=resnet18", "model.freeze_backbone=true", "data.train_samples=32"],
     Need.image_files: ["data=jpeg_digits", "data.root={tmp}/jpeg_digits"],
     Need.dataloader: ["loader.source=dataloader"],
 }
