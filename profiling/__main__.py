@@ -142,6 +142,8 @@ def _report(options: argparse.Namespace) -> int:
 
     if options.out.suffix not in (".html", ".svg"):
         options.parser.error(f"argument -o: {options.out} ends in neither .html nor .svg")
+    if not options.out.parent.is_dir():
+        options.parser.error(f"argument -o: there is no folder {options.out.parent}")
     try:
         found = report.collect(options.paths)
         records = [record for _, record in found]

@@ -165,7 +165,7 @@ class EventReader:
 
     def _batches(self, text: Text) -> Iterator[list[Event]]:
         buffer = self._open(text)
-        events = 0
+        events = barren = 0
         while not self._ended and self.cut is None:
             block = text.read()
             buffer += block
@@ -175,16 +175,17 @@ class EventReader:
             buffer = buffer[used:]
             self._offset += used
             events += len(batch)
+            barren = 0 if batch else barren + len(block)
             if batch:
                 yield batch
-            self._check_limits(events, len(buffer))
+            self._check_limits(events, barren)
         if self._ended:
             self._close(buffer, text)
         elif self.cut is None:
             self.cut = f"cut short at byte {self._offset}: {text.fault or 'the list of events is not closed'}"
 
-    def _check_limits(self, events: int, pending: int) -> None:
-        if pending > MAX_EVENT_BYTES:
+    def _check_limits(self, events: int, barren: int) -> None:
+        if barren > MAX_EVENT_BYTES:
             self.cut = f"reading stopped at byte {self._offset}: no event ends within {MAX_EVENT_BYTES >> 20} MiB"
         elif events > MAX_EVENTS or self._offset > MAX_TEXT_BYTES:
             self.cut = (

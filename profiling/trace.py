@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -264,7 +265,7 @@ def _assemble(reader: EventReader, columns: Columns) -> Trace:
         origin_ns=origin * 1000,
         names=list(columns.names),
         threads=[Thread(pid, tid, labels.get((pid, tid), f"{pid}/{tid}")) for pid, tid in columns.threads],
-        shapes=[" ".join(shape.decode("utf-8", "replace").split()) for shape in columns.shapes],
+        shapes=[str(msgspec.json.decode(shape)) if shape else "" for shape in columns.shapes],
         details=list(columns.details),
         spans=Spans(**spans),
         frames=Frames(**frames),
