@@ -67,7 +67,7 @@ def phase_bars(phases: Sequence[PhaseEffect]) -> Figure:
             "title": _title("Time per sample"),
             "height": _ROW * len(phases) + _FRAME,
             "bargap": 0.25,
-            "xaxis": {"title": {"text": "µs per sample"}, "range": [0, longest * 1.35], "separatethousands": True},
+            "xaxis": {"title": {"text": "µs per sample"}, "range": [0, longest * 1.45], "separatethousands": True},
             "yaxis": _rows([effect.phase for effect in phases]),
             "legend": _LEGEND,
         },

@@ -3,7 +3,10 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+import msgspec
+
 from profiling import comparison
+from profiling.compare import correct_ladder
 from profiling.comparison import ComparisonRecord
 
 
@@ -11,7 +14,8 @@ def collect(paths: Iterable[Path]) -> list[tuple[Path, ComparisonRecord]]:
     """Read the comparisons at `paths`, each with its folder, oldest first.
 
     A path is a `comparison.json`, its folder, or a folder with many below it. All of them count, also several of one
-    experiment: they are repetitions, or were measured with another model.
+    experiment: they are repetitions, or were measured with another model. Together they are one family: a verdict that
+    does not survive Holm's correction over all of them is not called.
 
     Raises:
         FileNotFoundError: nothing is there.
@@ -19,7 +23,12 @@ def collect(paths: Iterable[Path]) -> list[tuple[Path, ComparisonRecord]]:
     """
     files = {file.resolve(): file for path in paths for file in _files(path)}
     found = [(file.parent, comparison.read(file)) for file in files.values()]
-    return sorted(found, key=lambda pair: (pair[1].started, pair[1].comparison.experiment))
+    found.sort(key=lambda pair: (pair[1].started, pair[1].comparison.experiment))
+    judged = correct_ladder([record.comparison for _, record in found])
+    return [
+        (folder, msgspec.structs.replace(record, comparison=corrected))
+        for (folder, record), corrected in zip(found, judged, strict=True)
+    ]
 
 
 def _files(path: Path) -> list[Path]:

@@ -56,8 +56,9 @@ def render(records: Sequence[ComparisonRecord], folders: Sequence[Path]) -> str:
     numbered = list(zip(records, range(len(records)), strict=True))
     order = [pair for group in by_topic(numbered).values() for pair in group]
     figures: list[charts.Figure] = []
+    alone = len(records) == 1
     sections = [
-        section.render(Row(record, names[number], f"e{number}"), gather(record, folders[number]), figures)
+        section.render(Row(record, names[number], f"e{number}"), gather(record, folders[number]), figures, opened=alone)
         for record, number in order
     ]
     scripts = [get_plotlyjs(), _static("page.js")]

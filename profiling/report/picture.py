@@ -17,9 +17,10 @@ from profiling.report.words import by_topic, declared_effect, interval, moment, 
 
 FARTHEST = 3.0  # ratios beyond this, or its inverse, are drawn at the edge with an arrow, so that 5 % stays visible
 _TICKS = (1, 2, 0.5, 3, 1.5, 0.7, 1.2, 0.8, 1.1, 0.9, 1.05, 0.95)  # by importance
-_WIDTH, _NAME, _LEFT, _RIGHT, _VALUE, _MARK, _VERDICT = 970, 16, 222, 632, 700, 722, 736
+_WIDTH, _NAME, _RIGHT, _VALUE, _MARK, _VERDICT = 970, 16, 632, 700, 722, 736
 _ROW, _TOPIC, _TOP, _BOTTOM = 21, 27, 46, 66
 _TICK_ROOM = 36
+_LETTER, _LONGEST = 7, 46  # the width of a letter, about, and how many of a title are shown
 
 # A shape for each verdict, around (0, 0): the ladder reads without color.
 _SHAPES = {
@@ -50,8 +51,10 @@ def ladder(records: Sequence[ComparisonRecord]) -> str:
     The drawing brings its style sheet, whose colors a page around it may use.
     """
     style = (resources.files("profiling.report") / "static" / "ladder.css").read_text(encoding="utf-8")
-    groups = by_topic(zip(records, titles(records), strict=True))
-    axis = _Axis([effect for record in records if (effect := declared_effect(record.comparison)) is not None])
+    names = [name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…" for name in titles(records)]
+    groups = by_topic(zip(records, names, strict=True))
+    effects = [effect for record in records if (effect := declared_effect(record.comparison)) is not None]
+    axis = _Axis(_NAME + _LETTER * max(map(len, names), default=0) + 16, effects)
     parts = []
     y = _TOP
     for topic, rows in groups.items():
@@ -73,14 +76,15 @@ def ladder(records: Sequence[ComparisonRecord]) -> str:
 class _Axis:
     """A logarithmic axis of ratios that covers all effects up to FARTHEST."""
 
-    def __init__(self, effects: Sequence[PhaseEffect]) -> None:
+    def __init__(self, left: float, effects: Sequence[PhaseEffect]) -> None:
+        self.left = left
         ends = [end for effect in effects for end in (effect.ratio_low, effect.ratio_high, effect.floor_ratio)]
         self.low = max(min([0.9, *(end * 0.97 for end in ends)]), 1 / FARTHEST)
         self.high = min(max([1.1, *(end * 1.03 for end in ends)]), FARTHEST)
 
     def at(self, value: float) -> float:
         share = math.log(value / self.low) / math.log(self.high / self.low)
-        return _LEFT + min(max(share, 0), 1) * (_RIGHT - _LEFT)
+        return self.left + min(max(share, 0), 1) * (_RIGHT - self.left)
 
     def draw(self, bottom: float) -> str:
         ticks: list[float] = []
@@ -94,28 +98,23 @@ class _Axis:
             f'<text class="tick" x="{self.at(tick):.1f}" y="{bottom + 15}">×{tick:g}</text>'
             for tick in ticks
         )
-        one = self.at(1)
-        return (
-            f'{lines}<text class="side" x="{_LEFT}" y="18">← variant faster</text>'
-            f'<text class="side end" x="{_RIGHT}" y="18">variant slower →</text>'
-            if one - _LEFT > 110
-            else f'{lines}<text class="side end" x="{_RIGHT}" y="18">variant slower →</text>'
-        )
+        faster = f'<text class="side" x="{self.left}" y="18">← variant faster</text>'
+        slower = f'<text class="side end" x="{_RIGHT}" y="18">variant slower →</text>'
+        return lines + faster + slower
 
 
 def _row(record: ComparisonRecord, title: str, axis: _Axis, y: float) -> str:
     comparison = record.comparison
     effect = declared_effect(comparison)
     spelled = verdict(comparison)
-    hover = f"{title}, {comparison.hypothesis.phase}: {spelled}"
+    hover = f"{comparison.experiment}, {comparison.hypothesis.phase}: {spelled}"
     drawn, value = "", ""
     if effect is not None:
         hover += f"; {ratio(effect.ratio)}, 95 % interval {interval(effect)}, floor {ratio(effect.floor_ratio)}"
         drawn, value = _effect(effect, axis, y), ratio(effect.ratio)
-    shown = title if len(title) <= 29 else f"{title[:28]}…"
     return (
         f"<g><title>{escape(hover)}</title>"
-        f'<text x="{_NAME}" y="{y + 4}">{escape(shown)}</text>{drawn}'
+        f'<text x="{_NAME}" y="{y + 4}">{escape(title)}</text>{drawn}'
         f'<text class="value" x="{_VALUE}" y="{y + 4}">{value}</text>{mark(comparison.verdict, _MARK, y)}'
         f'<text class="{comparison.verdict.name}" x="{_VERDICT}" y="{y + 4}">{escape(spelled)}</text></g>'
     )
@@ -127,7 +126,7 @@ def _effect(effect: PhaseEffect, axis: _Axis, y: float) -> str:
     if effect.ratio_high > axis.high:
         arrows += f'<path class="arrow" d="M{_RIGHT + 8},{y - 4}l6,4l-6,4"/>'
     if effect.ratio_low < axis.low:
-        arrows += f'<path class="arrow" d="M{_LEFT - 8},{y - 4}l-6,4l6,4"/>'
+        arrows += f'<path class="arrow" d="M{axis.left - 8},{y - 4}l-6,4l6,4"/>'
     return (
         f'<rect class="floor" x="{left:.1f}" y="{y - _ROW / 2 + 1}" width="{right - left:.1f}" height="{_ROW - 2}"/>'
         f'<path class="interval {effect.verdict.name}" '

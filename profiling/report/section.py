@@ -27,7 +27,7 @@ class Row:
     anchor: str
 
 
-def render(row: Row, evidence: Evidence, figures: list[charts.Figure]) -> str:
+def render(row: Row, evidence: Evidence, figures: list[charts.Figure], *, opened: bool) -> str:
     """Return the section; its charts are appended to `figures`, which it refers to by number."""
     record, comparison = row.record, row.record.comparison
     effect = declared_effect(comparison)
@@ -44,9 +44,10 @@ def render(row: Row, evidence: Evidence, figures: list[charts.Figure]) -> str:
     if comparison.phases:
         parts.append(_phases(comparison.phases))
     parts.append(f'<div class="columns">{_arms(record)}{_environment(record)}</div>')
+    summary = f"<b>{escape(row.title)}</b>{verdict_mark(comparison)}{times}{outcome(comparison)}"
     return (
-        f'<details id="{row.anchor}"><summary><b>{escape(row.title)}</b>{verdict_mark(comparison)}{times}'
-        f'{outcome(comparison)}</summary><div class="body">{"".join(parts)}</div></details>'
+        f'<details id="{row.anchor}"{" open" if opened else ""}><summary>{summary}</summary>'
+        f'<div class="body">{"".join(parts)}</div></details>'
     )
 
 

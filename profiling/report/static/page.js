@@ -40,14 +40,12 @@ function openTarget() {
   }
 }
 
-document.addEventListener(
-  "toggle",
-  ({ target }) => {
-    if (!target.open || document.documentElement.classList.contains("printing")) return;
-    for (const chart of target.querySelectorAll(".chart:not(.js-plotly-plot)")) draw(chart);
-  },
-  true, // toggle does not bubble
-);
+function drawOpened(section) {
+  if (!section.open || document.documentElement.classList.contains("printing")) return;
+  for (const chart of section.querySelectorAll(".chart:not(.js-plotly-plot)")) draw(chart);
+}
+
+document.addEventListener("toggle", ({ target }) => drawOpened(target), true); // toggle does not bubble
 
 dark.addEventListener("change", () => drawn().forEach((chart) => draw(chart)));
 
@@ -64,5 +62,6 @@ addEventListener("afterprint", () => {
   drawn().forEach((chart) => draw(chart));
 });
 
+document.querySelectorAll("details").forEach(drawOpened);
 addEventListener("hashchange", openTarget);
 openTarget();
