@@ -16,7 +16,7 @@ ALLOWED = {
     "profiling": {"profiling"},
     "train": {"train", "models", "profiling"},
 }
-FROM_PROFILING = {"capture", "record", "compare", "diff", "report"}  # what train may use of profiling
+FROM_PROFILING = {"capture", "record", "compare", "comparison", "diff", "report"}  # what train may use of profiling
 
 
 def imported(file: Path) -> set[str]:

@@ -49,7 +49,7 @@ def run_label(name: str, overrides: Sequence[str], task: str) -> str:
         key, _, value = override.lstrip("+~").partition("=")
         if key == "experiment":
             parts[0] = value.strip("[]").replace(",", "+")
-        elif key not in NOT_IN_LABEL and not key.startswith("profiler."):
+        elif key not in NOT_IN_LABEL and not key.startswith(("profiler.", "ab.")):
             parts.append(f"{key}-{value}")
     return re.sub(r"[^\w.+-]", "_", "+".join(parts))
 

@@ -298,6 +298,18 @@ class Profiler:
 
 
 @dataclass(frozen=True)
+class AB:
+    """Measuring one experiment against the baseline."""
+
+    budget_s: float | None
+    allow_many: bool
+    gate: str | None
+
+    def __post_init__(self) -> None:
+        _check(self.budget_s is None or self.budget_s > 0, "ab.budget_s", self.budget_s, "null, or above 0 seconds")
+
+
+@dataclass(frozen=True)
 class Config:
     """One run, complete; configs/config.yaml documents each field."""
 
@@ -330,6 +342,7 @@ class Config:
     model: Any  # one of the Model classes
     optimizer: Any  # one of the Optimizer classes
     profiler: Profiler
+    ab: AB
 
     def __post_init__(self) -> None:
         _check(bool(self.name.strip()) and "/" not in self.name, "name", repr(self.name), "a name without slashes")

@@ -1,0 +1,1 @@
+"""Interleaved A/B: one deviation from the baseline, measured against it."""

@@ -1,0 +1,154 @@
+"""One arm, in its own process: prepare, answer, blocks of work, traces."""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain, islice, repeat
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from profiling import record
+from profiling.capture import Capture, NullCapture, TimedCapture
+from profiling.record import RunRecord, Samples, Stage, TraceFile
+from train import environment, run, session
+from train.ab.process import Answer, Block, Closing, Ready
+from train.batches import Batch
+from train.compose import plain
+from train.config import Config
+from train.events import EventFile
+from train.loop import Tally
+from train.options import STAGES, Histograms
+
+ANSWER_STEPS = 8  # enough for a wrong gradient to show in the weights
+ANSWER_IMAGES = 256
+
+
+class Arm:
+    """A session that works on request. Its batches never end: the sources are cycled."""
+
+    def __init__(self, config: Config, scratch: Path) -> None:
+        parts = self._parts = session.prepare(config)
+        self.ready = Ready(session.warm_up(parts), environment.describe(parts.device, parts.precision))
+        sources = {"train": parts.train_batches, "evaluate": parts.test_batches, "infer": parts.infer_batches}
+        self._batches: dict[str, Iterator[Batch]] = {
+            stage: chain.from_iterable(repeat(source)) for stage, source in sources.items()
+        }
+        self._after_step = self._histograms(scratch)
+        self._passes: dict[str, Callable[[Any, Capture], Any]] = {
+            "train": lambda batches, capture: parts.fit(batches, capture, self._after_step),
+            "evaluate": parts.evaluate,
+            "infer": parts.infer,
+        }
+        self._steps = {stage: Samples(samples=[], step_s=[], phase_s=defaultdict(list)) for stage in STAGES}
+        self._resident_bytes: dict[str, int] = dict.fromkeys(STAGES, 0)
+        self._accelerator_bytes: dict[str, int] = {}
+        self._per_stage = False
+
+    def _histograms(self, scratch: Path) -> Callable[[Tally], None]:
+        if self._parts.config.switches.histograms is Histograms.never:
+            return lambda sums: None
+        events = EventFile(scratch)
+        return lambda sums: events.histograms(self._parts.module, sums.steps)
+
+    def answer(self) -> Answer:
+        """Train a few steps, then predict fixed images and score them; to be asked before any block."""
+        parts = self._parts
+        training = self._passes["train"](islice(self._batches["train"], ANSWER_STEPS), NullCapture())
+        requests = math.ceil(ANSWER_IMAGES / parts.config.infer_batch_size)
+        probabilities = self._passes["infer"](islice(parts.infer_batches, requests), NullCapture())
+        held_out = self._passes["evaluate"](islice(parts.test_batches, 1), NullCapture())
+        weights = {name: _array(value) for name, value in parts.module.state_dict().items()}
+        named = {**run.scores(held_out), "train_loss": training.mean_loss()}
+        return Answer(
+            tensors={**weights, "probabilities": _array(probabilities)[:ANSWER_IMAGES]},
+            results={f"{name}_after_{ANSWER_STEPS}_steps": value for name, value in named.items()},
+        )
+
+    def block(self, steps: Mapping[str, int], lead_in: int) -> Block:
+        """Time so many steps of each stage, in their order, after `lead_in` steps of training that do not count."""
+        s_per_sample: dict[str, float] = {}
+        step_s: dict[str, float] = {}
+        for stage in STAGES:
+            untimed, count = lead_in if stage == "train" else 0, steps[stage]
+            with TimedCapture(self._parts.device) as capture:
+                self._passes[stage](islice(self._batches[stage], untimed + count), capture)
+            timed = _without(untimed, capture.samples())
+            samples = sum(timed.samples)
+            if stage == "train":
+                s_per_sample |= {phase: sum(seconds) / samples for phase, seconds in timed.phase_s.items()}
+            s_per_sample[stage] = sum(timed.step_s) / samples
+            step_s[stage] = sum(timed.step_s) / count
+            self._keep(stage, timed, capture)
+        return Block(s_per_sample, step_s)
+
+    def _keep(self, stage: str, timed: Samples, capture: TimedCapture) -> None:
+        kept, memory = self._steps[stage], capture.memory
+        kept.samples.extend(timed.samples)
+        kept.step_s.extend(timed.step_s)
+        for phase, seconds in timed.phase_s.items():
+            kept.phase_s[phase].extend(seconds)
+        self._per_stage = memory.per_stage
+        self._resident_bytes[stage] = max(self._resident_bytes[stage], memory.resident_bytes)
+        if memory.accelerator_bytes is not None:
+            before = self._accelerator_bytes.get(stage, 0)
+            self._accelerator_bytes[stage] = max(before, memory.accelerator_bytes)
+
+    def finish(
+        self, folder: Path, started: str, changed: Mapping[str, tuple[Any, Any]], results: Mapping[str, float]
+    ) -> Closing:
+        """Trace one window of each stage; leave record, traces and event file in `folder`."""
+        folder.mkdir(parents=True)
+        traces = session.trace(self._parts, folder)
+        stages = self._stages(traces)
+        rates = {f"{name}_samples_per_s": sum(s.timed.samples) / sum(s.timed.step_s) for name, s in stages.items()}
+        figures = {**results, **rates}
+        config = self._parts.config
+        with EventFile(folder) as events:
+            events.describe(self._parts)
+            events.stages(stages)
+            events.hyperparameters(config, changed, figures)
+        outcome = RunRecord(
+            name=config.name,
+            status="complete",
+            error=None,
+            started=started,
+            config=plain(config),
+            changed=dict(changed),
+            environment=self.ready.environment,
+            stages=stages,
+            results=figures,
+        )
+        record.write(outcome, folder)
+        peaks = {stage: trace.peak_allocated_bytes for stage, trace in traces.items()}
+        return Closing(
+            peak_resident_bytes=max(self._resident_bytes.values()),
+            peak_allocated_bytes={stage: peak for stage, peak in peaks.items() if peak is not None},
+            peak_accelerator_bytes=self._accelerator_bytes,
+            traces={stage: trace.path for stage, trace in traces.items()},
+        )
+
+    def _stages(self, traces: Mapping[str, TraceFile]) -> dict[str, Stage]:
+        return {
+            stage: Stage(
+                timed=timed,
+                trace=traces.get(stage),
+                peak_resident_bytes=self._resident_bytes[stage],
+                resident_is_per_stage=self._per_stage,
+                peak_accelerator_bytes=self._accelerator_bytes.get(stage),
+            )
+            for stage, timed in self._steps.items()
+        }
+
+
+def _without(lead_in: int, timed: Samples) -> Samples:
+    return Samples(
+        samples=timed.samples[lead_in:],
+        step_s=timed.step_s[lead_in:],
+        phase_s={phase: seconds[lead_in:] for phase, seconds in timed.phase_s.items()},
+    )
+
+
+def _array(tensor: torch.Tensor) -> Any:
+    return tensor.detach().double().cpu().numpy()

@@ -1,0 +1,308 @@
+"""The measurement: which processes run which blocks, in what order, for how long.
+
+Three processes take turns: the baseline, the variant, and the baseline's twin, against which the noise floor is
+measured. One works, the others wait. A launch runs rounds of three blocks, in this order in even launches and in the
+reverse one in odd launches. So the variant's block lies between two of the baseline's, whose mean it is compared with;
+a steady drift adds nothing to that, and to the floor it adds as often as it subtracts.
+
+Processes that run the same code differ for as long as they live, by where their memory happens to lie: here by up to
+5 %, and no interval from within one launch can know of it. So the time is split over LAUNCHES launches of fresh
+processes, and a launch counts as one value (profiling.stats). The twin is a process of its own, so the floor contains
+what the effect contains. A launch of three costs 0.45 s on a 2-core machine with a fork server; that is start-up, and
+outside the budget.
+
+The number of rounds is fixed by a pilot, within the budget, before the first counted block.
+"""
+
+import math
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from profiling.compare import PairedSamples, PhaseSamples
+from profiling.record import Environment
+from train.ab.process import Answer, ArmError, Block, Closing, Process
+from train.cli import Terminated
+from train.config import Config
+from train.errors import NotApplicableError, UserError
+from train.options import STAGES
+
+BASELINE, VARIANT, TWIN = ARMS = ("baseline", "variant", "twin")
+LAUNCHES = 12  # signed ranks of 12 can reach p = 0.0005, which is still significant in a ladder of 38
+MIN_LAUNCHES = 6  # where one round of 12 launches exceeds the budget; profiling.stats refuses fewer
+BLOCK_S = 0.08  # of timed work, whatever the arm
+STAGE_SHARE, OTHER_SHARE = 0.6, 0.2  # of a block, for the stage that the hypothesis is about and for both others
+SAME_SPEED = 1.5  # arms that differ by less do the same steps, so that they meet the same, shorter last batches
+SETTLE_STEPS = {"train": 4, "evaluate": 1, "infer": 1}  # a process' first, which count for nothing
+PILOT_STEPS = {"train": 6, "evaluate": 3, "infer": 3}
+
+# After the other process has worked, the first step took 22 ms, the second 15.3 and the third 14.8, as all later ones:
+# caches are cold, and the other's OpenMP threads spin on for some milliseconds. After 5 ms of rest: 16.9, 15.0, 14.9.
+PAUSE_S = 0.01
+LEAD_IN_S = 0.02  # of training steps that are not timed, after the pause
+
+
+@dataclass(frozen=True)
+class Side:
+    """What one arm runs, and what differs from the plain baseline in it."""
+
+    config: Config
+    changed: Mapping[str, tuple[Any, Any]]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What one arm has shown."""
+
+    warmup_s: float
+    results: Mapping[str, float]
+    closing: Closing | None  # None if the measurement was interrupted before
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A measurement that came to its end, or as far as it was let.
+
+    Attributes:
+        samples: phase -> timings; empty if it ended too early for an interval.
+        difference: largest absolute and largest relative difference of the answers; None if they were not given.
+        end: what ended it before its time: ArmFailedError and NotApplicableError of the variant, Ctrl-C, SIGTERM.
+        startup_s: seconds spent on starting processes, outside the budget.
+    """
+
+    samples: dict[str, PhaseSamples]
+    arms: dict[str, Arm]
+    environment: Environment
+    difference: tuple[float, float] | None
+    end: BaseException | None
+    startup_s: float
+
+
+class VariantError(Exception):
+    """The variant stopped; the message is one line."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """A block: steps of each stage, after `lead_in` steps of training that are not timed."""
+
+    steps: Mapping[str, int]
+    lead_in: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is fixed before the first block that counts: each arm's block, rounds in a launch, launches."""
+
+    work: Mapping[str, Work]
+    rounds: int
+    launches: int
+
+    @property
+    def blocks(self) -> int:
+        """In all."""
+        return len(ARMS) * self.rounds * self.launches
+
+
+class Measurement:
+    """One comparison while it is being measured: `run` it, then see how far it came.
+
+    Args:
+        sides: `baseline` and `variant`.
+        phase: of the hypothesis.
+        budget_s: seconds for the pilot and all blocks.
+        folder: gets `baseline/` and `variant/`, with a traced window of each.
+        started: when, for the records.
+        progress: told how many blocks of how many are done.
+    """
+
+    def __init__(
+        self,
+        sides: Mapping[str, Side],
+        phase: str,
+        budget_s: float,
+        folder: Path,
+        started: str,
+        progress: Callable[[int, int], None],
+    ) -> None:
+        self._sides = {**sides, TWIN: sides[BASELINE]}
+        self._stage = phase if phase in STAGES else "train"
+        self._budget_s = budget_s
+        self._folder = folder
+        self._started = started
+        self._progress = progress
+        self._rounds = 0
+        self._launches: list[list[dict[str, Block]]] = []
+        self._warmup_s: dict[str, float] = {}
+        self._answers: dict[str, Answer] = {}
+        self._closings: dict[str, Closing] = {}
+        self._environment: Environment | None = None
+        self._startup_s = 0.0
+
+    def run(self) -> Measured:
+        """Measure, until done or stopped.
+
+        Raises:
+            UserError: the baseline cannot run here, so there is nothing to compare with.
+        """
+        end: BaseException | None = None
+        try:
+            with tempfile.TemporaryDirectory() as scratch:
+                self._run(Path(scratch))
+        except (VariantError, NotApplicableError, KeyboardInterrupt, Terminated) as reason:
+            if self._environment is None:  # not even the baseline had started
+                raise
+            end = reason
+        answers = list(self._answers.values())
+        return Measured(
+            samples=paired(self._launches, self._rounds),
+            arms={
+                name: Arm(warmup_s, self._answers[name].results, self._closings.get(name))
+                for name, warmup_s in self._warmup_s.items()
+                if name in self._answers
+            },
+            environment=cast(Environment, self._environment),
+            difference=difference(*answers) if len(answers) == 2 else None,
+            end=end,
+            startup_s=self._startup_s,
+        )
+
+    def _run(self, scratch: Path) -> None:
+        with self._launched((BASELINE, VARIANT), scratch) as processes:
+            for name, process in processes.items():
+                self._warmup_s[name] = process.ready.warmup_s
+                self._answers[name] = ask(name, process, "answer")
+            plan = pilot(processes, self._stage, self._budget_s)
+        self._rounds = plan.rounds
+        for number in range(plan.launches):
+            with self._launched(ARMS, scratch) as processes:
+                self._launches.append(one_launch(processes, plan, number, self._progress))
+                if number == plan.launches - 1:
+                    self._finish(processes)
+
+    def _finish(self, processes: Mapping[str, Process]) -> None:
+        for name in (BASELINE, VARIANT):
+            results = self._answers[name].results
+            here = (self._folder / name, self._started, self._sides[name].changed, results)
+            self._closings[name] = ask(name, processes[name], "finish", *here)
+
+    @contextmanager
+    def _launched(self, names: Sequence[str], scratch: Path) -> Iterator[dict[str, Process]]:
+        """Start the named arms, one after the other; end them."""
+        start = time.perf_counter()
+        with ExitStack() as stack:
+            processes = {}
+            for name in names:
+                with blaming(name):
+                    processes[name] = stack.enter_context(Process(self._sides[name].config, scratch))
+                self._environment = self._environment or processes[name].ready.environment
+            self._startup_s += time.perf_counter() - start
+            yield processes
+
+
+@contextmanager
+def blaming(arm: str) -> Iterator[None]:
+    """Tell a variant that stopped, which is a result, from a baseline that did, with which nothing can be compared."""
+    try:
+        yield
+    except (ArmError, UserError) as error:
+        if arm == VARIANT:
+            raise VariantError(str(error)) from error
+        raise UserError(f"the baseline stopped, so there is nothing to compare with: {error}") from error
+
+
+def ask(name: str, process: Process, request: str, *arguments: object) -> Any:
+    """Ask one arm; its failure carries its name."""
+    with blaming(name):
+        return process.ask(request, *arguments)
+
+
+def timed_block(name: str, process: Process, work: Work) -> Block:
+    """Have one arm work, once the other's threads have come to rest."""
+    time.sleep(PAUSE_S)
+    block: Block = ask(name, process, "block", work.steps, work.lead_in)
+    return block
+
+
+def pilot(processes: Mapping[str, Process], stage: str, budget_s: float) -> Plan:
+    """Size the blocks, then time one round of them, so that all rounds take what is left of `budget_s`."""
+    start = time.perf_counter()
+    for name, process in processes.items():
+        timed_block(name, process, Work(SETTLE_STEPS, 0))
+    step_s = {name: timed_block(name, process, Work(PILOT_STEPS, 2)).step_s for name, process in processes.items()}
+    work = {name: sized(seconds, stage) for name, seconds in step_s.items()}
+    same = {s for s in STAGES if 1 / SAME_SPEED < step_s[VARIANT][s] / step_s[BASELINE][s] < SAME_SPEED}
+    steps = {s: work[BASELINE if s in same else VARIANT].steps[s] for s in STAGES}
+    work = {BASELINE: work[BASELINE], VARIANT: Work(steps, work[VARIANT].lead_in), TWIN: work[BASELINE]}
+    round_start = time.perf_counter()
+    for name in (BASELINE, VARIANT, BASELINE):
+        timed_block(name, processes[name], work[name])
+    now = time.perf_counter()
+    rounds = (budget_s - (now - start)) / (now - round_start)
+    launches = min(LAUNCHES, max(MIN_LAUNCHES, int(rounds) // 2 * 2))
+    return Plan(work, max(1, int(rounds / launches)), launches)
+
+
+def sized(step_s: Mapping[str, float], favored: str) -> Work:
+    """A block of about BLOCK_S, from seconds per step of each stage."""
+    shares = {stage: STAGE_SHARE if stage == favored else OTHER_SHARE for stage in STAGES}
+    steps = {stage: max(1, round(share * BLOCK_S / step_s[stage])) for stage, share in shares.items()}
+    return Work(steps, lead_in=math.ceil(LEAD_IN_S / step_s["train"]))
+
+
+def one_launch(
+    processes: Mapping[str, Process], plan: Plan, number: int, progress: Callable[[int, int], None]
+) -> list[dict[str, Block]]:
+    """All rounds of one launch: arm -> block."""
+    for name, process in processes.items():
+        timed_block(name, process, Work(SETTLE_STEPS, 0))
+    rounds: list[dict[str, Block]] = []
+    for i in range(plan.rounds):
+        blocks = {}
+        for name in ARMS if number % 2 == 0 else ARMS[::-1]:
+            blocks[name] = timed_block(name, processes[name], plan.work[name])
+            progress(len(ARMS) * (plan.rounds * number + i) + len(blocks), plan.blocks)
+        rounds.append(blocks)
+    return rounds
+
+
+def paired(launches: Sequence[Sequence[Mapping[str, Block]]], per_launch: int) -> dict[str, PhaseSamples]:
+    """Phase -> timings of an even number of whole launches, if they are enough for an interval."""
+    whole = len(launches) // 2 * 2
+    if whole < MIN_LAUNCHES:
+        return {}
+    rounds = [blocks for launch in launches[:whole] for blocks in launch]
+    phases = [phase for phase in rounds[0][BASELINE].s_per_sample if phase in rounds[0][VARIANT].s_per_sample]
+
+    def series(arm: str, phase: str) -> list[float]:
+        return [blocks[arm].s_per_sample[phase] for blocks in rounds]
+
+    samples = {}
+    for phase in phases:
+        baseline, variant, twin = (series(arm, phase) for arm in ARMS)
+        around = [(first + second) / 2 for first, second in zip(baseline, twin, strict=True)]
+        samples[phase] = PhaseSamples(
+            effect=PairedSamples(around, variant, per_launch), floor=PairedSamples(baseline, twin, per_launch)
+        )
+    return samples
+
+
+def difference(baseline: Answer, variant: Answer) -> tuple[float, float]:
+    """Largest absolute difference of any number in both answers, and largest relative to its tensor's largest.
+
+    Tensors that only one side has, such as the bias of a convolution, are judged by what they do to the others. NaN
+    counts as the largest float, since JSON has neither it nor infinity.
+    """
+    pairs = [(value, variant.tensors[name]) for name, value in baseline.tensors.items() if name in variant.tensors]
+    pairs += [(np.array(value), np.array(variant.results[name])) for name, value in baseline.results.items()]
+    apart = np.array([np.abs(ours - theirs).max(initial=0.0) for ours, theirs in pairs])
+    scale = np.array([np.abs(ours).max(initial=0.0) for ours, _ in pairs])
+    relative = np.divide(apart, scale, out=(apart > 0).astype(float), where=scale > 0)
+    largest = np.finfo(float).max
+    return tuple(float(np.nan_to_num(values, nan=largest, posinf=largest).max()) for values in (apart, relative))  # type: ignore[return-value]
