@@ -1,4 +1,4 @@
-"""The command line: python -m profiling summary|memory|check|report PATH."""
+"""The command line: python -m profiling summary|diff|memory|check|report PATH."""
 
 import argparse
 import difflib
@@ -157,12 +157,37 @@ def _report(options: argparse.Namespace) -> int:
     return 0
 
 
+def _add_diff(commands: Any) -> None:
+    parser = _command(commands, "diff", _diff, "what changed between two traces or runs, and what it comes from")
+    parser.add_argument("a", metavar="A", type=Path, help="a trace file, or a folder of them")
+    parser.add_argument("b", metavar="B", type=Path, help="what to compare it with")
+    parser.add_argument("--json", action="store_true", help="everything, as JSON")
+    parser.add_argument("--top", type=_count, default=15, metavar="N", help="at most N causes (default: 15)")
+    parser.add_argument(
+        "--samples", type=_count, nargs=2, metavar=("A", "B"), help="samples per step, for traces without a record.json"
+    )
+
+
+def _diff(options: argparse.Namespace) -> int:
+    from profiling.diff import diff, load
+
+    samples = options.samples or (None, None)
+    found = diff(load(options.a, samples[0]), load(options.b, samples[1]))
+    if options.json:
+        _write_json(found)
+        return 0
+    from profiling.terminal import show_diff
+
+    show_diff(found, options.top)
+    return 0
+
+
 def _write_json(value: object) -> None:
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
 
 
 BY = ("operator", "shape", "phase", "module", "kernel")
-COMMANDS: list[Callable[[Any], None]] = [_add_summary, _add_memory, _add_check, _add_report]
+COMMANDS: list[Callable[[Any], None]] = [_add_summary, _add_diff, _add_memory, _add_check, _add_report]
 
 if __name__ == "__main__":
     sys.exit(main())

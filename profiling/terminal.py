@@ -7,6 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from profiling.analysis.memory import DeviceMemory
+from profiling.diff import Diff
 from profiling.summary import Summary, TraceInfo
 
 _BARS = " ▁▂▃▄▅▆▇█"
@@ -53,8 +54,55 @@ def show_memory(info: TraceInfo, devices: list[DeviceMemory]) -> None:
         _show_device_memory(console, device, holders=15)
 
 
+def show_diff(found: Diff, top: int) -> None:
+    """Print the phases, the causes and what took the place of what."""
+    console = Console()
+    for letter, files in (("A", found.a), ("B", found.b)):
+        console.print(f"{letter}: {escape(files[0])}" + (f" and {len(files) - 1} more" if files[1:] else ""))
+    for note in found.notes:
+        console.print(escape(note), style="yellow", highlight=False)
+    console.print(
+        f"per {found.unit}: {duration(found.a_us)} -> {duration(found.b_us)} ({change(found.difference_us)}); "
+        f"{found.attributed_share:.0%} of the phases' differences attributed, {duration(found.unattributed_us)} not",
+        style="bold",
+        highlight=False,
+    )
+    waits = any(row.waiting_us for row in found.phases)
+    made = table("phases", ["phase"], ["A", "B", "change", "operators", "python"] + (["waiting"] if waits else []))
+    for row in found.phases:
+        parts = [row.difference_us, row.operators_us, row.python_us] + ([row.waiting_us] if waits else [])
+        made.add_row(row.phase, duration(row.a_us), duration(row.b_us), *map(change, parts))
+    console.print(made)
+    made = table(_title("causes", len(found.causes), top), ["phase", "cause"], ["change"])
+    for cause in found.causes[:top]:
+        name = cause.name if cause.kind == "operator" else f"{cause.kind} {cause.name}"
+        made.add_row(cause.phase, escape(name), change(cause.difference_us))
+    console.print(made)
+    for swap in found.replaced[:top]:
+        console.print(
+            f"{swap.phase}, under {escape(swap.under)}: {_few(swap.removed)} -> {_few(swap.added)} "
+            f"({change(swap.difference_us)})",
+            highlight=False,
+        )
+    for device in found.memory:
+        console.print(
+            f"{device.device}: peak {size(device.a_peak_bytes)} -> {size(device.b_peak_bytes)}", highlight=False
+        )
+
+
+def change(time_us: float) -> str:
+    """Write a difference with its sign."""
+    return f"{'-' if time_us < 0 else '+'}{duration(abs(time_us))}"
+
+
+def _few(names: Sequence[str], shown: int = 3) -> str:
+    return escape(", ".join(names[:shown])) + (f" and {len(names) - shown} more" if len(names) > shown else "")
+
+
 def duration(time_us: float) -> str:
     """Write a time with three digits and a unit."""
+    if 0 < time_us < 1:
+        return f"{time_us * 1000:.3g} ns"
     for unit, size in (("s", 1e6), ("ms", 1e3)):
         if time_us >= size:
             return f"{time_us / size:,.3g} {unit}" if time_us < 1000 * size else f"{time_us / size:,.0f} {unit}"

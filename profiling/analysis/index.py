@@ -1,5 +1,6 @@
 """What several analyses ask of one trace, found once: nested operators, phases, steps, and who launched what."""
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -32,7 +33,7 @@ _PHASE_OF_PREFIX = {
     "Optimizer.zero_grad#": "optimizer",
 }
 _STEP = "ProfilerStep#"
-_BACKWARD = "autograd::engine::evaluate_function"
+_BACKWARD = re.compile(r"^autograd::engine::evaluate_function|Backward\d+$")
 
 
 def phase_of(annotation: str) -> str | None:
@@ -128,8 +129,8 @@ class Index:
 
     @cached_property
     def _of_autograd(self) -> NDArray[np.bool_]:
-        """Which operators run inside one of the autograd engine."""
-        backward = np.array([name.startswith(_BACKWARD) for name in self.trace.names], dtype=bool)
+        """Which operators run inside one of the autograd engine; old traces have only the backward functions."""
+        backward = np.array([bool(_BACKWARD.search(name)) for name in self.trace.names], dtype=bool)
         roots = self.operators.nearest(self.operators.parent < 0)
         return backward[self.operator_names[roots]]
 
@@ -216,6 +217,22 @@ class Index:
         owned = self.launchers >= 0
         total = np.zeros(self.operators.rows.size, dtype=np.int64)
         np.add.at(total, self.launchers[owned], self.trace.spans.dur_ns[self.device_rows[owned]])
+        return total
+
+    @cached_property
+    def wait_rows(self) -> Rows:
+        """Rows of the calls in which the host waits for the device: `cudaStreamSynchronize` and its like."""
+        launches = self.trace.rows(Kind.LAUNCH)
+        waiting = np.array(["synchronize" in name.lower() for name in self.trace.names], dtype=bool)
+        return np.asarray(launches[waiting[self.trace.spans.name[launches]]])
+
+    @cached_property
+    def operator_wait_ns(self) -> Int64s:
+        """Time that each operator waits for the device itself, by position."""
+        spans, rows = self.trace.spans, self.wait_rows
+        total = np.zeros(self.operators.rows.size, dtype=np.int64)
+        position = self.operators.locate(spans.thread[rows], spans.start_ns[rows])
+        np.add.at(total, position[position >= 0], spans.dur_ns[rows[position >= 0]])
         return total
 
     @cached_property

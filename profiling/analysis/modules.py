@@ -7,7 +7,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from profiling.analysis.index import Index
-from profiling.analysis.nesting import Nest, nest
+from profiling.analysis.nesting import Nest, nest, paths
 
 _PREFIX = "nn.Module: "
 
@@ -71,24 +71,11 @@ def module_calls(index: Index) -> tuple[Nest, NDArray[np.intp], list[str]]:
     trace = index.trace
     prefixed = np.array([name.startswith(_PREFIX) for name in trace.names], dtype=bool)
     nested = nest(trace.frames, np.flatnonzero(prefixed[trace.frames.name]))
-    names = trace.frames.name[nested.rows]
-    path = np.full(names.size, -1, dtype=np.intp)
+    path, chains = paths(nested, trace.frames.name[nested.rows])
     labels: list[str] = []
-    level = np.flatnonzero(nested.parent < 0)
-    while level.size:
-        parent = np.where(nested.parent[level] >= 0, path[nested.parent[level]], -1)
-        keys, first, group = np.unique(
-            (parent + 1) * np.int64(len(trace.names)) + names[level], return_index=True, return_inverse=True
-        )
-        order = np.argsort(first)  # number the paths of a level by their first call
-        rank = np.empty(order.size, dtype=np.intp)
-        rank[order] = np.arange(order.size)
-        path[level] = len(labels) + rank[group]
-        for key in keys[order].tolist():
-            above, name = divmod(key, len(trace.names))
-            label = trace.names[name].removeprefix(_PREFIX)
-            labels.append(f"{labels[above - 1]}/{label}" if above else label)
-        level = np.flatnonzero((path < 0) & (nested.parent >= 0) & (path[nested.parent] >= 0))
+    for above, name in chains:
+        label = trace.names[name].removeprefix(_PREFIX)
+        labels.append(label if above < 0 else f"{labels[above]}/{label}")
     return nested, path, labels
 
 

@@ -88,6 +88,28 @@ def nest(table: Frames, rows: Rows) -> Nest:
     return Nest(rows[order], thread, start, end, parent)
 
 
+def paths(nested: Nest, names: NDArray[np.int32]) -> tuple[Rows, list[tuple[int, int]]]:
+    """Number the chains of names from a root down to each interval, parents first, by first occurrence in a level.
+
+    Returns the chain of each position, and for each chain the one it extends (-1 for a root) and its last name.
+    """
+    path = np.full(names.size, -1, dtype=np.intp)
+    chains: list[tuple[int, int]] = []
+    level, below = np.flatnonzero(nested.parent < 0), np.flatnonzero(nested.parent >= 0)
+    width = int(names.max(initial=0)) + 1
+    while level.size:
+        above = np.where(nested.parent[level] >= 0, path[nested.parent[level]], -1)
+        keys, first, group = np.unique((above + 1) * width + names[level], return_index=True, return_inverse=True)
+        by_first = np.argsort(first)
+        rank = np.empty(by_first.size, dtype=np.intp)
+        rank[by_first] = np.arange(by_first.size)
+        path[level] = len(chains) + rank[group]
+        chains += [(key // width - 1, key % width) for key in keys[by_first].tolist()]
+        next_ = path[nested.parent[below]] >= 0
+        level, below = below[next_], below[~next_]
+    return path, chains
+
+
 def _climb(inside: Rows, parent: Rows, end: Int64s, at: Int64s) -> Rows:
     """Leave intervals that have ended for their parents."""
     pending = np.flatnonzero(inside >= 0)

@@ -6,7 +6,6 @@ from numpy.typing import NDArray
 
 from profiling.analysis.index import OUTSIDE, PHASES, Index
 from profiling.analysis.nesting import Nest, union_ns
-from profiling.trace import Kind
 
 Int64s = NDArray[np.int64]
 
@@ -70,9 +69,9 @@ def phases(index: Index) -> list[Phase]:
     np.add.at(total_ns, ids, nested.end_ns - nested.start_ns)
     np.add.at(self_ns, ids, nested.self_ns())
 
-    roots = np.flatnonzero((operators.parent < 0) & _on_path(index, operators.thread))
+    roots = np.flatnonzero((operators.parent < 0) & on_path(index, operators.thread))
     operator_ns = np.array([_covered(operators, roots[index.operator_phase[roots] == i]) for i in range(none + 1)])
-    waits = wait_calls(index)
+    waits = index.wait_rows
     wait_phase = index.phase_at(spans.thread[waits], spans.start_ns[waits])
     wait_ns = _by_phase(wait_phase, spans.dur_ns[waits])
     inside = operators.locate(spans.thread[waits], spans.start_ns[waits]) >= 0
@@ -115,10 +114,10 @@ def steps(index: Index, window: int = 0) -> list[Step]:
     thread, loads = index.main_thread, PHASES.index("load")
     loading = (nested.thread == thread) & (index.phase_ids == loads)
     load = _within(nested.start_ns[loading], nested.end_ns[loading], *bounds)
-    waits = wait_calls(index)
+    waits = index.wait_rows
     waits = waits[spans.thread[waits] == thread]
     wait = _within(spans.start_ns[waits], spans.start_ns[waits] + spans.dur_ns[waits], *bounds)
-    running = (operators.parent < 0) & _on_path(index, operators.thread) & (index.operator_phase != loads)
+    running = (operators.parent < 0) & on_path(index, operators.thread) & (index.operator_phase != loads)
     running_ns = _within(*union_ns(operators.start_ns[running], operators.end_ns[running]), *bounds)
     waits = waits[operators.locate(spans.thread[waits], spans.start_ns[waits]) >= 0]
     running_ns -= _within(spans.start_ns[waits], spans.start_ns[waits] + spans.dur_ns[waits], *bounds)
@@ -142,13 +141,6 @@ def step_time(rows: list[Step], *, marked: bool) -> StepTime:
     return StepTime(marked, float(np.median([step.total_us for step in rows])), most if enough else "nothing")
 
 
-def wait_calls(index: Index) -> NDArray[np.intp]:
-    """Rows of the launch calls in which the host waits for the device: `cudaStreamSynchronize` and its like."""
-    launches = index.trace.rows(Kind.LAUNCH)
-    waiting = np.array(["synchronize" in name.lower() for name in index.trace.names], dtype=bool)
-    return launches[waiting[index.trace.spans.name[launches]]] if launches.size else launches
-
-
 def _by_phase(phase: NDArray[np.intp], values: Int64s) -> Int64s:
     return np.bincount(phase, weights=values, minlength=len(PHASES) + 1).astype(np.int64)
 
@@ -169,7 +161,7 @@ def _within(start: Int64s, end: Int64s, low: Int64s, high: Int64s) -> Int64s:
     return until(high) - until(low)
 
 
-def _on_path(index: Index, thread: NDArray[np.int32]) -> NDArray[np.bool_]:
+def on_path(index: Index, thread: NDArray[np.int32]) -> NDArray[np.bool_]:
     """Which threads a step goes through: its own, and autograd's, which it waits for."""
     return np.asarray((thread == index.main_thread) | index.autograd_threads[thread])
 

@@ -27,10 +27,13 @@ class Attention(nn.Module):
 
 MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "mlp": (lambda: nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3)), (4, 8)),
-    "cnn": (lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3)), (4, 1, 8, 8)),
+    "cnn": (
+        lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3)),
+        (4, 1, 8, 8),
+    ),
     "resnet18": (lambda: resnet18(num_classes=3), (2, 3, 32, 32)),
     "attention": (Attention, (4, 6, 16)),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
