@@ -6,10 +6,12 @@ HTML in every label, so names that come from files pass `_label`.
 
 import html
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 from profiling.analysis.memory import DeviceMemory
 from profiling.compare import PhaseEffect
+from profiling.report.evidence import Explanation
 from profiling.report.words import BASELINE, VARIANT, interval, ratio
 from profiling.terminal import duration, size
 
@@ -28,7 +30,8 @@ _LINES: dict[str, dict[str, Any]] = {
     VARIANT: {"color": "#d9772b", "width": 1.5, "shape": "hv", "dash": "4px,2px"},
 }
 _ROW, _FRAME = 34, 74  # pixels: a row of bars; title, legend and axis around them
-_LONGEST = 44  # characters of a label beside an axis; the hover text has all
+_CAUSES = 10  # bars of a waterfall; the rest is one bar
+_LONGEST = 38  # characters of a label beside an axis; the hover text has all
 _LEGEND = {"orientation": "h", "x": 1, "xanchor": "right", "y": 1, "yanchor": "bottom", "traceorder": "normal"}
 
 
@@ -67,9 +70,47 @@ def phase_bars(phases: Sequence[PhaseEffect]) -> Figure:
             "title": _title("Time per sample"),
             "height": _ROW * len(phases) + _FRAME,
             "bargap": 0.25,
-            "xaxis": {"title": {"text": "µs per sample"}, "range": [0, longest * 1.45], "separatethousands": True},
+            "xaxis": {"title": {"text": "µs per sample"}, "range": [0, longest * 1.6], "separatethousands": True},
             "yaxis": _rows([effect.phase for effect in phases]),
             "legend": _LEGEND,
+        },
+    }
+
+
+def waterfall(found: Explanation) -> Figure:
+    """What the difference between the arms is made of: the largest causes, the rest, and their sum."""
+    top, rest = found.causes[:_CAUSES], found.causes[_CAUSES:]
+    bars = [(f"{cause.name}, {cause.phase}", cause.difference_us) for cause in top]
+    if rest:
+        bars.append((f"{len(rest):,} smaller causes", sum(cause.difference_us for cause in rest)))
+    bars += [("unattributed", found.unattributed_us), ("difference", found.difference_us)]
+    names, values = [name for name, _ in bars], [value for _, value in bars]
+    texts = [_signed(value) for value in values]
+    return {
+        "data": [
+            {
+                "type": "waterfall",
+                "orientation": "h",
+                "y": list(range(len(bars))),
+                "x": values,
+                "measure": ["relative"] * (len(bars) - 1) + ["total"],
+                "text": texts,
+                "textposition": "outside",
+                "cliponaxis": False,
+                "hovertext": [f"{_label(name)}<br>{text}" for name, text in zip(names, texts, strict=True)],
+                "hoverinfo": "text",
+                "increasing": {"marker": {"color": "#d9772b"}},
+                "decreasing": {"marker": {"color": "#3f8fd2"}},
+                "totals": {"marker": {"color": "#7a8a9e"}},
+                "connector": {"line": {"color": "#7a8a9e", "width": 0.5}},
+            }
+        ],
+        "layout": {
+            "title": _title("Where the traced difference comes from"),
+            "height": _ROW * len(bars) + _FRAME,
+            "bargap": 0.35,
+            "xaxis": {"title": {"text": f"µs per {found.unit}, variant - baseline"}, "range": _room(values)},
+            "yaxis": _rows(names),
         },
     }
 
@@ -115,7 +156,7 @@ def memory_curves(stages: Mapping[str, Mapping[str, DeviceMemory]]) -> Figure:
 
 
 def _title(text: str) -> Figure:
-    return {"text": text, "x": 0, "xref": "paper", "xanchor": "left", "font": {"size": 13}, "automargin": False}
+    return {"text": text, "x": 0, "xref": "container", "xanchor": "left", "font": {"size": 13}}
 
 
 def _rows(names: Sequence[str]) -> Figure:
@@ -127,6 +168,18 @@ def _rows(names: Sequence[str]) -> Figure:
         "showgrid": False,
         "zeroline": False,
     }
+
+
+def _room(values: Sequence[float]) -> list[float]:
+    """Leave room for texts beside the bars of a waterfall, whose last value is the sum of the others."""
+    levels = [0.0, *accumulate(values[:-1])]
+    low, high = min(levels), max(levels)
+    margin = 0.4 * (high - low)
+    return [low - (margin if low < 0 else 0), high + margin]
+
+
+def _signed(difference_us: float) -> str:
+    return f"{'-' if difference_us < 0 else '+'}{duration(abs(difference_us))}"
 
 
 def _label(text: str) -> str:

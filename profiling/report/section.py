@@ -35,14 +35,16 @@ def render(row: Row, evidence: Evidence, figures: list[charts.Figure], *, opened
     parts = [_hypothesis(comparison), _notes(record, evidence), _changed(record)]
     drawn = []
     if comparison.phases:
-        drawn.append((charts.phase_bars(comparison.phases), "Time per sample in each phase", False))
+        drawn.append((charts.phase_bars(comparison.phases), "Time per sample in each phase", "bars"))
+    if evidence.explanation is not None:
+        drawn.append((charts.waterfall(evidence.explanation), "Causes of the difference", "causes"))
     if evidence.memory:
-        drawn.append((charts.memory_curves(evidence.memory), "Memory in the traced window", True))
+        drawn.append((charts.memory_curves(evidence.memory), "Memory in the traced window", "memory"))
     if drawn:
-        places = [_place(figures, figure, text, wide=wide) for figure, text, wide in drawn]
+        places = [_place(figures, *each) for each in drawn]
         parts.append(f'<div class="charts">{"".join(places)}</div>')
     if comparison.phases:
-        parts.append(_phases(comparison.phases))
+        parts.append(_phases(comparison.phases, comparison.hypothesis.phase))
     parts.append(f'<div class="columns">{_arms(record)}{_environment(record)}</div>')
     summary = f"<b>{escape(row.title)}</b>{verdict_mark(comparison)}{times}{outcome(comparison)}"
     return (
@@ -109,16 +111,16 @@ def _yaml(value: object) -> str:
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
-def _place(figures: list[charts.Figure], figure: charts.Figure, text: str, *, wide: bool) -> str:
+def _place(figures: list[charts.Figure], figure: charts.Figure, text: str, kind: str) -> str:
     figures.append(figure)
     height = figure["layout"]["height"]
     return (
-        f'<div class="chart{" full" if wide else ""}" data-figure="{len(figures) - 1}" role="img" '
+        f'<div class="chart" data-kind="{kind}" data-figure="{len(figures) - 1}" role="img" '
         f'aria-label="{escape(text)}" style="min-height:{height}px"></div>'
     )
 
 
-def _phases(phases: Iterable[PhaseEffect]) -> str:
+def _phases(phases: Iterable[PhaseEffect], declared: str) -> str:
     numeric = (
         "baseline",
         "variant",
@@ -131,10 +133,11 @@ def _phases(phases: Iterable[PhaseEffect]) -> str:
         "share of step",
     )
     head = "<th>phase</th>" + "".join(f'<th class="num">{name}</th>' for name in numeric) + "<th>verdict</th>"
-    return f'<h3>Phases, time per sample</h3><div class="wide">{_table(head, map(_phase, phases))}</div>'
+    table = _table(head, (_phase(effect, declared) for effect in phases))
+    return f'<h3>Phases, time per sample</h3><div class="wide">{table}</div>'
 
 
-def _phase(effect: PhaseEffect) -> str:
+def _phase(effect: PhaseEffect, declared: str) -> str:
     share = effect.share_of_step
     numbers = (
         duration(effect.baseline_s_per_sample * 1e6),
@@ -149,7 +152,8 @@ def _phase(effect: PhaseEffect) -> str:
     )
     cells = "".join(f'<td class="num">{number}</td>' for number in numbers)
     told = f'<span class="tone {effect.verdict.name}">{escape(describe(effect))}</span>'
-    return f"<td>{escape(effect.phase)}</td>{cells}<td>{told}</td>"
+    name = escape(effect.phase)
+    return f"<td>{f'<b>{name}</b>' if effect.phase == declared else name}</td>{cells}<td>{told}</td>"
 
 
 def _arms(record: ComparisonRecord) -> str:

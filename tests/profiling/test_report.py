@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 import pytest
 import torch
 from plotly.offline import get_plotlyjs
-from torch.profiler import ProfilerActivity, profile
+from torch.profiler import ProfilerActivity, profile, record_function
 
 from profiling import compare, comparison, report
 from profiling.analysis.index import Index
@@ -32,9 +32,10 @@ from profiling.compare import (
     Verdict,
 )
 from profiling.comparison import Arm, ComparisonRecord
+from profiling.diff import Cause
 from profiling.record import Environment
 from profiling.report import charts, words
-from profiling.report.evidence import gather
+from profiling.report.evidence import Explanation, gather
 from profiling.report.page import render
 from profiling.report.picture import FARTHEST, ladder
 from profiling.trace import read
@@ -116,6 +117,7 @@ def arm(**traces: str) -> Arm:
     )
 
 
+ARMS = {"baseline": arm(evaluate="whole.pt.trace.json"), "variant": arm(evaluate="slower.pt.trace.json")}
 FAILED = compare.failed("too_large", hypothesis(), "MemoryError: 3 GiB were not there")
 PREDICTED = compare.failed("frozen", hypothesis(time=Time.fails), "no parameter requires grad")
 NOT_APPLICABLE = compare.not_applicable("tf32_off", hypothesis(), "needs cuda")
@@ -123,14 +125,16 @@ NOT_APPLICABLE = compare.not_applicable("tf32_off", hypothesis(), "needs cuda")
 
 @pytest.fixture(scope="module")
 def traces(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a whole trace, one that is cut short, and one that is no trace."""
+    """A folder with a whole trace, one of more work, one that is cut short, and one that is no trace."""
     folder = tmp_path_factory.mktemp("traces")
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        for side in (64, 256):
-            torch.ones(side, side) @ torch.ones(side, side)
-    whole = folder / "whole.pt.trace.json"
-    profiler.export_chrome_trace(str(whole))
-    content = whole.read_bytes()
+    for name, side in (("first", 8), ("whole", 64), ("slower", 512)):  # the first product pays for loading kernels
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+            with record_function("forward"):
+                torch.ones(side, side) @ torch.ones(side, side)
+            with record_function("metrics"):
+                torch.ones(side).sum()
+        profiler.export_chrome_trace(str(folder / f"{name}.pt.trace.json"))
+    content = (folder / "whole.pt.trace.json").read_bytes()
     (folder / "cut.pt.trace.json").write_bytes(content[: int(len(content) * 0.7)])
     (folder / "foreign.json").write_text("[1, 2]")
     return folder
@@ -261,7 +265,7 @@ def test_memory_curves_are_those_of_the_traces(traces: Path) -> None:
     evidence = gather(record, traces)
     (device,) = memory(Index(read(traces / "whole.pt.trace.json")))
     assert evidence.memory == {"evaluate": {"baseline": device}}
-    assert evidence.notes == ()
+    assert evidence.notes == []
     (curve,) = charts.memory_curves(evidence.memory)["data"]
     assert max(curve["y"]) == pytest.approx(device.peak_bytes / 1024, abs=1e-3)
     assert len(curve["x"]) == len(device.curve.time_us)
@@ -284,13 +288,52 @@ def test_traces_that_cannot_be_read_whole_are_named_on_the_page(traces: Path, tr
     assert evidence.notes[0] in render_one(recorded(compared("a", 1.25), arms=arms), traces).text
 
 
+@pytest.mark.parametrize(("phase", "inside"), [("evaluate", {"forward", "metrics"}), ("forward", {"forward"})])
+def test_the_difference_is_explained_in_the_declared_phase(traces: Path, phase: str, inside: set[str]) -> None:
+    """`evaluate` is a stage of its own, `forward` a phase of training."""
+    made = compare.compare("a", hypothesis(phase), {phase: samples(1.25, 0.01)})
+    stage = "evaluate" if phase == "evaluate" else "train"
+    arms = {"baseline": arm(**{stage: "whole.pt.trace.json"}), "variant": arm(**{stage: "slower.pt.trace.json"})}
+    found = gather(recorded(made, arms=arms), traces).explanation
+    assert found is not None
+    assert inside <= {cause.phase for cause in found.causes} <= inside | {"other", "beside"}
+    assert ("aten::mm", "forward") in {(cause.name, cause.phase) for cause in found.causes if cause.difference_us > 0}
+    total = sum(cause.difference_us for cause in found.causes) + found.unattributed_us
+    assert total == pytest.approx(found.difference_us, abs=0.01)
+
+
+def test_an_arm_without_a_trace_leaves_the_difference_unexplained(traces: Path) -> None:
+    arms = {"baseline": arm(evaluate="whole.pt.trace.json"), "variant": arm()}
+    evidence = gather(recorded(compared("a", 1.25), arms=arms), traces)
+    assert evidence.explanation is None
+    assert evidence.notes == ["variant: no trace was recorded"]
+
+
 # Charts
 
 
 def test_plotly_accepts_every_figure(traces: Path) -> None:
-    record = recorded(compared("a", 1.25), arms={"baseline": arm(evaluate="whole.pt.trace.json")})
-    for figure in (charts.phase_bars(record.comparison.phases), charts.memory_curves(gather(record, traces).memory)):
+    record = recorded(compared("a", 1.25), arms=ARMS)
+    evidence = gather(record, traces)
+    assert evidence.explanation is not None
+    figures = (
+        charts.phase_bars(record.comparison.phases),
+        charts.memory_curves(evidence.memory),
+        charts.waterfall(evidence.explanation),
+    )
+    for figure in figures:
         go.Figure(figure)  # raises on a property that it does not know
+
+
+def test_a_waterfall_ends_where_its_causes_lead() -> None:
+    causes = [Cause("forward", "operator", f"{HOSTILE}{size}", float(size)) for size in (*range(20, 5, -1), -3)]
+    (bars,) = charts.waterfall(Explanation("sample", 200.0, 8.0, causes))["data"]
+    *parts, total = bars["x"]
+    assert bars["measure"] == ["relative"] * len(parts) + ["total"]
+    assert sum(parts) == total == 200
+    assert parts[:10] == [float(size) for size in range(20, 10, -1)]
+    assert bars["text"][-3:] == ["+37 µs", "+8 µs", "+200 µs"]
+    assert "<img" not in str(bars["hovertext"])
 
 
 def test_bars_are_the_times_of_both_arms_in_microseconds() -> None:
@@ -489,8 +532,7 @@ def browser() -> Iterator[Any]:
 def test_the_page_opens_offline_and_draws_its_charts(
     browser: Any, tmp_path: Path, traces: Path, hostile: ComparisonRecord, scheme: str
 ) -> None:
-    arms = {name: arm(evaluate="whole.pt.trace.json") for name in ("baseline", "variant")}
-    records = [recorded(compared("nograd_off", 1.25), arms=arms), hostile, recorded(FAILED)]
+    records = [recorded(compared("nograd_off", 1.25), arms=ARMS), hostile, recorded(FAILED)]
     out = tmp_path / "report.html"
     report.write(records, [traces] * 3, out)
 
@@ -510,6 +552,7 @@ def test_the_page_opens_offline_and_draws_its_charts(
     page.wait_for_function("document.querySelectorAll('.chart .main-svg').length >= 6")
     assert page.locator("#e0 .chart .barlayer path").count() == 4
     assert page.locator("#e0 .chart .scatterlayer .js-line").count() == 2
+    assert page.locator("#e0 .chart .waterfalllayer .point").count() > 3
     labels = page.locator("#e1 .chart .ytick text").all_text_contents()
     assert labels[0] == "train"
     assert labels[1].rstrip("…") == HOSTILE[: len(labels[1]) - 1]

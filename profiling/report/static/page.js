@@ -1,7 +1,7 @@
 // Draws a chart when its section opens: a ladder has a hundred, and nobody looks at all of them at once.
 "use strict";
 
-const PAPER = { full: 700, half: 340 }; // widths in CSS pixels between the margins of an A4 page
+const PAPER = { bars: 270, causes: 420, memory: 700 }; // widths in CSS pixels between the margins of an A4 page
 const FIGURES = JSON.parse(document.getElementById("figures").textContent);
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
@@ -54,7 +54,7 @@ addEventListener("beforeprint", () => {
   closed = [...document.querySelectorAll("details:not([open])")];
   document.documentElement.classList.add("printing");
   for (const section of closed) section.open = true;
-  for (const chart of document.querySelectorAll(".chart")) draw(chart, chart.classList.contains("full") ? PAPER.full : PAPER.half);
+  for (const chart of document.querySelectorAll(".chart")) draw(chart, PAPER[chart.dataset.kind]);
 });
 addEventListener("afterprint", () => {
   document.documentElement.classList.remove("printing");
