@@ -36,8 +36,8 @@ from train.options import STAGES
 BASELINE, VARIANT, TWIN = ARMS = ("baseline", "variant", "twin")
 LAUNCHES = 12  # signed ranks of 12 can reach p = 0.0005, which is still significant in a ladder of 38
 MIN_LAUNCHES = 6  # where one round of 12 launches exceeds the budget; profiling.stats refuses fewer
-BLOCK_S = 0.08  # of timed work, whatever the arm
-STAGE_SHARE, OTHER_SHARE = 0.6, 0.2  # of a block, for the stage that the hypothesis is about and for both others
+BLOCK_S = 0.18  # of timed work, whatever the arm
+STAGE_SHARE, OTHER_SHARE = 0.8, 0.1  # of a block, for the stage that the hypothesis is about and for both others
 SAME_SPEED = 1.5  # arms that differ by less do the same steps, so that they meet the same, shorter last batches
 SETTLE_STEPS = {"train": 4, "evaluate": 1, "infer": 1}  # a process' first, which count for nothing
 PILOT_STEPS = {"train": 6, "evaluate": 3, "infer": 3}

@@ -65,8 +65,8 @@ class Block:
     """One block of work.
 
     Attributes:
-        s_per_sample: phase, or stage -> seconds per sample, over the whole block.
-        step_s: stage -> seconds per step.
+        s_per_sample: phase, or stage -> seconds per sample, in the fastest part of the block (train.ab.arm.fastest).
+        step_s: stage -> mean seconds of all steps.
     """
 
     s_per_sample: Mapping[str, float]

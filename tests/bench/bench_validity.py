@@ -1,0 +1,136 @@
+"""Are the verdicts of `train.ab` right? `python -m tests.bench.bench_validity [--resume FILE] [--counts 40 40 20]`.
+
+Real comparisons on this machine with a budget of 10 s each: baseline against itself, and against a variant whose
+training steps are longer by a known share (tests/bench/spinning.py). All take place in this process' name, one after
+the other, the three kinds in turn, so that a busy hour meets all of them. 100 comparisons take about 35 minutes on a
+2-core machine; with `--resume` each is appended to FILE as it ends, and those that FILE holds are not repeated.
+"""
+
+import argparse
+import math
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+from hydra import compose, initialize_config_module
+
+from profiling.compare import Verdict
+from tests.bench.targets import Finding, report
+from train import cli
+from train.ab.experiment import judge
+from train.ab.measure import BASELINE, VARIANT, Measurement, Side
+from train.compose import to_config
+from train.config import Config
+
+BUDGET_S = 10.0
+KINDS = {"A/A": 0.0, "5 %": 0.05, "3 %": 0.03}  # share of a step that the variant spins
+COUNTS = (40, 40, 20)
+MODEL = ("model=custom", "model._target_=tests.bench.spinning.SpinningCNN", "profiler=off")
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """One comparison's `train` phase; ratios are variant / baseline."""
+
+    kind: str
+    verdict: Verdict
+    ratio: float
+    low: float
+    high: float
+    floor: float
+    startup_s: float
+
+    @property
+    def is_called(self) -> bool:
+        return self.verdict in (Verdict.slower, Verdict.faster)
+
+    @property
+    def covers(self) -> bool:
+        """Whether the interval contains the truth."""
+        return self.low <= 1 + KINDS[self.kind] <= self.high
+
+
+def configured(spin: float) -> Config:
+    """The default run with a model that spins."""
+    with initialize_config_module("configs", version_base="1.3"):
+        params = f"+model.params={{spin: {spin}, width: 16, dropout: 0.0}}"
+        return to_config(compose("ab", overrides=[*MODEL, params]))
+
+
+def one(kind: str) -> Result:
+    """Measure and judge one comparison."""
+    sides = {BASELINE: Side(configured(0.0), {}), VARIANT: Side(configured(KINDS[kind]), {})}
+    with tempfile.TemporaryDirectory() as folder:
+        measured = Measurement(sides, "train", BUDGET_S, Path(folder), "", lambda done, total: None).run()
+    if measured.end is not None:
+        raise measured.end
+    effect = next(e for e in judge(sides[VARIANT].config, measured).phases if e.phase == "train")
+    return Result(
+        kind=kind,
+        verdict=effect.verdict,
+        ratio=effect.ratio,
+        low=effect.ratio_low,
+        high=effect.ratio_high,
+        floor=effect.floor_ratio,
+        startup_s=measured.startup_s,
+    )
+
+
+def measure(counts: Mapping[str, int], log: Path | None) -> list[Result]:
+    """All comparisons that `log` does not hold yet, the kinds in turn; returns those of `log` too."""
+    results: list[Result] = []
+    if log is not None and log.exists():
+        results = [msgspec.json.decode(line, type=Result) for line in log.read_bytes().splitlines()]
+    for number in range(max(counts.values())):
+        for kind, count in counts.items():
+            if number < count and sum(result.kind == kind for result in results) <= number:
+                results.append(one(kind))
+                last = results[-1]
+                print(
+                    f"{kind} {last.ratio:.4f} ({last.low:.4f} to {last.high:.4f}), floor {last.floor:.4f}: {last.verdict}"
+                )
+                sys.stdout.flush()
+                if log is not None:
+                    with log.open("ab") as file:
+                        file.write(msgspec.json.encode(last) + b"\n")
+    return results
+
+
+def findings(results: list[Result]) -> list[Finding]:
+    """Counts against their targets, which are set for 40 of each."""
+    of = {kind: [result for result in results if result.kind == kind] for kind in KINDS}
+
+    def share(values: list[bool]) -> float:
+        return sum(values) / len(values) if values else math.nan
+
+    return [
+        Finding(name="A/A: called an effect", measured=share([r.is_called for r in of["A/A"]]), at_most=2 / 40),
+        Finding(name="A/A: interval covers 1", measured=share([r.covers for r in of["A/A"]])),
+        Finding(
+            name="5 %: called slower",
+            measured=share([r.verdict is Verdict.slower for r in of["5 %"]]),
+            at_least=36 / 40,
+        ),
+        Finding(name="5 %: interval covers 1.05", measured=share([r.covers for r in of["5 %"]]), at_least=36 / 40),
+        Finding(name="3 %: called slower", measured=share([r.verdict is Verdict.slower for r in of["3 %"]])),
+        Finding(name="3 %: interval covers 1.03", measured=share([r.covers for r in of["3 %"]])),
+    ]
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, help="also write the figures as JSON")
+    parser.add_argument("--resume", type=Path, help="append each comparison to this file, and skip what it holds")
+    parser.add_argument("--counts", type=int, nargs=3, default=COUNTS, help="comparisons of A/A, 5 %%, 3 %%")
+    args = parser.parse_args()
+    cli.register()
+    counts = dict(zip(KINDS, args.counts, strict=True))
+    results = measure(counts, args.resume)
+    title = f"Verdicts of {len(results)} real comparisons of {BUDGET_S:.0f} s (shares)"
+    report(title, findings(results), {"comparisons": msgspec.to_builtins(results)}, args.out)
+
+
+if __name__ == "__main__":
+    main()
