@@ -55,3 +55,12 @@ def test_the_top_level_is_the_five_folders():
     listing = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     folders = {path.split("/")[0] for path in listing.splitlines() if "/" in path and not path.startswith(".")}
     assert folders <= {"configs", "models", "train", "profiling", "tests", "docs"}
+
+
+def test_no_file_of_a_package_is_ignored_by_git():
+    """A fresh clone has what this checkout has: an ignored `data/` once hid configs/data/."""
+    ignored = subprocess.run(
+        ["git", "ls-files", "--others", "--ignored", "--exclude-standard", *PACKAGES, "tests"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout.splitlines()  # fmt: skip
+    assert [path for path in ignored if "__pycache__" not in path] == []
