@@ -25,7 +25,7 @@ from msgspec import Raw, Struct, field, structs
 BLOCK_BYTES = 1 << 18
 MAX_EVENT_BYTES = 8 << 20
 """No torch.profiler event comes near 8 MiB; text that goes on longer without one is not a trace."""
-MAX_HEADER_BYTES = 64 << 20
+MAX_HEADER_BYTES = 16 << 20
 MAX_TEXT_BYTES = 16 << 30
 MAX_EVENTS = 40_000_000
 """Reading stops here, and says so: about 15 GB of trace, 3 GB of columns."""
@@ -39,7 +39,7 @@ class TraceError(Exception):
 
 
 class Args(Struct, gc=False):
-    """The fields of an event's `args` that some analysis reads; 0 or empty where the event has none."""
+    """The fields of an event's `args` that some analysis reads; 0, -1 or empty where the event has none."""
 
     external: int = field(name="External id", default=0)
     shapes: Raw = field(name="Input Dims", default=Raw(b""))
@@ -54,9 +54,9 @@ class Args(Struct, gc=False):
     flops: int = 0
     grid: Raw = Raw(b"")
     block: Raw = Raw(b"")
-    registers: float = field(name="registers per thread", default=math.nan)
-    blocks_per_sm: float = field(name="blocks per SM", default=math.nan)
-    occupancy: float = field(name="est. achieved occupancy %", default=math.nan)
+    registers: float = field(name="registers per thread", default=-1.0)
+    blocks_per_sm: float = field(name="blocks per SM", default=-1.0)
+    occupancy: float = field(name="est. achieved occupancy %", default=-1.0)
     collective: str = field(name="Collective name", default="")
     group: Raw = field(name="Process Group Name", default=Raw(b""))
     group_size: int = field(name="Group size", default=0)
@@ -88,7 +88,7 @@ class Damage(Struct, frozen=True):
 
 _EVENT_KEYS = rb'"(?:ph|name|cat|pid|tid|ts|dur|args|id|s|bp)"'
 _EVENT = re.compile(rb"\{\s*" + _EVENT_KEYS)
-_EDGE = re.compile(rb"\}(\s*),\s*\{\s*" + _EVENT_KEYS)
+EDGE = re.compile(rb"\}(\s*),\s*\{\s*" + _EVENT_KEYS)
 _OPENING = re.compile(rb'"traceEvents"\s*:\s*\[')
 _SPACE = re.compile(rb"\s*")
 _BAD_ESCAPE = re.compile(rb'\\(?![\\"/bfnrt]|u[0-9a-fA-F]{4})')
@@ -103,11 +103,13 @@ _UNREADABLE = (ValueError, RecursionError, msgspec.DecodeError)
 class Text:
     """The unpacked bytes of a trace file, in blocks; gzip is recognized by its content, not by its name."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, start: int = 0, stop: int | None = None) -> None:
         self.fault: str | None = None
+        self.stop = stop
         self._file = path.open("rb")
-        packed = self._file.peek(2)[:2] == b"\x1f\x8b"
-        self._blocks = self._unpacked() if packed else iter(lambda: self._file.read(BLOCK_BYTES), b"")
+        self._file.seek(start)
+        packed = start == 0 and self._file.peek(2)[:2] == b"\x1f\x8b"
+        self._blocks = self._unpacked() if packed else self._plain()
 
     def read(self) -> bytes:
         """Give the next block, or b"" at the end; `fault` then says if it came too early."""
@@ -116,6 +118,12 @@ class Text:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+    def _plain(self) -> Iterator[bytes]:
+        """Read up to `stop`, which may be lifted meanwhile."""
+        while True:
+            left = BLOCK_BYTES if self.stop is None else self.stop - self._file.tell()
+            yield self._file.read(min(left, BLOCK_BYTES))
 
     def _unpacked(self) -> Iterator[bytes]:
         unzip, packed, whole = zlib.decompressobj(wbits=31), b"", False
@@ -143,41 +151,53 @@ class EventReader:
     `unreadable`: the number of places where text had to be skipped; `damage`: the first of them. `mended`: events that
     were readable once a bare `N/A` or a stray backslash was put right.
 
+    `start` is the byte of an event's first character, 0 for the whole file. `stop` is where another reader starts:
+    `stopped` then says that an event ended there; if none does, reading goes on to the end of the file.
+
     Raises TraceError, on iteration, if the file is not a trace.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, start: int = 0, stop: int | None = None) -> None:
         self.path = path
+        self.stopped = False
         self.header: dict[str, Any] = {}
         self.cut: str | None = None
         self.unreadable = 0
         self.mended = 0
         self.damage: Damage | None = None
-        self._offset = 0  # of the buffer's first byte
+        self._offset = start  # of the buffer's first byte
+        self._stop = stop
         self._ended = False
 
     def __iter__(self) -> Iterator[list[Event]]:
-        text = Text(self.path)
+        text = Text(self.path, self._offset, self._stop)
         try:
             yield from self._batches(text)
         finally:
             text.close()
 
     def _batches(self, text: Text) -> Iterator[list[Event]]:
-        buffer = self._open(text)
+        buffer = b"" if self._offset else self._open(text)
         events = barren = 0
         while not self._ended and self.cut is None:
             block = text.read()
             buffer += block
-            batch, used = self._decode(buffer, final=not block)
+            batch, used = self._decode(buffer)
             if not (block or used):
-                break
+                batch, used = self._walk(buffer, final=text.stop is None)
+                if not used and text.stop is None:
+                    break
+                if not buffer[used:]:
+                    self.stopped = text.stop is not None
+                text.stop = None
             buffer = buffer[used:]
             self._offset += used
             events += len(batch)
             barren = 0 if batch else barren + len(block)
             if batch:
                 yield batch
+            if self.stopped:
+                return
             self._check_limits(events, barren)
         if self._ended:
             self._close(buffer, text)
@@ -244,7 +264,7 @@ class EventReader:
         if self.damage is None:
             self.damage = Damage(byte, reason)
 
-    def _decode(self, buffer: bytes, *, final: bool) -> tuple[list[Event], int]:
+    def _decode(self, buffer: bytes) -> tuple[list[Event], int]:
         """Decode what is complete; give the events and the number of bytes used."""
         edge = _last_edge(buffer)
         if edge is not None:
@@ -252,9 +272,9 @@ class EventReader:
                 return _decode_batch(b"[" + buffer[: edge[0]] + b"]"), edge[1]
             except _UNREADABLE:
                 pass
-        elif not final and len(buffer) < MAX_EVENT_BYTES:
+        elif len(buffer) < MAX_EVENT_BYTES:
             return [], 0
-        return self._walk(buffer, final=final)
+        return self._walk(buffer, final=False)
 
     def _walk(self, buffer: bytes, *, final: bool) -> tuple[list[Event], int]:
         """Read event by event: slower by a factor of ten, but sure about layout and damage."""
@@ -307,7 +327,7 @@ class EventReader:
 def _last_edge(buffer: bytes) -> tuple[int, int] | None:
     """Where the last event that another one follows ends, and where that next one starts."""
     for reach in (1 << 13, len(buffer)):
-        if edges := deque(_EDGE.finditer(buffer, max(0, len(buffer) - reach)), maxlen=1):
+        if edges := deque(EDGE.finditer(buffer, max(0, len(buffer) - reach)), maxlen=1):
             return edges[0].start() + 1, edges[0].end(1) + 1
     return None
 

@@ -9,6 +9,7 @@ Names and threads are indices into `names` and `threads`. Nothing here imports t
 """
 
 import re
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +20,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from profiling.columns import MAX_TIME_US, NOT_A_CATEGORY, Columns, Detail, Kind, kind_of, view
+from profiling.columns import MAX_TIME_US, NOT_A_CATEGORY, Columns, Detail, Kind, kind_of
+from profiling.halves import Half, SecondHalf, second_half
 from profiling.parse import Damage, EventReader, Text, TraceError
 
 __all__ = ["Damage", "Detail", "Kind", "Trace", "TraceError", "find_traces", "read", "read_run"]
@@ -174,10 +176,18 @@ def read(path: str | Path) -> Trace:
     possible, and the trace says so.
     """
     path = Path(path)
-    columns, reader = Columns(), EventReader(path)
+    columns = Columns()
     try:
-        for batch in reader:
-            columns.add(batch)
+        second = second_half(path)
+        reader = EventReader(path, stop=second.start if second else None)
+        try:
+            for batch in reader:
+                columns.add(batch)
+            if second is not None and reader.stopped:
+                _join(reader, columns, second)
+        finally:
+            if second is not None:
+                second.close()
     except OSError as error:
         raise TraceError(f"{path}: {error.strerror or error}") from None
     return _assemble(reader, columns)
@@ -236,15 +246,36 @@ def _window_order(path: Path) -> tuple[str, Sequence[int], str]:
     return str(path.parent), [int(number) for number in re.findall(r"\.(\d+)\.", path.name)], path.name
 
 
+def _join(reader: EventReader, columns: Columns, second: SecondHalf) -> None:
+    """Add what the second process read; read it here if it failed."""
+    half = second.result()
+    if half is None:
+        rest = EventReader(reader.path, start=second.start)
+        for batch in rest:
+            columns.add(batch)
+        half = Half(Columns(), rest.header, rest.cut, rest.unreadable, rest.damage, rest.mended)
+    columns.append(half.columns)
+    reader.header |= half.header
+    reader.cut = half.cut
+    reader.unreadable += half.unreadable
+    reader.damage = reader.damage or half.damage
+    reader.mended += half.mended
+
+
+def _view(column: "array[Any]") -> NDArray[Any]:
+    """View an array's storage as a numpy column, of the same type and without a copy."""
+    return np.frombuffer(column, dtype=column.typecode) if column else np.empty(0, dtype=column.typecode)
+
+
 def _assemble(reader: EventReader, columns: Columns) -> Trace:
     tables = [columns.spans, columns.frames, columns.memory, columns.flows]
-    keep = [np.abs(view(table["ts"])) < MAX_TIME_US for table in tables]
-    starts = [view(table["ts"])[mask] for table, mask in zip(tables[:3], keep, strict=False)]
+    keep = [np.abs(_view(table["ts"])) < MAX_TIME_US for table in tables]
+    starts = [_view(table["ts"])[mask] for table, mask in zip(tables[:3], keep, strict=False)]
     origin = int(min((start.min() for start in starts if start.size), default=0.0) // 1)
 
     def fill(table: dict[str, Any], mask: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
         whole = bool(mask.all())
-        filled = {name: view(column) if whole else view(column)[mask] for name, column in table.items()}
+        filled = {name: _view(column) if whole else _view(column)[mask] for name, column in table.items()}
         filled["start_ns"] = _nanoseconds(filled.pop("ts"), origin)
         if "dur" in filled:
             filled["dur_ns"] = _durations(filled.pop("dur"))

@@ -120,8 +120,8 @@ def _kernels(index: Index, among: NDArray[np.intp]) -> list[Kernel]:
 
 
 def _weighted(group: NDArray[np.intp], values: NDArray[np.float64], weight: NDArray[np.int64]) -> list[float | None]:
-    """Mean of the values in each group that are not NaN, weighted; None for a group without any."""
-    known = ~np.isnan(values)
+    """Mean of the values in each group that are known (not negative), weighted; None for a group without any."""
+    known = values >= 0
     count = int(group.max(initial=-1)) + 1
     heavy = np.maximum(weight, 1)  # a kernel of 0 µs still counts
     total = np.bincount(group[known], weights=values[known] * heavy[known], minlength=count)

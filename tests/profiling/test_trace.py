@@ -8,9 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from profiling import columns, parse
+from profiling import columns, halves, parse
 from profiling.analysis.index import Index
 from profiling.analysis.kernels import device_work
 from profiling.analysis.memory import memory
@@ -333,3 +334,57 @@ def test_a_run_folder_holds_windows_and_ranks_in_order(tmp_path: Path) -> None:
     assert [sum(row.calls for row in operators(Index(trace))) for trace in traces] == [100, 100, 100]
     with pytest.raises(TraceError, match=r"did you mean .*traces"):
         find_traces(tmp_path / "trace")
+
+
+def halved(path: Path, monkeypatch: pytest.MonkeyPatch) -> Trace:
+    """Read a small file the way a large one is read."""
+    monkeypatch.setattr(halves, "SMALLEST_BYTES", 0)
+    monkeypatch.setattr(halves.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    second = halves.second_half(path)
+    assert second is not None
+    second.close()
+    return read(path)
+
+
+def assert_equal(one: Trace, other: Trace) -> None:
+    assert (one.names, one.threads, one.shapes, one.details) == (
+        other.names,
+        other.threads,
+        other.shapes,
+        other.details,
+    )
+    assert (one.counts, one.cut, one.unreadable, one.header) == (
+        other.counts,
+        other.cut,
+        other.unreadable,
+        other.header,
+    )
+    for table in ("spans", "frames", "allocations", "flows"):
+        columns_ = vars(getattr(other, table))
+        for name, column in vars(getattr(one, table)).items():
+            np.testing.assert_array_equal(column, columns_[name], f"{table}.{name}")
+
+
+def test_two_processes_read_what_one_reads(
+    recordings: Callable[[str, bool], Recording], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = recordings("cnn", True).path
+    assert_equal(read(path), halved(path, monkeypatch))
+
+
+def test_a_second_process_that_starts_in_the_wrong_place_or_dies_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside = [{"ph": "X", "cat": "kernel", "name": "not an event", "ts": 1, "dur": 1}] * 2000
+    path = write(tmp_path / "nested.json", [*OPERATORS, event("outer", 5, 1, nested=inside), *OPERATORS])
+    assert_equal(read(path), halved(path, monkeypatch))
+    path = write(tmp_path / "plain.json", OPERATORS)
+    monkeypatch.setattr(halves.sys, "executable", "/bin/false")
+    assert_equal(read(path), halved(path, monkeypatch))
+
+
+def test_a_second_half_that_is_cut_short_is_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "a.json", OPERATORS)
+    path.write_bytes(path.read_bytes()[:-300])
+    assert_equal(read(path), halved(path, monkeypatch))
+    assert "cut short" in (read(path).cut or "")
