@@ -109,7 +109,11 @@ def waterfall(found: Explanation) -> Figure:
             "title": _title("Where the traced difference comes from"),
             "height": _ROW * len(bars) + _FRAME,
             "bargap": 0.35,
-            "xaxis": {"title": {"text": f"µs per {found.unit}, variant - baseline"}, "range": _room(values)},
+            "xaxis": {
+                "title": {"text": f"µs per {found.unit}, variant - baseline"},
+                "range": _room(values),
+                "separatethousands": True,
+            },
             "yaxis": _rows(names),
         },
     }

@@ -6,17 +6,17 @@ const FIGURES = JSON.parse(document.getElementById("figures").textContent);
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
 // The page's colors as a plotly template; they follow light, dark and paper by the style sheet alone.
-function template() {
+function template(fontSize) {
   const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
   const axis = { gridcolor: color("line"), linecolor: color("line"), zerolinecolor: color("muted") };
   return {
     layout: {
-      font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: color("ink") },
+      font: { family: getComputedStyle(document.body).fontFamily, size: fontSize, color: color("ink") },
       paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)",
       margin: { l: 60, r: 12, t: 46, b: 40 },
-      xaxis: { ...axis, automargin: true, title: { font: { size: 11 } } },
-      yaxis: { ...axis, automargin: true, title: { font: { size: 11 } } },
+      xaxis: { ...axis, automargin: true, title: { font: { size: fontSize - 1 } } },
+      yaxis: { ...axis, automargin: true, title: { font: { size: fontSize - 1 } } },
       hoverlabel: { bgcolor: color("panel"), bordercolor: color("line"), font: { color: color("ink") }, align: "left" },
     },
   };
@@ -24,7 +24,7 @@ function template() {
 
 function draw(chart, width) {
   const { data, layout } = FIGURES[chart.dataset.figure];
-  const look = { ...layout, template: template(), width, autosize: !width };
+  const look = { ...layout, template: template(width ? 9 : 12), width, autosize: !width };
   Plotly.react(chart, structuredClone(data), structuredClone(look), { displayModeBar: false, responsive: true });
 }
 
