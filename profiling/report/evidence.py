@@ -1,7 +1,7 @@
 """What the traces of a comparison add to its timings."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from profiling.analysis.index import Index
@@ -52,7 +52,8 @@ def gather(record: ComparisonRecord, folder: Path) -> Evidence:
             missing.append(f"{arm}: no trace was recorded")
         for stage, path in traces.items():
             try:
-                windows = load(folder / path)
+                # The stage is known here also where the arm's own record, which `load` looks for, is gone.
+                windows = [replace(window, stage=stage) for window in load(folder / path)]
             except TraceError as error:
                 missing.append(f"{arm}, {stage}: {error}")
                 continue

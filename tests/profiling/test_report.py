@@ -1,5 +1,6 @@
 import math
 import re
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -16,7 +17,7 @@ import torch
 from plotly.offline import get_plotlyjs
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from profiling import compare, comparison, report
+from profiling import compare, comparison, record, report
 from profiling.analysis.index import Index
 from profiling.analysis.memory import memory
 from profiling.compare import (
@@ -33,7 +34,7 @@ from profiling.compare import (
 )
 from profiling.comparison import Arm, ComparisonRecord
 from profiling.diff import Cause
-from profiling.record import Environment
+from profiling.record import Environment, RunRecord, Samples, Stage, TraceFile
 from profiling.report import charts, words
 from profiling.report.evidence import Explanation, gather
 from profiling.report.page import render
@@ -80,7 +81,7 @@ def compared(name: str, shift: float, noise: float = 0.004, mismatch: bool = Fal
 
 
 def recorded(made: Comparison, topic: str = "autograd", **changes: Any) -> ComparisonRecord:
-    record = ComparisonRecord(
+    made_record = ComparisonRecord(
         comparison=made,
         partial=False,
         started="2026-11-21T22:10:03",
@@ -103,7 +104,7 @@ def recorded(made: Comparison, topic: str = "autograd", **changes: Any) -> Compa
         samples={},
         arms={},
     )
-    return msgspec.structs.replace(record, **changes)
+    return msgspec.structs.replace(made_record, **changes)
 
 
 def arm(**traces: str) -> Arm:
@@ -306,6 +307,32 @@ def test_the_difference_is_explained_in_the_declared_phase(traces: Path, phase: 
     assert not signs["aten::neg", "forward"]
     total = sum(cause.difference_us for cause in found.causes) + found.unattributed_us
     assert total == pytest.approx(found.difference_us, abs=0.01)
+
+
+def test_arms_compare_also_where_one_lost_its_own_record(traces: Path, tmp_path: Path) -> None:
+    made = compared("a", 1.25)
+    for name, trace in (("baseline", "whole"), ("variant", "other")):
+        (tmp_path / name).mkdir()
+        shutil.copy(traces / f"{trace}.pt.trace.json", tmp_path / name / "t.pt.trace.json")
+    timed = Samples(samples=[8], step_s=[1.0], phase_s={})
+    trace = TraceFile(path="t.pt.trace.json", samples=[8], step_s=[1.0], peak_allocated_bytes=None)
+    stage = Stage(
+        timed=timed, trace=trace, peak_resident_bytes=1, resident_is_per_stage=True, peak_accelerator_bytes=None
+    )
+    run_record = RunRecord(
+        name="baseline",
+        status="complete",
+        error=None,
+        started="",
+        config={},
+        changed={},
+        environment=recorded(made).environment,
+        stages={"evaluate": stage},
+        results={},
+    )
+    record.write(run_record, tmp_path / "baseline")
+    arms = {name: arm(evaluate=f"{name}/t.pt.trace.json") for name in ("baseline", "variant")}
+    assert gather(recorded(made, arms=arms), tmp_path).explanation is not None
 
 
 def test_an_arm_without_a_trace_leaves_the_difference_unexplained(traces: Path) -> None:
