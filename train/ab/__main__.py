@@ -23,7 +23,6 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from profiling import comparison
 from profiling.comparison import ComparisonRecord
 from train import cli
 from train.ab import gate, table
@@ -39,7 +38,7 @@ def job(composed: DictConfig) -> None:
     with cli.one_line_errors():
         config = to_config(composed)
         run = HydraConfig.get()
-        recorded = comparison.read(Path(config.ab.gate)) if config.ab.gate else None
+        recorded = gate.read(Path(config.ab.gate)) if config.ab.gate else None
         record, stop = experiment(
             config,
             cli.changed_from_baseline(composed),

@@ -1,8 +1,24 @@
 """Has an optimization lost what it was worth?"""
 
+from pathlib import Path
+
+from profiling import comparison
 from profiling.compare import Comparison, PhaseEffect
 from profiling.comparison import ComparisonRecord
 from train.errors import UserError
+
+
+def read(path: Path) -> ComparisonRecord:
+    """Read the recorded comparison.
+
+    Raises:
+        UserError: it is none.
+        FileNotFoundError: there is none.
+    """
+    try:
+        return comparison.read(path)
+    except ValueError as error:
+        raise UserError(f"ab.gate: {error}") from error
 
 
 def check(now: ComparisonRecord, recorded: ComparisonRecord) -> None:

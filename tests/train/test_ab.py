@@ -1,0 +1,273 @@
+"""train.ab: what it writes, what it refuses, and what becomes of arms that fail."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import psutil
+import pytest
+
+from profiling import compare, comparison, record
+from profiling.compare import Agreement, Outcome, Verdict
+from tests.conftest import ROOT, TINY, TINY_DATA, composed
+from train.ab import gate, measure, process
+from train.ab.arm import fastest
+from train.ab.experiment import CLOSE_ATOL, CLOSE_RTOL, judge, one_change
+from train.ab.measure import ARMS, BASELINE, VARIANT, Measurement, Plan, Side, VariantError, Work, difference
+from train.compose import to_config
+from train.errors import UserError
+
+SMALL = (*TINY, "model.width=4")
+FAILING = (*TINY_DATA, "profiler=off", "model=custom", "model._target_=tests.train.arms.Failing")
+
+
+@pytest.fixture(scope="module")
+def nograd_off(tmp_path_factory) -> Path:
+    """The folder of one real comparison, made from the command line."""
+    output = tmp_path_factory.mktemp("runs")
+    arguments = ["+experiment=nograd_off", "ab.budget_s=1", f"output={output}", *SMALL]
+    run = subprocess.run(
+        [sys.executable, "-m", "train.ab", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stderr == ""
+    assert "evaluation with autograd on" in run.stdout and "results: identical" in run.stdout
+    (folder,) = output.glob("ab/nograd_off*/*")
+    return folder
+
+
+def measurement(folder, variant, progress=lambda done, total: None, budget_s=0.5) -> Measurement:
+    baseline = to_config(composed(*FAILING, "+model.params={width: 8}"))
+    changed = to_config(composed(*FAILING, *variant))
+    return Measurement(
+        {BASELINE: Side(baseline, {}), VARIANT: Side(changed, {})}, "train", budget_s, folder, "", progress
+    )
+
+
+def descendants() -> list[psutil.Process]:
+    """Arms of this process: children of its fork server."""
+    return [arm for server in psutil.Process().children() for arm in server.children()]
+
+
+# --- a comparison -----------------------------------------------------------------------------------------------------
+
+
+def test_a_comparison_can_be_computed_again_from_its_own_samples(nograd_off):
+    left = comparison.read(nograd_off)
+    judged = left.comparison
+    again = compare.compare(judged.experiment, judged.hypothesis, left.samples, judged.memory, judged.numerics)
+    assert again == judged
+    assert {"train", "evaluate", "infer", "load", "forward", "backward", "optimizer"} <= set(left.samples)
+    assert not left.partial
+    assert left.changed == {"switches.eval_context": ("inference_mode", "grad")}
+    assert judged.numerics.measured is Agreement.identical
+    assert judged.memory.variant_bytes > judged.memory.baseline_bytes
+
+
+def test_both_arms_leave_records_traces_and_event_files(nograd_off):
+    left = comparison.read(nograd_off)
+    for name in ("baseline", "variant"):
+        arm = record.read(nograd_off / name)
+        assert arm.status == "complete"
+        assert set(arm.stages) == set(left.arms[name].traces) == {"train", "evaluate", "infer"}
+        assert all((nograd_off / path).is_file() for path in left.arms[name].traces.values())
+        assert list((nograd_off / name).glob("events.out.tfevents.*"))
+    assert record.read(nograd_off / "variant").changed["switches.eval_context"] == ("inference_mode", "grad")
+    assert (nograd_off / "report.html").stat().st_size > 0
+
+
+def test_answers_of_the_same_seed_are_identical_or_differ_with_the_batch(configure, tmp_path):
+    answers = {}
+    for name in ("nograd_off", "batch_size_small", "baseline"):
+        with process.Process(configure(f"+experiment={name}", *SMALL), tmp_path) as arm:
+            answers[name] = arm.ask("answer")
+    same, other = (difference(answers["baseline"], answers[name]) for name in ("nograd_off", "batch_size_small"))
+    assert same == (0.0, 0.0)
+    assert compare.agreement(Agreement.close, *other, CLOSE_RTOL, CLOSE_ATOL).mismatch
+
+
+def test_an_answer_that_is_not_a_number_counts_as_the_largest_difference():
+    good = process.Answer({"w": np.ones(2)}, {"loss": 1.0})
+    bad = process.Answer({"w": np.array([1.0, np.nan])}, {"loss": 1.0})
+    assert difference(good, bad) == (np.finfo(float).max, np.finfo(float).max)
+
+
+def test_a_block_is_timed_by_its_fastest_steps_in_a_row():
+    steps = record.Samples(samples=[4, 4, 2, 4, 4], step_s=[9, 3, 1, 1, 4], phase_s={"load": [5, 4, 3, 2, 1]})
+    assert fastest(steps) == record.Samples(samples=[2, 4], step_s=[1, 1], phase_s={"load": [3, 2]})
+
+
+# --- one change at a time ---------------------------------------------------------------------------------------------
+
+
+def test_more_than_one_change_is_refused_with_the_list(command, tmp_path):
+    result = command("train.ab", "+experiment=[nograd_off,zero_grad_fill]", f"output={tmp_path}")
+    assert result.returncode == 1
+    assert result.stderr.count("\n") == 1
+    assert "2 lines differ" in result.stderr
+    assert "switches.eval_context (inference_mode -> grad)" in result.stderr
+    assert "switches.zero_grad (set_to_none -> fill)" in result.stderr
+
+
+def test_many_changes_are_measured_where_that_is_asked_for(configure):
+    many = configure("+experiment=[nograd_off,zero_grad_fill]", "ab.allow_many=true")
+    assert len(one_change(configure(), many)) == 2
+
+
+def test_an_experiment_that_both_arms_have_is_refused(configure):
+    with pytest.raises(UserError, match="nograd_off: both arms are the same"):
+        one_change(configure("switches.eval_context=grad"), configure("+experiment=nograd_off"))
+    assert one_change(configure(), configure("+experiment=baseline")) == {}
+
+
+# --- arms that do not come to their end -------------------------------------------------------------------------------
+
+
+def test_a_ladder_reports_what_failed_as_predicted_and_what_does_not_apply(command, tmp_path):
+    result = command("train.ab", "-m", "+experiment=requires_grad_off,tf32_off", f"output={tmp_path}", *SMALL)
+    assert result.returncode == 0, result.stderr
+    (folder,) = tmp_path.glob("ab/ladder/*")
+    failed, missing = (comparison.read(next(folder.glob(f"{name}*"))) for name in ("requires_grad_off", "tf32_off"))
+    assert failed.comparison.verdict is Verdict.failed_as_predicted
+    assert failed.comparison.outcome is Outcome.confirmed
+    assert "no parameter requires grad" in failed.comparison.reason
+    assert missing.comparison.verdict is Verdict.not_applicable
+    assert "needs a CUDA device" in missing.comparison.reason
+    assert (folder / "report.html").is_file()
+    assert "1 confirmed, 1 undecided" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ("crash", "RuntimeError: the wheels came off"),
+        ("exhaust", r"RuntimeError: .*(alloc|memory)"),
+        ("die", "the process was ended by SIGKILL; the kernel does that when memory runs out"),
+        ("hang", "no answer within 5 s"),
+    ],
+)
+def test_an_arm_that_fails_gives_a_verdict_and_leaves_no_process(how, reason, tmp_path, monkeypatch):
+    if how == "hang":
+        monkeypatch.setattr(process, "ANSWER_TIMEOUT_S", 5.0)
+        monkeypatch.setattr(process, "GRACE_S", 0.5)
+    measured = measurement(tmp_path, (f"+model.params={{width: 8, how: {how}}}",)).run()
+    assert isinstance(measured.end, VariantError)
+    judged = judge(to_config(composed("+experiment=nograd_off")), measured)
+    assert judged.verdict is Verdict.failed
+    assert re.search(reason, judged.reason)
+    assert descendants() == []
+
+
+def test_a_baseline_that_fails_is_a_mistake_and_no_verdict(tmp_path):
+    config = to_config(composed(*FAILING, "+model.params={width: 8, how: crash}"))
+    sides = {BASELINE: Side(config, {}), VARIANT: Side(config, {})}
+    with pytest.raises(UserError, match=r"the baseline stopped, .*: RuntimeError: the wheels came off"):
+        Measurement(sides, "train", 1.0, tmp_path, "", lambda done, total: None).run()
+    assert descendants() == []
+
+
+@pytest.mark.parametrize(("launches", "kept"), [(3, 0), (8, 6)])
+def test_an_interrupt_keeps_an_even_number_of_whole_launches(launches, kept, tmp_path, monkeypatch):
+    block = Work({"train": 1, "evaluate": 1, "infer": 1}, lead_in=1)
+    plan = Plan(dict.fromkeys(ARMS, block), rounds=2, launches=launches)
+    monkeypatch.setattr(measure, "pilot", lambda processes, stage, budget_s: plan)
+
+    def interrupt(done: int, total: int) -> None:
+        if done == total - 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    measured = measurement(tmp_path, ("+model.params={width: 8}",), interrupt).run()
+    assert isinstance(measured.end, KeyboardInterrupt)
+    assert [len(s.effect.first_s_per_sample) for s in measured.samples.values()] == [2 * kept] * len(measured.samples)
+    judged = judge(to_config(composed("+experiment=baseline")), measured)
+    assert bool(judged.phases) == bool(kept)
+    assert kept or (judged.verdict, judged.outcome) == (Verdict.inconclusive, Outcome.undecided)
+    assert descendants() == []
+
+
+def started(output: Path) -> subprocess.Popen[bytes]:
+    """A long comparison whose arms are at work."""
+    arguments = ["+experiment=baseline", "ab.budget_s=60", f"output={output}", *SMALL]
+    run = subprocess.Popen(
+        [sys.executable, "-m", "train.ab", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 60
+    while sum(child.num_threads() > 3 for child in psutil.Process(run.pid).children(recursive=True)) < 3:
+        assert time.monotonic() < deadline and run.poll() is None
+        time.sleep(0.2)
+    return run
+
+
+def test_ctrl_c_leaves_a_partial_record(tmp_path):
+    run = started(tmp_path)
+    arms = psutil.Process(run.pid).children(recursive=True)
+    os.killpg(run.pid, signal.SIGINT)  # as a terminal does: to the arms, too
+    _, error = run.communicate(timeout=60)
+    assert run.returncode == 130
+    assert error.startswith(b"interrupted; what was written is whole: ")
+    (folder,) = tmp_path.glob("ab/baseline*/*")
+    assert comparison.read(folder).partial
+    assert psutil.wait_procs(arms, timeout=20)[1] == []
+
+
+def test_arms_end_with_a_parent_that_is_killed(tmp_path):
+    run = started(tmp_path)
+    arms = psutil.Process(run.pid).children(recursive=True)
+    run.kill()
+    run.communicate()
+    assert psutil.wait_procs(arms, timeout=20)[1] == []
+
+
+# --- the gate ---------------------------------------------------------------------------------------------------------
+
+
+def with_ratio(left: comparison.ComparisonRecord, ratio: float) -> comparison.ComparisonRecord:
+    """The same comparison, had the hypothesis' phase shown this ratio, with a floor of 2 %."""
+    phases = tuple(
+        msgspec.structs.replace(e, ratio=ratio, ratio_low=ratio / 1.01, ratio_high=ratio * 1.01, floor_ratio=1.02)
+        for e in left.comparison.phases
+    )
+    return msgspec.structs.replace(left, comparison=msgspec.structs.replace(left.comparison, phases=phases))
+
+
+def test_the_gate_fails_when_the_optimization_is_worth_less_than_recorded(nograd_off):
+    left = comparison.read(nograd_off)
+    gate.check(with_ratio(left, 1.5), with_ratio(left, 1.5))
+    gate.check(with_ratio(left, 1.9), with_ratio(left, 1.5))
+    gate.check(with_ratio(left, 1.47), with_ratio(left, 1.5))
+    with pytest.raises(UserError, match=r"gate: nograd_off in evaluate: variant / baseline is 1\.400"):
+        gate.check(with_ratio(left, 1.4), with_ratio(left, 1.5))
+
+
+def test_the_gate_sets_the_exit_status(nograd_off, command, tmp_path):
+    recorded = comparison.write(with_ratio(comparison.read(nograd_off), 1000.0), tmp_path)
+    arguments = ("+experiment=nograd_off", "ab.budget_s=1", f"output={tmp_path}", f"ab.gate={recorded}", *SMALL)
+    result = command("train.ab", *arguments)
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: gate: nograd_off in evaluate: ")
+
+
+def test_the_gate_wants_a_comparison_of_the_same_experiment(nograd_off):
+    left = comparison.read(nograd_off)
+    other = msgspec.structs.replace(left, comparison=msgspec.structs.replace(left.comparison, experiment="tf32_off"))
+    with pytest.raises(UserError, match="a comparison of tf32_off, not of nograd_off"):
+        gate.check(left, other)
+
+
+def test_a_gate_that_is_no_comparison_gets_one_line(command, tmp_path):
+    (tmp_path / "x.json").write_text(json.dumps({"a": 1}))
+    for file, message in (("x.json", "not a comparison"), ("y.json", "No such file")):
+        result = command("train.ab", "+experiment=nograd_off", f"output={tmp_path}", f"ab.gate={tmp_path / file}")
+        assert result.returncode == 1
+        assert message in result.stderr and result.stderr.count("\n") == 1
