@@ -87,9 +87,8 @@ def measure(counts: Mapping[str, int], log: Path | None) -> list[Result]:
             if number < count and sum(result.kind == kind for result in results) <= number:
                 results.append(one(kind))
                 last = results[-1]
-                print(
-                    f"{kind} {last.ratio:.4f} ({last.low:.4f} to {last.high:.4f}), floor {last.floor:.4f}: {last.verdict}"
-                )
+                interval = f"{last.ratio:.4f} ({last.low:.4f} to {last.high:.4f}), floor {last.floor:.4f}"
+                print(f"{kind} {interval}: {last.verdict}")
                 sys.stdout.flush()
                 if log is not None:
                     with log.open("ab") as file:

@@ -14,8 +14,11 @@ from rich.table import Table
 from profiling import report
 from profiling.compare import Comparison, Numerics, PhaseEffect, Verdict, correct_ladder, describe
 from profiling.comparison import ComparisonRecord
+from profiling.diff import diff, load
+from train.options import STAGES
 
 MIB = 2**20
+CAUSES_SHOWN = 3
 WIDTH = 132  # where the output is no terminal
 STYLES = {Verdict.slower: "yellow", Verdict.faster: "cyan", Verdict.failed: "red"}
 
@@ -32,6 +35,8 @@ def show(console: Console, record: ComparisonRecord, startup_s: float, folder: P
         console.print(phase_table(record))
     console.print(f"{escape(judged.experiment)}: {escape(judged.hypothesis.claim)}", highlight=False)
     console.print(f"[bold]{judged.outcome.value}[/bold]: {escape(verdict(judged))}", highlight=False)
+    for line in causes(record, folder):
+        console.print(f"  {line}", highlight=False)
     if judged.numerics is not None:
         largest = f"largest difference {judged.numerics.max_abs_difference:.2g}"
         console.print(f"results: {answer(judged.numerics)} ({largest})", highlight=False)
@@ -85,6 +90,21 @@ def verdict(judged: Comparison) -> str:
     if effect is not None:
         return f"{effect.phase}: {describe(effect)}"
     return f"{judged.verdict.value}: {judged.reason}".removeprefix(f"{judged.verdict.value}: {judged.verdict.value}: ")
+
+
+def causes(record: ComparisonRecord, folder: Path) -> list[str]:
+    """The three operators that explain most of a called effect, by one traced window of each arm."""
+    judged = record.comparison
+    if judged.verdict not in (Verdict.slower, Verdict.faster) or not all(arm.traces for arm in record.arms.values()):
+        return []
+    phase = judged.hypothesis.phase
+    stage = phase if phase in STAGES else "train"
+    sides = ([window for window in load(folder / name) if window.stage == stage] for name in ("baseline", "variant"))
+    sign = 1 if judged.verdict is Verdict.slower else -1
+    found = [cause for cause in diff(*sides).causes if cause.difference_us * sign > 0 and phase in (stage, cause.phase)]
+    if not found:
+        return ["the traced windows do not show it"]
+    return [f"{c.difference_us:+.2f} µs per sample: {escape(c.name)} in {c.phase}" for c in found[:CAUSES_SHOWN]]
 
 
 def declared(judged: Comparison) -> PhaseEffect | None:
