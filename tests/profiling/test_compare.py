@@ -156,6 +156,27 @@ def test_more_noise_or_a_higher_floor_raises_the_detectable_effect() -> None:
     assert stats.detectable(0.01, 0.0) < stats.detectable(0.02, 0.0) < stats.detectable(0.02, 0.05)
 
 
+# Launches: pairs of the same processes are one value
+
+
+def test_what_processes_differ_by_widens_the_interval_however_many_pairs_they_ran() -> None:
+    """Eight pairs of each of 12 launches, whose processes differ by 3 %, measured exactly: no effect may be called."""
+    launches = np.random.default_rng(0).normal(0, 0.03, 12).repeat(8)
+    pairs = PairedSamples([1e-4] * 96, (1e-4 * np.exp(launches)).tolist(), per_launch=8)
+    single = PairedSamples(pairs.first_s_per_sample[::8], pairs.second_s_per_sample[::8])
+    effect = compare.phase_effect("train", PhaseSamples(pairs, pairs))
+    once = compare.phase_effect("train", PhaseSamples(single, single))
+    assert (effect.ratio_low, effect.ratio_high) == pytest.approx((once.ratio_low, once.ratio_high))
+    assert effect.verdict is Verdict.inconclusive
+
+
+def test_a_launch_is_judged_by_its_typical_pair() -> None:
+    values = np.full((6, 5), math.log(1.05))
+    values[:, 2] = 3.0  # one block of each launch met a burst
+    effect = stats.median_effect([1.0] * 30, np.exp(values.ravel()).tolist(), per_launch=5)
+    assert effect.estimate == pytest.approx(math.log(1.05))
+
+
 # Properties
 
 
