@@ -159,15 +159,16 @@ def test_more_noise_or_a_higher_floor_raises_the_detectable_effect() -> None:
 # Launches: pairs of the same processes are one value
 
 
-def test_what_processes_differ_by_widens_the_interval_however_many_pairs_they_ran() -> None:
-    """Eight pairs of each of 12 launches, whose processes differ by 3 %, measured exactly: no effect may be called."""
-    launches = np.random.default_rng(0).normal(0, 0.03, 12).repeat(8)
-    pairs = PairedSamples([1e-4] * 96, (1e-4 * np.exp(launches)).tolist(), per_launch=8)
-    single = PairedSamples(pairs.first_s_per_sample[::8], pairs.second_s_per_sample[::8])
-    effect = compare.phase_effect("train", PhaseSamples(pairs, pairs))
-    once = compare.phase_effect("train", PhaseSamples(single, single))
-    assert (effect.ratio_low, effect.ratio_high) == pytest.approx((once.ratio_low, once.ratio_high))
-    assert effect.verdict is Verdict.inconclusive
+def test_what_processes_differ_by_is_no_effect_however_many_pairs_they_ran() -> None:
+    """Eight exact pairs of each of 12 launches, whose processes differ by 3 %: as if each launch had had one pair."""
+    launches = np.random.default_rng(1).normal(0, 0.03, 12)
+    variant = (1e-4 * np.exp(launches.repeat(8))).tolist()
+    one_value = compare.phase_effect("train", PhaseSamples(PairedSamples([1e-4] * 96, variant, 8), paired(0, 0.001)))
+    assert one_value.verdict is Verdict.no_effect
+    once = stats.hodges_lehmann(launches)
+    assert (one_value.ratio_low, one_value.ratio_high) == pytest.approx((math.exp(once.low), math.exp(once.high)))
+    alone = compare.phase_effect("train", PhaseSamples(PairedSamples([1e-4] * 96, variant), paired(0, 0.001)))
+    assert alone.verdict is Verdict.slower, "96 values that are 12 would have called it"
 
 
 def test_a_launch_is_judged_by_its_typical_pair() -> None:
