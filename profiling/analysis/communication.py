@@ -68,7 +68,8 @@ def communication(index: Index) -> Communication | None:
     if not rows.size:
         return None
     start, end = spans.start_ns[rows], spans.start_ns[rows] + spans.dur_ns[rows]
-    computing = np.setdiff1d(trace.rows(Kind.KERNEL), rows)
+    kernels = trace.rows(Kind.KERNEL)
+    computing = kernels[~np.isin(kernels, rows, assume_unique=True)]
     busy = _length(*union_ns(start, end))
     compute_start, compute_end = spans.start_ns[computing], spans.start_ns[computing] + spans.dur_ns[computing]
     either = _length(*union_ns(np.concatenate((start, compute_start)), np.concatenate((end, compute_end))))

@@ -8,7 +8,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from profiling.analysis.index import Index
-from profiling.analysis.nesting import union_ns
+from profiling.analysis.nesting import distinct, union_ns
 from profiling.trace import Kind
 
 NO_OPERATOR = "(no operator)"
@@ -132,7 +132,7 @@ def _weighted(group: NDArray[np.intp], values: NDArray[np.float64], weight: NDAr
 def _devices(index: Index) -> list[Device]:
     trace, spans, rows = index.trace, index.trace.spans, index.device_rows
     by_device = defaultdict(list)
-    for thread in np.unique(spans.thread[rows]).tolist():
+    for thread in distinct(spans.thread[rows]).tolist():
         by_device[trace.threads[thread].pid].append(thread)
     found = []
     for pid, streams in sorted(by_device.items(), key=lambda item: str(item[0])):

@@ -70,10 +70,11 @@ def nest(table: Frames, rows: Rows) -> Nest:
     parent, neither of the later one nor of what follows.
     """
     thread, start, dur = table.thread[rows], table.start_ns[rows], table.dur_ns[rows]
-    order = np.lexsort((-dur, start, thread))
-    thread, start = thread[order], start[order]
-    end = start + dur[order]
-    parent = np.arange(-1, order.size - 1)
+    if not _in_order(thread, start, dur):
+        order = np.lexsort((-dur, start, thread))
+        rows, thread, start, dur = rows[order], thread[order], start[order], dur[order]
+    end = start + dur
+    parent = np.arange(-1, rows.size - 1)
     if parent.size:
         parent[np.flatnonzero(np.diff(thread)) + 1] = -1
     pending = np.flatnonzero(parent >= 0)
@@ -85,7 +86,7 @@ def nest(table: Frames, rows: Rows) -> Nest:
         pending = pending[past]
         parent[pending] = parent[parent[pending]]
         pending = pending[parent[pending] >= 0]
-    return Nest(rows[order], thread, start, end, parent)
+    return Nest(rows, thread, start, end, parent)
 
 
 def paths(nested: Nest, names: NDArray[np.int32]) -> tuple[Rows, list[tuple[int, int]]]:
@@ -118,6 +119,14 @@ def _climb(inside: Rows, parent: Rows, end: Int64s, at: Int64s) -> Rows:
         inside[pending] = parent[inside[pending]]
         pending = pending[inside[pending] >= 0]
     return inside
+
+
+def _in_order(thread: NDArray[np.int32], start: Int64s, dur: Int64s) -> bool:
+    """Whether intervals are sorted already, as those of a single thread are in a file of Kineto's."""
+    same = thread[1:] == thread[:-1]
+    later = start[1:] > start[:-1]
+    longest_first = (start[1:] == start[:-1]) & (dur[1:] <= dur[:-1])
+    return bool(np.all((thread[1:] > thread[:-1]) | (same & (later | longest_first))))
 
 
 def distinct(ids: NDArray[np.int32]) -> Rows:

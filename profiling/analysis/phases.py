@@ -138,7 +138,7 @@ def step_time(rows: list[Step], *, marked: bool) -> StepTime:
     }
     most = max(shares, key=lambda name: shares[name])
     enough = shares[most] * 10 > sum(step.total_us for step in rows)
-    return StepTime(marked, float(np.median([step.total_us for step in rows])), most if enough else "nothing")
+    return StepTime(marked, float(np.quantile([step.total_us for step in rows], 0.5)), most if enough else "nothing")
 
 
 def _by_phase(phase: NDArray[np.intp], values: Int64s) -> Int64s:
