@@ -138,7 +138,9 @@ def step_time(rows: list[Step], *, marked: bool) -> StepTime:
     }
     most = max(shares, key=lambda name: shares[name])
     enough = shares[most] * 10 > sum(step.total_us for step in rows)
-    return StepTime(marked, float(np.quantile([step.total_us for step in rows], 0.5)), most if enough else "nothing")
+    times = sorted(step.total_us for step in rows)
+    median = (times[len(times) // 2] + times[(len(times) - 1) // 2]) / 2
+    return StepTime(marked, median, most if enough else "nothing")
 
 
 def _by_phase(phase: NDArray[np.intp], values: Int64s) -> Int64s:
