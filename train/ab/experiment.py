@@ -28,7 +28,9 @@ DESCRIPTION = ("name", "hypothesis.", "output", "ab.")  # keys that say why and 
 SHOWN_CHANGES = 8
 
 # What `close` means after 8 steps, for weights, probabilities and metrics, relative to each tensor's largest number.
-CLOSE_RTOL, CLOSE_ATOL = 5e-2, 1e-3
+# bf16 keeps 8 bits, and 8 steps multiply its rounding: channels_last_off, which only adds in another order, differs by
+# 6.3 %, and by 0.3 % in float32; train/variants.py holds each switch to tighter bounds there.
+CLOSE_RTOL, CLOSE_ATOL = 1e-1, 1e-3
 
 
 def experiment(
