@@ -60,7 +60,7 @@ def load(path: Path) -> Checkpoint:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, OSError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].partition(". ")[0]
         raise UserError(f"checkpoint={path}: cut short, or not a checkpoint: {reason}") from error
     if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
         raise UserError(f"checkpoint={path}: not a checkpoint of this program (format {FORMAT})")

@@ -146,7 +146,8 @@ def explain(error: BaseException) -> str:
         where = f"{mark.name}, line {mark.line + 1}, column {mark.column + 1}" if mark else "a configuration file"
         return f"{where}: not YAML: {error.problem or error.context}"
     if isinstance(error, OSError):
-        return f"{error.filename or 'a file'}: {error.strerror or error}"
+        written = HydraConfig.get().runtime.output_dir if HydraConfig.initialized() else "a file"
+        return f"{error.filename or written}: {error.strerror or error}"
     if isinstance(error, ConfigCompositionException):
         return _explain_composition(error)
     if "Original Traceback" in str(error):  # a DataLoader worker's error arrives with its traceback as text

@@ -291,6 +291,7 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_written_file(command, small_
     assert result.returncode == 1
     assert result.stderr.startswith("error: ")
     assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith(f"error: {small_disk}")
     assert "No space left on device" in result.stderr
     assert not list(small_disk.rglob("*.pt"))
     assert not list(small_disk.rglob(".tmp-*"))
