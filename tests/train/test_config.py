@@ -58,14 +58,14 @@ def test_a_file_that_is_not_yaml_is_named_with_the_line(command, tmp_path):
     (tmp_path / "experiment").mkdir()
     broken = tmp_path / "experiment" / "broken.yaml"
     broken.write_text("# @package _global_\nname: [broken\n")
-    result = command("train", "--config-dir", str(tmp_path), "+experiment=broken")
+    result = command("train", "--config-dir", str(tmp_path), "+experiment=broken", f"output={tmp_path}")
     assert result.returncode == 1
     assert result.stderr.startswith(f"error: {broken}, line 3, column 1: not YAML")
     assert result.stderr.count("\n") == 1
 
 
-def test_hydra_full_error_shows_the_traceback(command):
-    result = command("train", "epochs=0", HYDRA_FULL_ERROR="1")
+def test_hydra_full_error_shows_the_traceback(command, tmp_path):
+    result = command("train", "epochs=0", f"output={tmp_path}", HYDRA_FULL_ERROR="1")
     assert result.returncode == 1
     assert "Traceback" in result.stderr
     assert "UserError: epochs=0: out of range" in result.stderr
@@ -106,7 +106,7 @@ def test_a_configuration_cannot_be_changed_after_it_was_checked(configure):
 def test_an_option_without_a_schema_is_refused(command, tmp_path):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "untyped.yaml").write_text("_target_: models.cnn.CNN\nwidht: 3\n")
-    result = command("train", "--config-dir", str(tmp_path), "model=untyped")
+    result = command("train", "--config-dir", str(tmp_path), "model=untyped", f"output={tmp_path}")
     assert result.returncode == 1
     assert "error: model: the option has no schema" in result.stderr
 
