@@ -1,6 +1,7 @@
 """What tests share: composing configurations, and running the command line as a user does."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -29,6 +30,9 @@ TINY_DATA = (
 TINY = (*TINY_DATA, "epochs=1", "profiler.wait=0", "profiler.active=1")
 
 cli.register()
+
+# A shell starts background jobs with SIGINT ignored, and their children inherit that; tests send real ones.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def composed(*overrides: str) -> DictConfig:

@@ -10,7 +10,7 @@ from train.options import Numerics
 from train.variants import TABLES, Table
 
 # float32, so that a table's tolerance speaks of the algorithm and not of bfloat16's eight bits
-COMMON = (*TINY_DATA, "precision=fp32", "epochs=3")
+COMMON = (*TINY_DATA, "precision=fp32", "epochs=3", "optimizer.lr=0.005")
 MODELS = {
     "attention": ("model=vit", "model.dim=16", "model.depth=1", "model.heads=2"),
     "freeze": ("model=resnet18", "model.freeze_backbone=true"),
