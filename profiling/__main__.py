@@ -56,10 +56,9 @@ def _command(commands: Any, name: str, run: Callable[[argparse.Namespace], int],
 
 
 def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a number of rows; 1 or more is")
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 upwards")
+    return int(text)
 
 
 def _add_summary(commands: Any) -> None:

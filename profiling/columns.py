@@ -9,7 +9,7 @@ events in order of kind, so grouping a batch by category leaves few groups and n
 from __future__ import annotations  # array[Any] cannot be written at run time before Python 3.12
 
 from array import array
-from collections import Counter
+from collections import Counter, defaultdict
 from enum import IntEnum
 from typing import Any, NamedTuple
 
@@ -106,7 +106,9 @@ class Names(Numbering):
 
     def __missing__(self, value: Any) -> int:
         self.characters += len(value)
-        return super().__missing__(value if self.characters <= MAX_NAME_CHARACTERS else FOLDED_NAME)
+        if self.characters <= MAX_NAME_CHARACTERS:
+            return super().__missing__(value)
+        return self.setdefault(FOLDED_NAME, len(self))
 
 
 class Columns:
@@ -133,10 +135,7 @@ class Columns:
 
     def add(self, batch: list[Event]) -> None:
         """Append a batch."""
-        categories = [event.cat for event in batch]
-        for category in dict.fromkeys(categories):
-            alone = categories.count(category) == len(batch)
-            events = batch if alone else [event for event in batch if event.cat == category]
+        for category, events in _by_category(batch).items():
             if category is None:
                 self._add_uncategorized(events)
                 continue
@@ -261,6 +260,16 @@ class Columns:
             self.counts[METADATA if event.ph == "M" else UNCATEGORIZED] += 1
             if event.ph == "M" and event.name == "thread_name" and event.args is not None:
                 self.thread_labels[event.pid, event.tid] = bytes(event.args.label).decode("utf-8", "replace").strip('"')
+
+
+def _by_category(batch: list[Event]) -> dict[str | None, list[Event]]:
+    categories = {event.cat for event in batch}
+    if len(categories) == 1:
+        return {categories.pop(): batch}
+    groups = defaultdict(list)
+    for event in batch:
+        groups[event.cat].append(event)
+    return groups
 
 
 def _table(**types: str) -> dict[str, array[Any]]:

@@ -12,6 +12,7 @@ from profiling.analysis.memory import DeviceMemory, memory
 from profiling.analysis.modules import Module, modules
 from profiling.analysis.operators import Operator, operators, operators_by_shape
 from profiling.analysis.phases import Phase, Step, StepTime, phases, step_time, steps
+from profiling.columns import FOLDED_NAME, MAX_NAME_CHARACTERS
 from profiling.trace import Trace
 
 SCHEMA_VERSION = 1
@@ -125,6 +126,8 @@ def notes(trace: Trace) -> list[str]:
         found.append(f"{trace.timeless:,} events without a usable time were left out")
     if trace.mended:
         found.append(f"{trace.mended:,} events were readable after putting right a stray backslash or a bare word")
+    if FOLDED_NAME in trace.names:
+        found.append(f"there are more names than {MAX_NAME_CHARACTERS >> 20} MiB hold: the rest count as {FOLDED_NAME}")
     if trace.ignored:
         kinds = ", ".join(f"{number:,} {category}" for category, number in trace.ignored.items())
         found.append(f"events without a duration are counted but not analyzed: {kinds}")
