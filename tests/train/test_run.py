@@ -251,7 +251,6 @@ def test_an_interrupted_run_leaves_whole_files_and_says_where(tmp_path, number, 
     assert whole(folder)["event"] == 1
     left = record.read(folder)
     assert left.status == "interrupted"
-    assert left.stages["train"].timed.samples
 
 
 def test_a_run_killed_at_any_moment_leaves_only_whole_files(tmp_path):
@@ -311,6 +310,19 @@ def test_a_sweep_goes_on_after_a_mistake_and_fails_at_its_end(command, tmp_path)
     assert result.returncode == 1
     assert "error: model.width=0: out of range; allowed: 1 or more" in result.stderr
     assert len(list(tmp_path.rglob("record.json"))) == 1
+
+
+def test_an_interrupted_run_records_what_it_measured(configure, tmp_path, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("train.run.session.trace", interrupt)  # after the timed passes
+    with pytest.raises(KeyboardInterrupt):
+        train(configure(*TINY, "model.width=4"), {}, tmp_path)
+    left = record.read(tmp_path)
+    assert left.status == "interrupted"
+    assert left.stages["train"].timed.samples == [128, 32]
+    assert left.stages["train"].trace is None
 
 
 def test_a_failing_run_records_why(configure, tmp_path):
