@@ -10,8 +10,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from profiling.halves import begin
-from profiling.parse import TraceError
+from profiling.trace import TraceError, read, read_run
 
 USAGE, UNREADABLE = 2, 1
 
@@ -71,9 +70,7 @@ def _add_summary(commands: Any) -> None:
 
 
 def _summary(options: argparse.Namespace) -> int:
-    begin(options.path)
     from profiling.summary import shorten, summarize
-    from profiling.trace import read_run
 
     summary = summarize(read_run(options.path), by_shape=options.by == "shape")
     if options.json:
@@ -95,7 +92,6 @@ def _memory(options: argparse.Namespace) -> int:
     from profiling.analysis.index import Index
     from profiling.analysis.memory import memory
     from profiling.summary import SCHEMA_VERSION, describe
-    from profiling.trace import read_run
 
     traces = read_run(options.path)
     info = describe(traces)
@@ -116,7 +112,7 @@ def _add_check(commands: Any) -> None:
 
 def _check(options: argparse.Namespace) -> int:
     from profiling.summary import notes
-    from profiling.trace import find_traces, read
+    from profiling.trace import find_traces
 
     status = 0
     for path in options.paths:

@@ -23,7 +23,6 @@ SMALLEST_BYTES = 24 << 20
 LEAD_BYTES = 24 << 20
 """What the first process has read by the time the second one begins, at 250 MB/s."""
 _REACH = 1 << 20
-_begun: dict[Path, "SecondHalf"] = {}
 
 
 class Half(NamedTuple):
@@ -64,21 +63,8 @@ class SecondHalf:
         self._process.wait()
 
 
-def begin(path: Path) -> None:
-    """Start the second process for a `read` that follows, while the first one still imports numpy."""
-    if path.is_file() and (second := _start(path, lead_bytes=0)):
-        _begun[path] = second
-
-
 def second_half(path: Path) -> SecondHalf | None:
-    """Start a second process, or give the one that `begin` started, where that helps.
-
-    That is for a large plain file, on a machine with a core to spare.
-    """
-    return _begun.pop(path, None) or _start(path, LEAD_BYTES)
-
-
-def _start(path: Path, lead_bytes: int) -> SecondHalf | None:
+    """Start a second process where that helps: for a large plain file, on a machine with a core to spare."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     size = path.stat().st_size
     if cores < 2 or not sys.executable or size < SMALLEST_BYTES:
@@ -86,7 +72,7 @@ def _start(path: Path, lead_bytes: int) -> SecondHalf | None:
     with path.open("rb") as file:
         if file.read(2) == b"\x1f\x8b":
             return None
-        middle = (size + min(lead_bytes, size // 4)) // 2
+        middle = (size + min(LEAD_BYTES, size // 4)) // 2
         file.seek(middle)
         edge = EDGE.search(file.read(_REACH))
     return SecondHalf(path, middle + edge.end(1) + 1) if edge else None
