@@ -165,7 +165,7 @@ class EventReader:
         self.unreadable = 0
         self.mended = 0
         self.damage: Damage | None = None
-        self._offset = start  # of the buffer's first byte
+        self._offset = start  # of the first byte that is not decoded
         self._stop = stop
         self._ended = False
 
@@ -177,21 +177,20 @@ class EventReader:
             text.close()
 
     def _batches(self, text: Text) -> Iterator[list[Event]]:
-        buffer = b"" if self._offset else self._open(text)
+        rest = b"" if self._offset else self._open(text)
         events = barren = 0
         while not self._ended and self.cut is None:
             block = text.read()
-            buffer += block
-            batch, used = self._decode(buffer)
-            if not (block or used):
-                batch, used = self._walk(buffer, final=text.stop is None)
-                if not used and text.stop is None:
+            batch, left = self._decode(rest, block)
+            if not block and len(left) == len(rest):
+                batch, left = self._walk(rest, final=text.stop is None)
+                if len(left) == len(rest) and text.stop is None:
                     break
-                if not buffer[used:]:
+                if not left:
                     self.stopped = text.stop is not None
                 text.stop = None
-            buffer = buffer[used:]
-            self._offset += used
+            self._offset += len(rest) + len(block) - len(left)
+            rest = left
             events += len(batch)
             barren = 0 if batch else barren + len(block)
             if batch:
@@ -200,7 +199,7 @@ class EventReader:
                 return
             self._check_limits(events, barren)
         if self._ended:
-            self._close(buffer, text)
+            self._close(rest, text)
         elif self.cut is None:
             self.cut = f"cut short at byte {self._offset}: {text.fault or 'the list of events is not closed'}"
 
@@ -264,19 +263,26 @@ class EventReader:
         if self.damage is None:
             self.damage = Damage(byte, reason)
 
-    def _decode(self, buffer: bytes) -> tuple[list[Event], int]:
-        """Decode what is complete; give the events and the number of bytes used."""
-        edge = _last_edge(buffer)
-        if edge is not None:
-            try:
-                return _decode_batch(b"[" + buffer[: edge[0]] + b"]"), edge[1]
-            except _UNREADABLE:
-                pass
-        elif len(buffer) < MAX_EVENT_BYTES:
-            return [], 0
-        return self._walk(buffer, final=False)
+    def _decode(self, rest: bytes, block: bytes) -> tuple[list[Event], bytes]:
+        """Decode what is complete in the text; give the events, and the text behind them.
 
-    def _walk(self, buffer: bytes, *, final: bool) -> tuple[list[Event], int]:
+        The text becomes a list in its own buffer, as every further copy of it would cost a tenth of the decoding.
+        """
+        buffer = bytearray(b"[" + rest)
+        buffer += block
+        comma = _last_comma(buffer)
+        if comma is not None:
+            buffer[comma] = ord("]")
+            try:
+                return _decode_batch(memoryview(buffer)[: comma + 1]), bytes(buffer[comma + 1 :])
+            except _UNREADABLE:
+                buffer[comma] = ord(",")
+        text = bytes(buffer[1:])
+        if comma is None and len(text) < MAX_EVENT_BYTES:
+            return [], text
+        return self._walk(text, final=False)
+
+    def _walk(self, buffer: bytes, *, final: bool) -> tuple[list[Event], bytes]:
         """Read event by event: slower by a factor of ten, but sure about layout and damage."""
         events: list[Event] = []
         text = buffer.decode("latin-1")  # one character per byte, so that positions are byte positions
@@ -288,13 +294,13 @@ class EventReader:
                 at += 1
             elif mark == "]":
                 self._ended = True
-                return events, at + 1
+                return events, buffer[at + 1 :]
             elif mark == "":
-                return events, at
+                return events, b""
             else:
                 end = self._read_one(buffer, text, at, events, final=final)
                 if end is None:
-                    return events, at
+                    return events, buffer[at:]
                 at = end
 
     def _read_one(self, buffer: bytes, text: str, at: int, events: list[Event], *, final: bool) -> int | None:
@@ -324,11 +330,11 @@ class EventReader:
         return end
 
 
-def _last_edge(buffer: bytes) -> tuple[int, int] | None:
-    """Where the last event that another one follows ends, and where that next one starts."""
+def _last_comma(buffer: bytearray) -> int | None:
+    """Where the comma stands that seems to end the last event which another one follows."""
     for reach in (1 << 13, len(buffer)):
         if edges := deque(EDGE.finditer(buffer, max(0, len(buffer) - reach)), maxlen=1):
-            return edges[0].start() + 1, edges[0].end(1) + 1
+            return edges[0].end(1)
     return None
 
 
