@@ -40,20 +40,26 @@ MEMORY_SHARE = 0.6
 def record(steps: int, path: str) -> None:
     """Trace training steps of resnet18; about 1.9 MB each. Runs in a process of its own."""
     import torch
-    from torch.profiler import ProfilerActivity, profile
+    from torch.profiler import ProfilerActivity, profile, schedule
     from torchvision.models import resnet18
 
     torch.set_num_threads(1)
     model = resnet18(num_classes=10)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     inputs, labels = torch.randn(2, 3, 32, 32), torch.tensor([1, 2])
-    with profile(activities=[ProfilerActivity.CPU], record_shapes=True, profile_memory=True, with_stack=True) as window:
-        for _ in range(steps):
+    with profile(
+        activities=[ProfilerActivity.CPU],
+        schedule=schedule(wait=0, warmup=1, active=steps),
+        on_trace_ready=lambda window: window.export_chrome_trace(path),
+        record_shapes=True,
+        profile_memory=True,
+        with_stack=True,
+    ) as window:
+        for _ in range(steps + 1):
             torch.nn.functional.cross_entropy(model(inputs), labels).backward()
             optimizer.step()
             optimizer.zero_grad()
             window.step()
-    window.export_chrome_trace(path)
 
 
 def run(arguments: tuple[str, ...], path: Path, *, sampled: bool = False) -> tuple[float, int]:
