@@ -2,9 +2,11 @@
 
     python -m tests.bench.bench_analysis [--sizes 10 96 480] [--out FILE]
 
-The traces are recorded on the spot: resnet18 on the CPU with shapes, memory and stacks. Both programs are timed as
-whole processes, from start to exit. Ours runs five times and its median counts; a sixth run measures memory,
-summed over its processes. HolisticTraceAnalysis, from the `bench` extra, runs once: the largest file takes it minutes.
+The traces are recorded on the spot: training steps of resnet18 on the CPU with shapes, memory and stacks. Both programs
+are timed as whole processes, from start to exit. Ours runs five times and its median counts; a sixth run measures
+memory, summed over its processes. HolisticTraceAnalysis, from the `bench` extra, runs once: the largest file takes it
+a minute. It compares every event with every step, so the ratio depends on how many steps make up the file: on 96 MB it
+was 17 with 51 steps of resnet18, 29 with 222 steps of our default CNN; on 480 MB without marked steps, 18.
 """
 
 import argparse
