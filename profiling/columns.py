@@ -153,26 +153,19 @@ class Columns:
                 else:
                     self._add_spans(complete, kind)
 
-    def append(self, other: Columns) -> None:
-        """Append what was filled from the events that follow."""
-        self.counts.update(other.counts)
-        self.ignored.update(other.ignored)
-        self.thread_labels |= other.thread_labels
-        names = [self.names[name] for name in other.names]
-        threads = [self.threads[thread] for thread in other.threads]
-        shapes = [self.shapes[shape] for shape in other.shapes]
-        details = [self.details[detail] for detail in other.details]
-        flows = [self.flow_ids[flow] for flow in other.flow_ids]
-        numbers = {"name": names, "thread": threads, "shapes": shapes, "detail": details, "flow": flows}
-        for mine, theirs in zip(self._tables(), other._tables(), strict=True):
-            for column, values in theirs.items():
-                if column in numbers:
-                    mine[column].extend(array("i", map(numbers[column].__getitem__, values)))
-                else:
-                    mine[column].extend(values)
-
-    def _tables(self) -> tuple[dict[str, array[Any]], ...]:
+    def tables(self) -> tuple[dict[str, array[Any]], ...]:
+        """All tables, column by name."""
         return self.spans, self.frames, self.memory, self.flows
+
+    def numberings(self) -> dict[str, Numbering]:
+        """What the numbers in a column stand for, by the column's name."""
+        return {
+            "name": self.names,
+            "thread": self.threads,
+            "shapes": self.shapes,
+            "detail": self.details,
+            "flow": self.flow_ids,
+        }
 
     def _common(self, events: list[Event]) -> dict[str, array[Any]]:
         pids, tids = [event.pid for event in events], [event.tid for event in events]

@@ -20,8 +20,6 @@ from profiling.parse import EDGE, Damage, EventReader
 
 SMALLEST_BYTES = 24 << 20
 """Below this, a second process costs more than it saves."""
-LEAD_BYTES = 12 << 20
-"""What the first process has read by the time the second one begins, at 250 MB/s."""
 _REACH = 1 << 20
 
 
@@ -72,10 +70,9 @@ def second_half(path: Path) -> SecondHalf | None:
     with path.open("rb") as file:
         if file.read(2) == b"\x1f\x8b":
             return None
-        middle = (size + min(LEAD_BYTES, size // 4)) // 2
-        file.seek(middle)
+        file.seek(size // 2)
         edge = EDGE.search(file.read(_REACH))
-    return SecondHalf(path, middle + edge.end(1) + 1) if edge else None
+    return SecondHalf(path, size // 2 + edge.end(1) + 1) if edge else None
 
 
 def send() -> None:

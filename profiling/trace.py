@@ -254,12 +254,28 @@ def _join(reader: EventReader, columns: Columns, second: SecondHalf) -> None:
         for batch in rest:
             columns.add(batch)
         half = Half(Columns(), rest.header, rest.cut, rest.unreadable, rest.damage, rest.mended)
-    columns.append(half.columns)
+    _append(columns, half.columns)
     reader.header |= half.header
     reader.cut = half.cut
     reader.unreadable += half.unreadable
     reader.damage = reader.damage or half.damage
     reader.mended += half.mended
+
+
+def _append(columns: Columns, other: Columns) -> None:
+    """Append the columns of the events that follow, with the numbers that names and the like have here."""
+    columns.counts.update(other.counts)
+    columns.ignored.update(other.ignored)
+    columns.thread_labels |= other.thread_labels
+    numberings = columns.numberings()
+    numbers = {
+        name: np.array([numberings[name][value] for value in values], dtype=np.int32)
+        for name, values in other.numberings().items()
+    }
+    for mine, theirs in zip(columns.tables(), other.tables(), strict=True):
+        for name, column in theirs.items():
+            renumbered = numbers[name][_view(column)] if name in numbers else _view(column)
+            mine[name].frombytes(renumbered.tobytes())
 
 
 def _view(column: "array[Any]") -> NDArray[Any]:
@@ -268,7 +284,7 @@ def _view(column: "array[Any]") -> NDArray[Any]:
 
 
 def _assemble(reader: EventReader, columns: Columns) -> Trace:
-    tables = [columns.spans, columns.frames, columns.memory, columns.flows]
+    tables = columns.tables()
     keep = [np.abs(_view(table["ts"])) < MAX_TIME_US for table in tables]
     starts = [_view(table["ts"])[mask] for table, mask in zip(tables[:3], keep, strict=False)]
     origin = int(min((start.min() for start in starts if start.size), default=0.0) // 1)
