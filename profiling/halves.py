@@ -42,7 +42,9 @@ class SecondHalf:
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
         # -S: the paths are known already, and looking for them takes a third of the start-up.
         command = [sys.executable, "-S", "-c", "from profiling.halves import send; send()", str(path), str(start)]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment)
+        self._process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment, pipesize=1 << 20
+        )
         assert self._process.stdout is not None
         self._pipe = self._process.stdout
 

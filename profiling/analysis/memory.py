@@ -60,7 +60,8 @@ class DeviceMemory(Struct, frozen=True):
 def memory(index: Index, window: int = 0) -> list[DeviceMemory]:
     """Memory per device, the CPU first; empty where the trace recorded none (`profile_memory=True` records it)."""
     events = index.trace.allocations
-    devices = sorted(set(zip(events.device_type.tolist(), events.device_id.tolist(), strict=True)))
+    changes = np.flatnonzero(np.diff(events.device_type, prepend=-1) | np.diff(events.device_id, prepend=-2))
+    devices = sorted(set(zip(events.device_type[changes].tolist(), events.device_id[changes].tolist(), strict=True)))
     return [
         _device(index, window, np.flatnonzero((events.device_type == kind) & (events.device_id == number)), name)
         for kind, number in devices

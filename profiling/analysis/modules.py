@@ -33,10 +33,11 @@ class Module(Struct, frozen=True):
 
 def modules(index: Index) -> list[Module]:
     """The tree in the order of first calls, parents before children; empty without stacks."""
-    nested, path, labels = module_calls(index)
+    nested, path, labels = _calls(index)
     if not path.size:
         return []
-    inside = module_of_operators(index)
+    found = nested.locate(index.operators.thread, index.operators.start_ns)
+    inside = np.where(found >= 0, path[found], -1)
 
     def total(group: NDArray[Any], values: NDArray[Any]) -> NDArray[Any]:
         kept = group >= 0
@@ -46,7 +47,7 @@ def modules(index: Index) -> list[Module]:
     columns = [
         total(path, nested.end_ns - nested.start_ns) / 1e3,
         total(path, nested.self_ns()) / 1e3,
-        total(*_backward(index)) / 1e3,
+        total(*_backward(index, nested, path)) / 1e3,
         total(inside, index.operator_device_ns) / 1e3,
     ]
     allocated = total(inside, index.operator_allocated)
@@ -66,7 +67,7 @@ def modules(index: Index) -> list[Module]:
     ]
 
 
-def module_calls(index: Index) -> tuple[Nest, NDArray[np.intp], list[str]]:
+def _calls(index: Index) -> tuple[Nest, NDArray[np.intp], list[str]]:
     """The calls of modules, nested; the number of each one's path, by position; and the paths, parents first."""
     trace = index.trace
     prefixed = np.array([name.startswith(_PREFIX) for name in trace.names], dtype=bool)
@@ -79,14 +80,7 @@ def module_calls(index: Index) -> tuple[Nest, NDArray[np.intp], list[str]]:
     return nested, path, labels
 
 
-def module_of_operators(index: Index) -> NDArray[np.intp]:
-    """Number of the path of the innermost module around each operator, by position; -1 for none."""
-    nested, path, _ = module_calls(index)
-    found = nested.locate(index.operators.thread, index.operators.start_ns)
-    return np.where(found >= 0, path[found], -1) if path.size else found
-
-
-def _backward(index: Index) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
+def _backward(index: Index, nested: Nest, path: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
     """Module paths of forward operators and the time of their backward ones, paired by the trace's arrows."""
     flows, operators = index.trace.flows, index.operators
     ends = np.flatnonzero(flows.start == 0)
@@ -98,7 +92,6 @@ def _backward(index: Index) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
     paired = flows.flow[starts[place]] == flows.flow[ends]
     ends, starts = ends[paired], starts[place[paired]]
 
-    nested, path, _ = module_calls(index)
     source = nested.locate(flows.thread[starts], flows.start_ns[starts])
     target = operators.locate(flows.thread[ends], flows.start_ns[ends])
     known = (source >= 0) & (target >= 0)

@@ -42,15 +42,20 @@ class Nest:
 
     def locate(self, thread: NDArray[np.int32], at_ns: Int64s) -> Rows:
         """Position of the innermost interval that is open on a thread at a time, -1 for none."""
+        numbers = distinct(thread)
+        if numbers.size == 1:
+            return self._locate(int(numbers[0]), at_ns)
         found = np.full(at_ns.shape, -1, dtype=np.intp)
-        for number in distinct(thread):
-            low, high = np.searchsorted(self.thread, [number, number + 1])
+        for number in numbers.tolist():
             asked = np.flatnonzero(thread == number)
-            at = at_ns[asked]
-            inside = low + np.searchsorted(self.start_ns[low:high], at, side="right") - 1
-            inside[inside < low] = -1
-            found[asked] = _climb(inside, self.parent, self.end_ns, at)
+            found[asked] = self._locate(number, at_ns[asked])
         return found
+
+    def _locate(self, thread: int, at_ns: Int64s) -> Rows:
+        low, high = np.searchsorted(self.thread, [thread, thread + 1])
+        inside = low + np.searchsorted(self.start_ns[low:high], at_ns, side="right") - 1
+        inside[inside < low] = -1
+        return _climb(inside, self.parent, self.end_ns, at_ns)
 
     def nearest(self, wanted: NDArray[np.bool_]) -> Rows:
         """For each interval, the innermost one that is `wanted`: itself or an ancestor, -1 for none."""
