@@ -72,7 +72,7 @@ def _add_summary(commands: Any) -> None:
 def _summary(options: argparse.Namespace) -> int:
     from profiling.summary import shorten, summarize
 
-    summary = summarize(read_run(options.path), by_shape=options.by == "shape")
+    summary = summarize(read_run(options.path), by=options.by)
     if options.json:
         _write_json(shorten(summary, options.top) if options.top else summary)
         return 0
@@ -185,7 +185,7 @@ def _write_json(value: object) -> None:
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
 
 
-BY = ("operator", "shape", "phase", "module", "kernel")
+BY = ("operator", "shape", "stack", "phase", "module", "kernel")
 COMMANDS: list[Callable[[Any], None]] = [_add_summary, _add_diff, _add_memory, _add_check, _add_report]
 
 if __name__ == "__main__":

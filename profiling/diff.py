@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from profiling import record
 from profiling.analysis.index import OUTSIDE, Index
+from profiling.icicle import Node, icicle
 from profiling.sides import MemorySum, ModuleSum, OperatorSum, PhaseSum, Side, Window
 from profiling.trace import TraceError, read_run
 
@@ -103,7 +104,7 @@ class Diff(Struct, frozen=True):
     """The answer of `diff --json`: B minus A, per `unit` (`sample`, `step` or `trace`), the largest changes first.
 
     `unattributed_us` sums what the phases leave unattributed, whatever its sign; `attributed_share` is 1 minus its part
-    of the phases' differences, likewise summed.
+    of the phases' differences, likewise summed. `tree` has the time of each call chain, see `profiling.icicle`.
     """
 
     schema_version: int
@@ -126,6 +127,7 @@ class Diff(Struct, frozen=True):
     replaced: list[Replacement]
     modules: list[ModuleDifference]
     memory: list[MemoryDifference]
+    tree: list[Node]
 
 
 def load(path: str | Path, samples_per_step: int | None = None) -> list[Window]:
@@ -185,6 +187,7 @@ def diff(a: Sequence[Window], b: Sequence[Window]) -> Diff:
         replaced=_replaced(one, other),
         modules=_modules(one, other),
         memory=_memory(one, other),
+        tree=icicle(one, other),
     )
 
 

@@ -10,7 +10,7 @@ from profiling.analysis.index import Index
 from profiling.analysis.kernels import Copies, Device, Kernel, device_work
 from profiling.analysis.memory import DeviceMemory, memory
 from profiling.analysis.modules import Module, modules
-from profiling.analysis.operators import Operator, operators, operators_by_shape
+from profiling.analysis.operators import Operator, operators, operators_by_shape, operators_by_stack
 from profiling.analysis.phases import Phase, Step, StepTime, phases, step_time, steps
 from profiling.columns import FOLDED_NAME, MAX_NAME_CHARACTERS
 from profiling.trace import Trace
@@ -63,15 +63,15 @@ class Summary(Struct, frozen=True):
     communication: Collectives
 
 
-def summarize(traces: Sequence[Trace], *, by_shape: bool = False) -> Summary:
+def summarize(traces: Sequence[Trace], *, by: str = "operator") -> Summary:
     """Summarize the windows and ranks of one run; rows of the same name are added up.
 
-    `by_shape` splits the operators by the shapes of their inputs.
+    `by` may be `shape` or `stack`: then operators are split by the shapes of their inputs, or by where they are called.
     """
     indices = [Index(trace) for trace in traces]
     work = [device_work(index) for index in indices]
     step_rows = [step for number, index in enumerate(indices) for step in steps(index, number)]
-    operator_table = operators_by_shape if by_shape else operators
+    operator_table = {"shape": operators_by_shape, "stack": operators_by_stack}.get(by, operators)
     return Summary(
         schema_version=SCHEMA_VERSION,
         trace=describe(traces),
@@ -80,7 +80,9 @@ def summarize(traces: Sequence[Trace], *, by_shape: bool = False) -> Summary:
         steps=step_rows,
         phases=_joined([phases(index) for index in indices], lambda row: row.name),
         operators=_joined(
-            [operator_table(index) for index in indices], lambda row: (row.name, row.shapes), lambda row: -row.self_us
+            [operator_table(index) for index in indices],
+            lambda row: (row.name, row.shapes, row.stack),
+            lambda row: -row.self_us,
         ),
         kernels=_joined(
             [found.kernels for found in work], lambda row: (row.name, row.operator), lambda row: -row.device_us

@@ -157,7 +157,16 @@ def _operators(summary: Summary, top: int) -> Table:
     for row in summary.operators[:top]:
         times = [row.self_us, row.total_us] + ([row.device_us] if summary.devices else [])
         name = row.name if row.shapes is None else f"{row.name} {row.shapes}"
+        if row.stack:
+            name += "".join(f"\n  {line}" for line in row.stack.splitlines())
         made.add_row(escape(name), f"{row.calls:,}", *map(duration, times), *_allocated(summary, row.allocated_bytes))
+    return made
+
+
+def _stacks(summary: Summary, top: int) -> Table:
+    made = _operators(summary, top)
+    if not any(row.stack for row in summary.operators):
+        made.title = f"{made.title}: no stacks; record with stacks"
     return made
 
 
@@ -185,7 +194,14 @@ def _allocated(summary: Summary, count: int) -> list[str]:
     return [size(count)] if summary.memory else []
 
 
-_TABLES = {"operator": _operators, "shape": _operators, "phase": _phases, "module": _modules, "kernel": _kernels}
+_TABLES = {
+    "operator": _operators,
+    "shape": _operators,
+    "stack": _stacks,
+    "phase": _phases,
+    "module": _modules,
+    "kernel": _kernels,
+}
 
 
 def _title(name: str, rows: int, top: int) -> str:

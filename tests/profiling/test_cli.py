@@ -84,14 +84,20 @@ def test_ranks_tell_who_came_late(capsys: pytest.CaptureFixture[str], tmp_path: 
     assert (late["last_rank"], late["last_share"], late["waited_us"]) == (1, 1.0, 95)
 
 
-@pytest.mark.parametrize("by", ["operator", "shape", "phase", "module", "kernel"])
+@pytest.mark.parametrize("by", ["operator", "shape", "stack", "phase", "module", "kernel"])
 def test_tables_for_people(
     by: str, capsys: pytest.CaptureFixture[str], recordings: Callable[[str, bool], Recording]
 ) -> None:
     assert main(["summary", str(recordings("cnn", True).path), "--by", by, "--top", "4"]) == 0
     shown = capsys.readouterr().out
-    expected = {"operator": "aten::", "shape": "[[", "phase": "backward", "module": "Conv2d_0", "kernel": "none"}
+    expected = {"operator": "aten::", "shape": "[[", "stack": "autograd/__init__.py("}
+    expected |= {"phase": "backward", "module": "Conv2d_0", "kernel": "none"}
     assert expected[by] in shown
+
+
+def test_a_table_by_stack_says_that_there_are_none(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["summary", str(write(tmp_path / "a.json", EVENTS)), "--by", "stack"]) == 0
+    assert "no stacks" in capsys.readouterr().out
 
 
 def test_memory_draws_the_curve(

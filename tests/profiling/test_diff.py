@@ -8,6 +8,7 @@ import pytest
 
 from profiling.__main__ import main
 from profiling.diff import Diff, Window, diff, load
+from profiling.icicle import DEEPEST, PYTHON
 from profiling.trace import TraceError, read
 from tests.profiling.conftest import SHARED, Recording
 from tests.profiling.make_trace import Event, event, write
@@ -108,6 +109,53 @@ def test_loaders_beside_the_step_do_not_explain_it(tmp_path: Path) -> None:
     adds_up(found)
     assert found.difference_us == 0
     assert [(row.phase, row.name) for row in found.added] == [("beside", "aten::stack")]
+
+
+def test_the_tree_has_both_sides_call_chains(tmp_path: Path) -> None:
+    a = [event("forward", 0, 100, "user_annotation"), event("linear", 10, 50), event("t", 12, 8), event("mm", 25, 30)]
+    b = [
+        event("forward", 0, 100, "user_annotation"),
+        event("linear", 10, 70),
+        event("mm", 25, 40),
+        event("relu", 85, 5),
+    ]
+    found = compare(tmp_path, a, b)
+    rows = [(node.parent, node.name, node.a_us, node.b_us, node.difference_us) for node in found.tree]
+    assert rows[: len(rows) - 1] == [
+        (-1, "forward", 100, 100, 0),
+        (0, "linear", 50, 70, 20),
+        (1, "mm", 30, 40, 10),
+        (1, "t", 8, 0, -8),
+        (0, "(python between operators)", 50, 25, -25),
+        (0, "relu", 0, 5, 5),
+    ]
+    assert rows[-1] == (-1, "other", 0, 0, 0)
+
+
+def test_the_tree_folds_what_is_small_or_deep_and_loses_nothing(tmp_path: Path) -> None:
+    small = [event(f"op{i}", 10 + i, 0.5) for i in range(30)]
+    deep = [event(f"level{i}", 100 + i, 9000 - 2 * i) for i in range(DEEPEST + 5)]
+    phase = event("forward", 0, 10000, "user_annotation")
+    found = compare(tmp_path, [phase, *small, *deep], [phase, *deep])
+    (folded,) = (node for node in found.tree if node.name == "(30 more)")
+    assert (folded.parent, folded.a_us, folded.b_us) == (0, 15, 0)
+    last = next(number for number, node in enumerate(found.tree) if node.name == f"level{DEEPEST - 1}")
+    assert (found.tree[last + 1].name, found.tree[last + 1].parent) == ("(5 more)", last)
+    assert found.tree[last + 1].a_us == 9000 - 2 * DEEPEST
+    assert (found.tree[0].a_us, found.tree[0].b_us) == (10000, 10000)
+
+
+def test_the_tree_adds_up_to_the_operators_of_each_phase(recordings: Callable[[str, bool], Recording]) -> None:
+    found = diff(load(recordings("cnn", False).path), load(recordings("cnn", True).path))
+    operators = [*found.added, *found.removed, *found.changed]
+    for number, phase in enumerate(found.tree):
+        below = [node for node in found.tree if node.parent == number]
+        for side in ("a_us", "b_us"):
+            assert sum(getattr(node, side) for node in below) <= getattr(phase, side) + 1e-6
+        if phase.parent < 0:
+            python = sum(node.a_us for node in below if node.name == PYTHON)
+            own = sum(row.a_self_us for row in operators if row.phase == phase.name)
+            assert phase.a_us == pytest.approx(own + python)
 
 
 def test_the_shared_pair_differs_by_what_was_changed_in_it() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from profiling.analysis.index import Index
 from profiling.analysis.modules import modules
-from profiling.analysis.operators import operators, operators_by_shape
+from profiling.analysis.operators import STACK_FRAMES, operators, operators_by_shape, operators_by_stack
 from profiling.analysis.phases import phases, steps
 from profiling.trace import Kind, read
 from tests.profiling.conftest import MODELS, Recording
@@ -134,6 +134,42 @@ def test_shapes_split_operators(tmp_path: Path) -> None:
     events = [event("mm", i * 10, 1, Input_Dims=[[2, i % 2]]) for i in range(5)]
     rows = operators_by_shape(Index(read(write(tmp_path / "a.json", events))))
     assert sorted((row.shapes, row.calls) for row in rows) == [("[[2, 0]]", 3), ("[[2, 1]]", 2)]
+
+
+def test_stacks_split_operators_innermost_frame_first(tmp_path: Path) -> None:
+    frames = [
+        ("train.py(1): <module>", 0, 100),
+        ("train.py(7): step", 5, 60),
+        ("torch/profiler/profiler.py(9): step", 6, 58),
+        ("torch/nn/modules/module.py(3): _call_impl", 7, 56),
+        ("nn.Module: Linear_0", 8, 54),
+        ("<built-in function linear>", 9, 52),
+    ]
+    events = [event(name, start, dur, "python_function") for name, start, dur in frames]
+    calls = [(10, 1, 1), (12, 1, 1), (80, 1, 2), (10, 2, 4)]  # start, thread, duration; no frames on thread 2
+    events += [event("mm", start, dur, tid=thread) for start, thread, dur in calls]
+    rows = operators_by_stack(Index(read(write(tmp_path / "a.json", events))))
+    assert {(row.stack, row.calls, row.self_us) for row in rows} == {
+        ("train.py(7): step\ntrain.py(1): <module>", 2, 2),
+        ("train.py(1): <module>", 1, 2),
+        ("", 1, 4),
+    }
+
+
+def test_stacks_are_cut_at_the_outer_end(tmp_path: Path) -> None:
+    events = [event(f"a.py({depth}): f", depth, 100 - 2 * depth, "python_function") for depth in range(20)]
+    (row,) = operators_by_stack(Index(read(write(tmp_path / "a.json", [*events, event("mm", 30, 5)]))))
+    assert row.stack == "\n".join(f"a.py({depth}): f" for depth in range(19, 19 - STACK_FRAMES, -1))
+
+
+def test_stacks_only_split_what_operators_sum_up(recordings: Callable[[str, bool], Recording]) -> None:
+    index = Index(read(recordings("mlp", True).path))
+    rows = operators_by_stack(index)
+    for whole in operators(index):
+        parts = [row for row in rows if row.name == whole.name]
+        assert sum(row.calls for row in parts) == whole.calls
+        assert sum(row.self_us for row in parts) == pytest.approx(whole.self_us)
+    assert any("linear.py" in (row.stack or "") for row in rows if row.name == "aten::linear")
 
 
 def test_backward_on_its_own_thread_belongs_to_the_phase_that_waits_for_it(tmp_path: Path) -> None:
