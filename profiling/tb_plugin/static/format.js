@@ -1,0 +1,68 @@
+/** Numbers as text, by the rules of profiling/terminal.py and profiling/report/words.py: three digits and a unit. */
+
+const grouped = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
+
+/** A time in microseconds: `812 ns`, `14.4 µs`, `2.05 ms`, `1,204 s`. */
+export function duration(us) {
+  if (us > 0 && us < 1) return `${digits(us * 1000)} ns`;
+  if (us >= 1e6) return `${digits(us / 1e6)} s`;
+  if (us >= 1e3) return `${digits(us / 1e3)} ms`;
+  return `${digits(us)} µs`;
+}
+
+/** A difference of times in microseconds, with its sign. */
+export function change(us) {
+  return `${us < 0 ? "-" : "+"}${duration(Math.abs(us))}`;
+}
+
+/** A number of bytes: `19.2 MiB`. */
+export function size(bytes) {
+  let value = bytes;
+  for (const unit of ["B", "KiB", "MiB", "GiB"]) {
+    if (Math.abs(value) < 1024) return `${digits(value)} ${unit}`;
+    value /= 1024;
+  }
+  return `${digits(value)} TiB`;
+}
+
+/** A difference of bytes, with its sign. */
+export function sizeChange(bytes) {
+  return `${bytes < 0 ? "-" : "+"}${size(Math.abs(bytes))}`;
+}
+
+/** A number of things, thousands grouped; per sample it may be a fraction. */
+export function count(n) {
+  return Number.isInteger(n) ? grouped.format(n) : digits(n);
+}
+
+/** Floating-point operations: `1.84 GFLOP`. */
+export function flops(n) {
+  let value = n;
+  for (const unit of ["FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP"]) {
+    if (value < 1000) return `${digits(value)} ${unit}`;
+    value /= 1000;
+  }
+  return `${digits(value)} PFLOP`;
+}
+
+/** A ratio of variant to baseline: `×1.052`, `×21.3`, `×1,204`. */
+export function ratio(x) {
+  const places = x < 10 ? 3 : x < 100 ? 1 : 0;
+  return `×${x.toLocaleString("en-US", { minimumFractionDigits: places, maximumFractionDigits: places })}`;
+}
+
+/** A share of 1: `12.3 %`. */
+export function percent(x) {
+  return `${(100 * x).toFixed(1)} %`;
+}
+
+/** A moment, an ISO time, to the minute. */
+export function moment(iso) {
+  return iso.slice(0, 16).replace("T", " ");
+}
+
+/** Three significant digits without trailing zeros; from a thousand upwards whole, with groups. */
+function digits(value) {
+  const rounded = Number(value.toPrecision(3));
+  return Math.abs(rounded) >= 1000 ? grouped.format(value) : String(rounded);
+}

@@ -1,0 +1,183 @@
+/** The shell: header, choice of run, and the view that the address names. */
+
+import * as address from "./address.js";
+import { el, message } from "./dom.js";
+import { size } from "./format.js";
+import * as model from "./model.js";
+import * as theme from "./theme.js";
+
+const VIEWS = {
+  effects: { label: "Effects", chooses: [] },
+  overview: { label: "Overview", chooses: ["run", "window"] },
+  operators: { label: "Operators", chooses: ["run", "window"] },
+  compare: { label: "Compare", chooses: ["run", "window", "against"] },
+  memory: { label: "Memory", chooses: ["run", "window", "against"] },
+  modules: { label: "Modules", chooses: ["run", "window"] },
+  kernels: { label: "Kernels", chooses: ["run", "window"] },
+  communication: { label: "Communication", chooses: ["run", "window"] },
+  timeline: { label: "Timeline", chooses: ["run", "window"] },
+};
+// Narrower than TensorBoard's own policy. Plotly writes style attributes; charts are saved through data: and blob: images.
+const POLICY =
+  "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; object-src 'none'; form-action 'none'";
+const POLL_MS = 30_000;
+const PATIENCE_MS = 150; // an answer that comes sooner replaces the view before it without a flicker
+
+let found = null; // the answer of `runs`
+let turn = 0; // counts what was asked to be shown: an answer that comes too late is dropped
+let shownFiles = "";
+
+/** What TensorBoard calls once, in the plugin's own frame. */
+export async function render() {
+  document.head.append(el("meta", { "http-equiv": "Content-Security-Policy", content: POLICY }));
+  document.documentElement.lang = "en";
+  theme.follow();
+  await style();
+  document.body.append(header, main);
+  address.onChange(show);
+  await refresh();
+  setInterval(() => visible() && refresh(), POLL_MS);
+  document.addEventListener("visibilitychange", () => visible() && refresh());
+  let width = 0;
+  new ResizeObserver(() => {
+    if (!width && visible() && found) refresh(); // TensorBoard shows this tab again
+    width = document.documentElement.clientWidth;
+  }).observe(document.documentElement);
+  window.parent.document.addEventListener("click", ({ target }) => {
+    if (target.closest?.("app-header-reload")) refresh();
+  });
+}
+
+const tabs = Object.entries(VIEWS).map(([name, { label }]) => el("a", { target: "_top", "data-view": name }, label));
+const choices = {
+  run: choice("Run", (run) => address.set({ run, window: "" })),
+  window: choice("Window", (window) => address.set({ window })),
+  against: choice("Compare with", (against) => address.set({ against })),
+};
+const header = el(
+  "header",
+  null,
+  el("nav", { "aria-label": "Views of A/B Trace" }, ...tabs),
+  el("div", { class: "choices" }, ...Object.values(choices).map(({ label }) => label)),
+);
+const main = el("main");
+
+function choice(name, chosen) {
+  const select = el("select", { onchange: () => chosen(select.value) });
+  return { select, label: el("label", null, el("span", null, name), select) };
+}
+
+function style() {
+  return new Promise((resolve) => {
+    const href = new URL("style.css", import.meta.url);
+    document.head.append(el("link", { rel: "stylesheet", href, onload: resolve, onerror: resolve }));
+  });
+}
+
+const visible = () => !document.hidden && document.documentElement.clientWidth > 0;
+
+/** Ask for the runs again; show the view anew if what it shows has changed. */
+async function refresh() {
+  try {
+    found = await model.runs();
+  } catch (error) {
+    if (!found) main.replaceChildren(message("error", error.message, "The tab asks again every 30 seconds."));
+    return;
+  }
+  if (wanted().files !== shownFiles || !main.firstChild) show();
+}
+
+/** What the address asks for, completed with what is there. */
+function wanted() {
+  const { runs, comparisons } = found;
+  const asked = address.get();
+  const view = asked.view in VIEWS ? asked.view : comparisons ? "effects" : "overview";
+  const run = asked.run || newest(runs);
+  const selected = asked.window ? `${run}/${asked.window}` : run;
+  const files =
+    view === "effects" ? JSON.stringify(found) : JSON.stringify([run, asked.against].map((name) => name && model.stamp(name)));
+  return { ...asked, view, run, selected, runs, files };
+}
+
+function newest(runs) {
+  const age = ({ windows }) => Math.max(0, ...windows.map(({ mtime_s }) => mtime_s));
+  return [...runs].sort((one, other) => age(other) - age(one))[0]?.run ?? "";
+}
+
+async function show() {
+  if (!found || !address.isCurrent()) return;
+  const state = wanted();
+  const mine = ++turn;
+  shownFiles = state.files;
+  describe(state);
+  const root = el("section", { class: `view ${state.view}`, "aria-label": VIEWS[state.view].label });
+  const waiting = setTimeout(() => main.replaceChildren(loading(state), root), PATIENCE_MS);
+  try {
+    const missing = lacking(state);
+    if (missing) root.append(missing);
+    else await (await load(state.view)).show(root, state);
+  } catch (error) {
+    root.append(message("error", error.message));
+  }
+  clearTimeout(waiting);
+  if (mine === turn) main.replaceChildren(root);
+}
+
+async function load(view) {
+  try {
+    return await import(`./views/${view}.js`);
+  } catch (error) {
+    throw new Error(`The view “${VIEWS[view].label}” could not be loaded: ${error.message}`);
+  }
+}
+
+/** What keeps a view from being shown at all; null if nothing does. */
+function lacking({ view, run, window, against, runs }) {
+  if (view === "effects") return null;
+  if (!runs.length) {
+    const hint = "Record one with `python -m train`, or with torch.profiler and `tensorboard_trace_handler`. It appears here by itself.";
+    return message("empty", "No traces of torch.profiler lie below this logdir.", hint);
+  }
+  for (const name of [run, against].filter(Boolean)) {
+    if (!runs.some((other) => other.run === name)) return message("empty", `There is no run “${name}” in this logdir.`, "Choose one above.");
+  }
+  if (window && !runs.find((other) => other.run === run).windows.some(({ file }) => file === window)) {
+    return message("empty", `The run has no window “${window}”.`, "Choose one above.");
+  }
+  return null;
+}
+
+function loading({ view, run, window, runs }) {
+  if (view === "effects") return message("loading", "Reading the comparisons …");
+  const windows = runs.find((other) => other.run === run)?.windows ?? [];
+  const read = windows.filter(({ file }) => !window || file === window);
+  const bytes = read.reduce((sum, file) => sum + file.bytes, 0);
+  const files = read.length === 1 ? "1 file" : `${read.length} files`;
+  return message("loading", `Analyzing ${files}, ${size(bytes)} …`, "The first look takes longest; the answer is kept in a cache.");
+}
+
+/** Bring tabs and choices up to date. */
+function describe({ view, run, window, against, runs }) {
+  for (const tab of tabs) {
+    const name = tab.dataset.view;
+    tab.href = address.href({ view: name, run: name === "effects" ? address.get().run : run, by: "", q: "" });
+    if (name === view) tab.setAttribute("aria-current", "page");
+    else tab.removeAttribute("aria-current");
+  }
+  const names = runs.map((other) => [other.run, other.run]);
+  const windows = runs.find((other) => other.run === run)?.windows ?? [];
+  const files = windows.map(({ file, stage }) => [file, stage ? `${stage}: ${file}` : file]);
+  offer(choices.run.select, names, run);
+  offer(choices.window.select, [["", files.length === 1 ? "the only one" : `all ${files.length}`], ...files], window);
+  offer(choices.against.select, [["", "nothing"], ...names.filter(([name]) => name !== run)], against);
+  for (const [name, { label }] of Object.entries(choices)) {
+    label.hidden = !runs.length || !VIEWS[view].chooses.includes(name);
+  }
+}
+
+/** Fill a select; what is chosen stays visible also where it does not exist. */
+function offer(select, options, chosen) {
+  const known = options.some(([value]) => value === chosen);
+  const all = known ? options : [...options, [chosen, `${chosen} (not found)`]];
+  select.replaceChildren(...all.map(([value, text]) => el("option", { value, selected: value === chosen }, text)));
+}
