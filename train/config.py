@@ -322,6 +322,7 @@ class Config:
     device: Device
     precision: Precision
     threads: int | None
+    keep_heap: bool
     tf32: bool
     cudnn_benchmark: bool
     deterministic: bool

@@ -12,7 +12,7 @@ from torch import nn
 from train.batches import source_of
 from train.config import Config
 from train.data import DataSet, FileSplit
-from train.device import has_bf16
+from train.device import has_bf16, has_glibc
 from train.errors import NotApplicableError
 from train.options import Need, Source
 
@@ -36,6 +36,7 @@ NEEDS: Mapping[Need, tuple[str, Callable[[Here], bool]]] = {
     ),
     Need.bf16: ("bf16 arithmetic, which this device lacks", lambda here: has_bf16(here.device)),
     Need.multicore: ("two cores or more, and there is one", lambda here: (psutil.cpu_count() or 1) > 1),
+    Need.glibc: ("the C library glibc, whose heap this is about", lambda here: has_glibc()),
     Need.attention: ("a model with attention: add model=vit", lambda here: _takes(here.model, "attention")),
     Need.batch_norm: (
         "a model whose convolutions may have a bias before batch norm: add model=cnn",

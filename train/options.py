@@ -211,6 +211,7 @@ class Need(StrEnum):
     compiler = "compiler"
     bf16 = "bf16"
     multicore = "multicore"
+    glibc = "glibc"
     attention = "attention"
     batch_norm = "batch_norm"
     frozen_backbone = "frozen_backbone"

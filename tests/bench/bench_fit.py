@@ -8,7 +8,8 @@ Five contenders train the same model from the same first weights, in one process
 - `by_hand`  the optimizations of `ours` written out in one function: no recipe, no capture
 
 The same for all: data, first weights, batch size, epochs, learning rates, label smoothing, weight decay, dropout,
-shift and noise of the images; the peers call our vectorized preprocessing. What differs is what each is about. The
+shift and noise of the images, and the heap as the C library has it, since `keep_heap` would act on the peers too; the
+peers call our vectorized preprocessing. What differs is what each is about. The
 peers: DataLoader over a TensorDataset, float32, NCHW, AdamW as its defaults have it, no metrics while training, which
 favors them. `ours` and `by_hand`: resident tensors, bf16, channels last, fused AdamW, reused buffers, and the running
 loss, the confusion matrix and the check for non-finite loss at every step. These two end with identical weights.
@@ -326,7 +327,7 @@ def run() -> tuple[list[Finding], dict[str, Any]]:
     """Train with every seed; findings, and what they were computed from."""
     cli.register()
     with hydra.initialize_config_module("configs", version_base="1.3"):
-        config = to_config(hydra.compose("config"))
+        config = to_config(hydra.compose("config", overrides=["keep_heap=false"]))
     parts = session.prepare(config)
     samples = len(parts.data.train)
     train_in_turns(dataclasses.replace(config, epochs=2), list(CONTENDERS), [config.seed])  # warm-up

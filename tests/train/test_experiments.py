@@ -9,7 +9,7 @@ import yaml
 from profiling import record
 from tests.conftest import ROOT, TINY, composed
 from train import cli, compose, needs
-from train.device import choose_device
+from train.device import choose_device, keep_heap
 from train.errors import NotApplicableError, UserError
 from train.options import TOPICS, Need, Time
 from train.run import train
@@ -46,7 +46,7 @@ def test_differs_from_the_baseline_in_its_declared_keys_only(file):
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_runs(file, configure, tmp_path):
+def test_runs(file, configure, command, tmp_path):
     config = configure(f"+experiment={file.stem}")
     extra = [text.format(tmp=tmp_path) for need in config.hypothesis.needs for text in OVERRIDES.get(need, [])]
     small = [] if any(text.startswith("model=") for text in extra) else SMALL
@@ -55,6 +55,12 @@ def test_runs(file, configure, tmp_path):
     if config.hypothesis.expect.time is Time.fails:
         with pytest.raises(UserError, match=r"no parameter requires grad.*switches\.parameters=frozen"):
             train(config, {}, tmp_path)
+        return
+    if not config.keep_heap:
+        keep_heap()  # as any run before it in this process does, for good
+        with pytest.raises(UserError, match="keep_heap=false: an earlier run of this process keeps its heap"):
+            train(config, {}, tmp_path)
+        assert command("train", f"+experiment={file.stem}", *tiny, *small, f"output={tmp_path}").returncode == 0
         return
     missing = [need for need in config.hypothesis.needs if need in (Need.accelerator, Need.cuda)]
     if missing and choose_device(config.device).type == "cpu":

@@ -26,11 +26,6 @@ from train.errors import NotApplicableError, UserError
 ANSWER_TIMEOUT_S = 300.0  # of one request; the longest is starting with torch.compile: a minute on two cores
 GRACE_S = 5.0  # between closing an arm's pipe and killing it
 
-# Two identical processes differed by up to 23 % for as long as they lived, because glibc gave the freed memory of one
-# back to the kernel (tests/bench/record_noise.py). Both arms keep it; so an experiment about allocation, such as
-# fresh_buffers, shows what the allocator costs and not what the kernel's page faults add. man 3 mallopt
-KEEP_HEAP = {"MALLOC_TRIM_THRESHOLD_": "-1", "MALLOC_MMAP_MAX_": "0"}
-
 # torch._inductor is what torch.use_deterministic_algorithms imports: 1.4 s in every arm otherwise.
 PRELOADED = ["train.ab.__main__", "train.ab.arm", "sklearn.datasets", "torch._inductor"]
 
@@ -107,7 +102,6 @@ class Process:
     def __init__(self, config: Config, scratch: Path) -> None:
         methods = multiprocessing.get_all_start_methods()
         context: Any = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-        os.environ.update(KEEP_HEAP)  # read by a process as it starts: this one, which has started, stays as it is
         multiprocessing.set_forkserver_preload(PRELOADED)
         self._pipe, theirs = context.Pipe()
         # Not a daemon: those may have no children, and a DataLoader's workers are children.
