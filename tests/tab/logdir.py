@@ -1,0 +1,213 @@
+"""A real logdir, made once and cheaply: our own runs, one comparison, foreign traces, broken ones and hostile names."""
+
+import gzip
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import torch
+from torch.profiler import ProfilerActivity, profile, record_function, schedule, tensorboard_trace_handler
+
+from profiling import compare, comparison, record
+from profiling.compare import Agreement, Expectation, Hypothesis, PairedSamples, PeakMemory, PhaseSamples, Time
+from profiling.comparison import Arm, ComparisonRecord
+from profiling.record import Environment, RunRecord, Samples, Stage, TraceFile
+from tests.conftest import ROOT, TINY
+from tests.profiling.make_trace import Event, event, write
+
+HOSTILE = "<img src=x onerror=alert(1)>"
+
+BASELINE, NOGRAD_OFF, COMPARISON = "baseline/tiny", "nograd_off/tiny", "ab/nograd_off"
+ARMS = (f"{COMPARISON}/baseline", f"{COMPARISON}/variant")
+FOREIGN, PARTIAL, BROKEN = "foreign", "partial", "broken"
+EVIL, EVIL_COMPARISON = HOSTILE, f"evil/{HOSTILE}"
+
+SHARED = ROOT.parent / "shared" / "traces"
+SHARED_RUNS = {
+    "rocm": ["rocm_mi250_toy_train"],
+    "a100": ["cuda_a100_simple_add"],
+    "triton": ["cuda_triton_kernel"],
+    "ranks": ["cuda_ddp_rank-0", "cuda_ddp_rank-1"],
+}
+
+OURS = (*TINY, "model.width=4", "profiler=full")
+
+
+def build(logdir: Path) -> None:
+    """Fill `logdir`; the two programs that measure run side by side, since nothing here is a timing."""
+    both = ("+experiment=baseline,nograd_off", f"hydra.sweep.dir={logdir}", "hydra.sweep.subdir=${name}/tiny")
+    measured = ("+experiment=nograd_off", "ab.budget_s=1", f"hydra.run.dir={logdir / COMPARISON}")
+    with _start("train", "-m", *both) as train, _start("train.ab", *measured) as ab:
+        foreign(logdir / FOREIGN)
+        broken(logdir)
+        hostile(logdir)
+        shared(logdir)
+        for process in (train, ab):
+            output, _ = process.communicate(timeout=120)
+            assert process.returncode == 0, output
+
+
+def _start(module: str, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *arguments, *OURS],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def foreign(folder: Path) -> None:
+    """Two windows of a program that knows nothing of this project, without stacks."""
+    network = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Linear(16, 3))
+    with profile(
+        activities=[ProfilerActivity.CPU],
+        schedule=schedule(wait=0, warmup=1, active=2, repeat=2),
+        on_trace_ready=tensorboard_trace_handler(str(folder)),
+        record_shapes=True,
+        profile_memory=True,
+        acc_events=True,  # without it, torch warns at the second window
+    ) as profiler:
+        for size in (4, 4, 8, 4, 4, 8):
+            with record_function("forward"):
+                loss = network(torch.ones(size, 8)).sum()
+            loss.backward()
+            profiler.step()
+
+
+def broken(logdir: Path) -> None:
+    """A trace that was cut short, and a file that only has a trace's name."""
+    (logdir / PARTIAL).mkdir()
+    (whole, _) = sorted((logdir / FOREIGN).glob("*.pt.trace.json"))
+    content = whole.read_bytes()
+    (logdir / PARTIAL / "cut.pt.trace.json").write_bytes(content[: content.index(b"},", len(content) * 2 // 3) + 2])
+    (logdir / BROKEN).mkdir()
+    (logdir / BROKEN / "no.pt.trace.json").write_bytes(b"not a trace\n")
+
+
+def shared(logdir: Path) -> None:
+    """Traces from accelerators, where the checkout has them beside it; the two ranks of one job are one run."""
+    for run, files in SHARED_RUNS.items() if SHARED.is_dir() else ():
+        (logdir / run).mkdir()
+        for file in files:
+            shutil.copyfile(SHARED / f"{file}.json.gz", logdir / run / f"{file}.pt.trace.json.gz")
+
+
+def hostile(logdir: Path) -> None:
+    """Every name that a file can carry is a tag that runs a script: of the folders, and of all that is in them."""
+    for folder, scale in ((logdir / EVIL, 1), (logdir / EVIL_COMPARISON / "variant", 2)):
+        folder.mkdir(parents=True)
+        write(folder / f"{HOSTILE}.pt.trace.json", hostile_events(scale), deviceProperties=[{"id": 0, "name": HOSTILE}])
+        record.write(hostile_record(), folder)
+    shutil.copytree(logdir / EVIL, logdir / EVIL_COMPARISON / "baseline")
+    comparison.write(hostile_comparison(), logdir / EVIL_COMPARISON)
+
+
+def hostile_events(scale: float) -> list[Event]:
+    """One step with every kind of event; operators and kernels take `scale` times as long."""
+    stacks = [
+        event(f"nn.Module: {HOSTILE}_0", 10, 60 * scale, "python_function", Python_id=1, Python_module_id=0),
+        event(f"{HOSTILE}.py(1): {HOSTILE}", 5, 90 * scale, "python_function", Python_id=2),
+    ]
+    launches = [
+        event("cudaLaunchKernel", 12, 1, "cuda_runtime", correlation=1),
+        event("cudaLaunchKernel", 15, 1, "cuda_runtime", correlation=2),
+    ]
+    device = [
+        event(f"kernel{HOSTILE}", 20, 30 * scale, "kernel", tid=7, correlation=1, device=0, stream=7),
+        event(f"ncclDevKernel_{HOSTILE}", 25, 40 * scale, "kernel", tid=8, correlation=2, device=0, stream=8),
+    ]
+    operators = [
+        event(HOSTILE, 11, 20 * scale, Input_Dims=[[2, 2]], External_id=1),
+        event(f"{HOSTILE}{scale}", 40, 10, Input_Dims=[[2, 2]]),
+    ]
+    phases = [event("ProfilerStep#1", 0, 200 * scale, "user_annotation"), event("forward", 4, 99, "user_annotation")]
+    return [*phases, *stacks, *operators, *launches, *device, *(_allocation(at, scale) for at in (13, 42))]
+
+
+def _allocation(at: float, scale: float) -> Event:
+    args = {"Bytes": int(4096 * scale), "Addr": int(at), "Total Allocated": int(4096 * scale), "Device Type": 0}
+    args |= {"Device Id": -1, "Total Reserved": 0}
+    return {
+        "ph": "i",
+        "cat": "cpu_instant_event",
+        "name": "[memory]",
+        "s": "t",
+        "pid": 1,
+        "tid": 1,
+        "ts": at,
+        "args": args,
+    }
+
+
+def _environment() -> Environment:
+    return Environment(
+        host=HOSTILE,
+        platform=HOSTILE,
+        processor=HOSTILE,
+        cores=2,
+        memory_bytes=2**30,
+        device=HOSTILE,
+        device_name=HOSTILE,
+        precision=HOSTILE,
+        threads=2,
+        versions={HOSTILE: HOSTILE},
+    )
+
+
+def hostile_record() -> RunRecord:
+    """A record whose every text is hostile."""
+    steps = Samples(samples=[4, 4], step_s=[0.01, 0.02], phase_s={"forward": [0.005, 0.01], HOSTILE: [0.001, 0.002]})
+    trace = TraceFile(path=f"{HOSTILE}.pt.trace.json", samples=[4], step_s=[0.03], peak_allocated_bytes=8192)
+    stage = Stage(
+        timed=steps, trace=trace, peak_resident_bytes=2**20, resident_is_per_stage=True, peak_accelerator_bytes=None
+    )
+    return RunRecord(
+        name=HOSTILE,
+        status="complete",
+        error=HOSTILE,
+        started=HOSTILE,
+        config={HOSTILE: HOSTILE, "data": {HOSTILE: [HOSTILE]}},
+        changed={HOSTILE: (HOSTILE, [HOSTILE])},
+        environment=_environment(),
+        stages={HOSTILE: stage},
+        results={HOSTILE: 1.0, "accuracy": 0.5},
+    )
+
+
+def hostile_comparison() -> ComparisonRecord:
+    """A comparison whose every text is hostile, the claim of its hypothesis too."""
+    times = [1e-4 + 1e-6 * (n % 5) for n in range(24)]
+    same = PairedSamples(times, times[1:] + times[:1])
+    slower = PhaseSamples(PairedSamples(times, [1.5 * time for time in times]), same)
+    hypothesis = Hypothesis(HOSTILE, HOSTILE, HOSTILE, Expectation(time=Time.slower))
+    judged = compare.compare(
+        HOSTILE,
+        hypothesis,
+        {"train": PhaseSamples(same, same), HOSTILE: slower},
+        PeakMemory(2**20, 2**21),
+        compare.agreement(Agreement.identical, 0.0, 0.0, 1e-3, 1e-5),
+    )
+    arm = Arm(
+        warmup_s=0.1,
+        peak_resident_bytes=2**20,
+        peak_allocated_bytes={HOSTILE: 2**20},
+        peak_accelerator_bytes=None,
+        results={HOSTILE: 1.0},
+        traces={HOSTILE: f"variant/{HOSTILE}.pt.trace.json"},
+    )
+    config = {"hypothesis": {"topic": HOSTILE, "claim": HOSTILE}, HOSTILE: HOSTILE}
+    return ComparisonRecord(
+        comparison=judged,
+        partial=False,
+        started=HOSTILE,
+        seconds=1.0,
+        budget_s=1.0,
+        configs={"baseline": config, "variant": config},
+        changed={HOSTILE: (HOSTILE, [HOSTILE])},
+        environment=_environment(),
+        samples={"train": PhaseSamples(same, same), HOSTILE: slower},
+        arms={"baseline": msgspec.structs.replace(arm, traces={}), "variant": arm},
+    )
