@@ -69,7 +69,7 @@ def summarize(traces: Sequence[Trace], *, by: str = "operator") -> Summary:
     `by` may be `shape` or `stack`: then operators are split by the shapes of their inputs, or by where they are called.
     """
     indices = [Index(trace) for trace in traces]
-    work = [device_work(index) for index in indices]
+    work = [device_work(index, number) for number, index in enumerate(indices)]
     step_rows = [step for number, index in enumerate(indices) for step in steps(index, number)]
     operator_table = {"shape": operators_by_shape, "stack": operators_by_stack}.get(by, operators)
     return Summary(

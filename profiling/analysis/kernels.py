@@ -41,8 +41,12 @@ class Gap(Struct, frozen=True):
 
 
 class Device(Struct, frozen=True):
-    """One device: the union of its work over all streams, between its first and its last piece of work."""
+    """One device: the union of its work over all streams, between its first and its last piece of work.
 
+    `window` numbers the traces that are summarized together.
+    """
+
+    window: int
     device: str
     busy_us: float
     span_us: float
@@ -72,9 +76,9 @@ class DeviceWork(Struct, frozen=True):
     copies: list[Copies]
 
 
-def device_work(index: Index) -> DeviceWork:
+def device_work(index: Index, window: int = 0) -> DeviceWork:
     """Everything about the devices; empty lists for a trace of the CPU."""
-    devices = _devices(index)
+    devices = _devices(index, window)
     kernel = index.trace.spans.kind[index.device_rows] == Kind.KERNEL
     return DeviceWork(
         busy_us=sum(device.busy_us for device in devices),
@@ -129,7 +133,7 @@ def _weighted(group: NDArray[np.intp], values: NDArray[np.float64], weight: NDAr
     return [t / w if w else None for t, w in zip(total.tolist(), weights.tolist(), strict=True)]
 
 
-def _devices(index: Index) -> list[Device]:
+def _devices(index: Index, window: int) -> list[Device]:
     trace, spans, rows = index.trace, index.trace.spans, index.device_rows
     by_device = defaultdict(list)
     for thread in distinct(spans.thread[rows]).tolist():
@@ -145,6 +149,7 @@ def _devices(index: Index) -> list[Device]:
         busy, span = int((end - start).sum()), int(end[-1] - start[0])
         found.append(
             Device(
+                window=window,
                 device=f"{trace.backend}:{pid}",
                 busy_us=busy / 1e3,
                 span_us=span / 1e3,
