@@ -121,7 +121,10 @@ class PeakMemory(msgspec.Struct, frozen=True):
 
 
 class Numerics(msgspec.Struct, frozen=True):
-    """Whether the answer stayed the same; `mismatch` when it agrees less than was declared."""
+    """Whether the answer stayed the same; `mismatch` when it agrees less than was declared.
+
+    `max_rel_difference` is the largest over tensors of the norm of the difference over the norm.
+    """
 
     declared: Agreement
     measured: Agreement

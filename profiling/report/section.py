@@ -89,7 +89,8 @@ def _hypothesis(comparison: Comparison) -> str:
         found.append(("reason", comparison.reason))
     if (numerics := comparison.numerics) is not None:
         differences = (
-            f"largest difference {numerics.max_abs_difference:.3g} absolute, {numerics.max_rel_difference:.3g} relative"
+            f"largest difference {numerics.max_abs_difference:.3g}, largest relative error of a tensor "
+            f"{numerics.max_rel_difference:.3g}"
         )
         found.append(("same answer", f"{answer(numerics)} ({differences})"))
     return _definitions(found)
