@@ -8,9 +8,7 @@ format has microseconds with three decimals, so nanoseconds are exact and interv
 Names and threads are indices into `names` and `threads`. Nothing here imports torch.
 """
 
-import re
 from array import array
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from profiling.columns import MAX_TIME_US, NOT_A_CATEGORY, Columns, Detail, Kind, kind_of
+from profiling.files import find_traces
 from profiling.halves import Half, SecondHalf, second_half
-from profiling.parse import Damage, EventReader, Text, TraceError
+from profiling.parse import Damage, EventReader, TraceError
 
 __all__ = ["Damage", "Detail", "Kind", "Trace", "TraceError", "find_traces", "read", "read_run"]
 
@@ -193,57 +192,12 @@ def read(path: str | Path) -> Trace:
     return _assemble(reader, columns)
 
 
-def find_traces(path: str | Path) -> list[Path]:
-    """List the traces at a path: the file itself, or every `*.pt.trace.json[.gz]` below a folder.
-
-    A folder without any gives the other JSON files in it that hold traces. Windows come in the order of their times.
-
-    Raises TraceError if there is none.
-    """
-    path = Path(path)
-    if path.is_file():
-        return [path]
-    if not path.exists():
-        near = _nearest(path)
-        raise TraceError(f"{path}: no such file or folder" + (f"; did you mean {near}?" if near else ""))
-    named = [file for suffix in (".json", ".json.gz") for file in path.rglob(f"*.pt.trace{suffix}")]
-    found = named or [file for file in path.iterdir() if _holds_events(file)]
-    if not found:
-        raise TraceError(f"{path}: no *.pt.trace.json, *.pt.trace.json.gz or other trace in this folder")
-    return sorted(found, key=_window_order)
-
-
 def read_run(path: str | Path) -> list[Trace]:
     """Read every trace at a path, see `find_traces`.
 
     Raises TraceError if there is none, or if one of them is unreadable.
     """
     return [read(file) for file in find_traces(path)]
-
-
-def _nearest(path: Path) -> Path | None:
-    from difflib import get_close_matches
-
-    if not path.parent.is_dir():
-        return None
-    near = get_close_matches(path.name, [entry.name for entry in path.parent.iterdir()], n=1)
-    return path.with_name(near[0]) if near else None
-
-
-def _holds_events(path: Path) -> bool:
-    """Whether a file that is not named like a trace begins like one."""
-    if not (path.name.endswith((".json", ".json.gz")) and path.is_file()):
-        return False
-    text = Text(path)
-    try:
-        return b'"traceEvents"' in text.read()
-    finally:
-        text.close()
-
-
-def _window_order(path: Path) -> tuple[str, Sequence[int], str]:
-    """Sort by folder, then by the time in `<worker>.<time>.pt.trace.json`, as a number."""
-    return str(path.parent), [int(number) for number in re.findall(r"\.(\d+)\.", path.name)], path.name
 
 
 def _join(reader: EventReader, columns: Columns, second: SecondHalf) -> None:

@@ -1,0 +1,1 @@
+"""The TensorBoard tab "A/B Trace"."""

