@@ -241,7 +241,8 @@ def test_a_hypothesis_about_an_unmeasured_phase_is_refused() -> None:
 
 
 MORE, LESS = PeakMemory(baseline_bytes=1000, variant_bytes=1500), PeakMemory(baseline_bytes=1000, variant_bytes=700)
-SAME = PeakMemory(baseline_bytes=1000, variant_bytes=1010)
+ALIKE = PeakMemory(baseline_bytes=100_000, variant_bytes=101_000)
+SAME = PeakMemory(baseline_bytes=100_000, variant_bytes=100_020)
 
 
 @pytest.mark.parametrize(
@@ -258,6 +259,9 @@ SAME = PeakMemory(baseline_bytes=1000, variant_bytes=1010)
         (0.1, Expectation(Time.slower, Memory.more), MORE, Outcome.confirmed),
         (0.1, Expectation(Time.slower, Memory.more), LESS, Outcome.refuted),
         (0.1, Expectation(Time.slower, Memory.more), SAME, Outcome.undecided),
+        (0.1, Expectation(Time.slower, Memory.more), ALIKE, Outcome.confirmed),
+        (0.1, Expectation(Time.slower, Memory.less), ALIKE, Outcome.refuted),
+        (0.1, Expectation(Time.slower, Memory.same), ALIKE, Outcome.confirmed),
         (0.1, Expectation(Time.slower, Memory.more), None, Outcome.undecided),
         (-0.1, Expectation(Time.slower, Memory.more), None, Outcome.refuted),
         (0.1, Expectation(memory=Memory.same), SAME, Outcome.confirmed),
