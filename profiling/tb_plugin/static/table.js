@@ -1,7 +1,8 @@
 /** Tables that sort, search and export what they show. */
 
 import * as address from "./address.js";
-import { download, el } from "./dom.js";
+import { save } from "./csv.js";
+import { el } from "./dom.js";
 import { count } from "./format.js";
 
 const FIRST = 200; // rows drawn at once; more on request
@@ -46,7 +47,7 @@ export function table({ columns, rows, sort, search = false, csvName, onOpen, la
   const more = el("button", { type: "button", class: "more", onclick: () => draw((all = true)) });
   const box = el("input", { type: "search", placeholder: "Search", "aria-label": `Search ${label ?? "this table"}`, oninput: find });
   box.value = query;
-  const csv = el("button", { type: "button", class: "export", title: `Save these rows as ${csvName}.csv`, onclick: save }, "CSV");
+  const csv = el("button", { type: "button", class: "export", title: `Save these rows as ${csvName}.csv`, onclick: () => save(csvName, columns, shown, valueOf) }, "CSV");
 
   function turn(column) {
     const again = order?.key === column.key;
@@ -112,12 +113,6 @@ export function table({ columns, rows, sort, search = false, csvName, onOpen, la
     return el("tr", { class: "opens", tabindex: 0, onclick: open, onkeydown: open }, ...cells);
   }
 
-  function save() {
-    const lines = [columns.map(({ key }) => key), ...shown.map((row) => columns.map((column) => valueOf(column, row)))];
-    const text = lines.map((values) => `${values.map(cell).join(",")}\r\n`).join("");
-    download(`${csvName}.csv`, new Blob([text], { type: "text/csv" }));
-  }
-
   arrange();
   return el(
     "div",
@@ -133,12 +128,4 @@ function compare(one, other, sign) {
   const missing = [one, other].map((value) => value === null || value === undefined);
   if (missing[0] || missing[1]) return missing[0] - missing[1];
   return sign * (typeof one === "number" && typeof other === "number" ? one - other : collator.compare(one, other));
-}
-
-/** A value as CSV. A text that a spreadsheet would run as a formula gets an apostrophe in front. */
-function cell(value) {
-  if (value === null || value === undefined) return "";
-  if (typeof value === "number") return String(value);
-  const text = String(value).replace(/^[=+\-@\t\r]/, "'$&");
-  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }

@@ -1,0 +1,66 @@
+/** The two runs of a comparison: which is which, and what they are called. */
+
+import * as address from "./address.js";
+import { el, message } from "./dom.js";
+
+const OFFERED = 12; // runs that are named as something to compare with
+
+/**
+ * A is the reference, B the run that is looked at. Arms of one comparison are called baseline and variant, others A and B.
+ * @typedef {{run: string, selected: string, title: string, look: "baseline" | "variant", arm: string | null}} Side
+ * @returns {{a: Side, b: Side, comparison: string | null} | null} `comparison`: the folder of the A/B that both are arms of
+ */
+export function sides(state) {
+  const against = state.against || baseline(state)?.run;
+  if (!against) return null;
+  const [one, other] = [against, state.run].map((name) => state.runs.find(({ run }) => run === name));
+  const arms = one.comparison !== null && one.comparison === other.comparison;
+  const side = (found, selected, letter, look) => ({
+    run: found.run,
+    selected,
+    title: arms ? found.arm : letter,
+    look: arms ? found.arm : look,
+    arm: arms ? found.arm : null,
+  });
+  return {
+    a: side(one, one.run, "A", "baseline"),
+    b: side(other, state.selected, "B", "variant"),
+    comparison: arms ? one.comparison : null,
+  };
+}
+
+/** The baseline of the comparison that the run is the variant of, if any. */
+function baseline({ run, runs }) {
+  const found = runs.find((other) => other.run === run);
+  if (!found?.comparison || found.arm === "baseline") return undefined;
+  return runs.find(({ comparison, arm }) => comparison === found.comparison && arm === "baseline");
+}
+
+/** Which run is which, with a link to each. */
+export function legend({ a, b }) {
+  const item = ({ run, title, look }) =>
+    el(
+      "span",
+      { class: `side ${look}` },
+      el("span", { class: "swatch", "aria-hidden": "true" }),
+      el("b", null, title),
+      " ",
+      el("a", { href: address.href({ view: "overview", run, against: "", window: "", q: "" }), target: "_top" }, run),
+    );
+  return el("p", { class: "sides" }, item(a), " ", item(b));
+}
+
+/** What to choose where there is nothing to compare with. */
+export function choose({ run, runs }) {
+  const others = runs.filter((other) => other.run !== run);
+  if (!others.length) {
+    return message("empty", "There is only one run in this logdir.", "Make another, for example `python -m train +experiment=nograd_off`.");
+  }
+  const links = others.slice(0, OFFERED).map((other) => el("li", null, el("a", { href: address.href({ against: other.run }), target: "_top" }, other.run)));
+  return el(
+    "div",
+    null,
+    message("empty", `Choose what to compare ${run} with: “Compare with” above, or one of these.`),
+    el("ul", { class: "choose" }, ...links),
+  );
+}

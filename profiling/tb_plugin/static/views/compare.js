@@ -1,0 +1,222 @@
+/** Two runs: what changed, and what the difference comes from. */
+
+import { chart, load } from "../chart.js";
+import { causeName, icicle, per, phaseBars, waterfall } from "../compare_charts.js";
+import { el, message, panel } from "../dom.js";
+import { change, count, duration, percent, ratio, size } from "../format.js";
+import { measured } from "../measured.js";
+import * as model from "../model.js";
+import { choose, legend, sides } from "../sides.js";
+import { table } from "../table.js";
+
+export async function show(root, state) {
+  const both = sides(state);
+  if (!both) {
+    root.append(choose(state));
+    return;
+  }
+  load().catch(() => {}); // each chart says so itself
+  const { a, b, comparison } = both;
+  const [diff, effect, ...records] = await Promise.all([
+    model.diff(b.selected, a.selected),
+    comparison ? measured(comparison) : null,
+    ...[a, b].map(({ run }) => (state.runs.find((other) => other.run === run).record ? model.record(run) : null)),
+  ]);
+  root.append(
+    legend(both),
+    ...diff.notes.map((note) => message("partial", note)),
+    ...(effect ? [effect] : []),
+    summary(diff, both, effect),
+    el("div", { class: "columns" }, phases(diff, both), causes(diff, both)),
+    flames(diff, both),
+    operators(diff, both),
+    ...(diff.replaced.length ? [replaced(diff, both)] : []),
+    ...(diff.modules.length ? [modules(diff, both)] : []),
+    configs(records, both),
+  );
+}
+
+/** The traced difference in one line, and what it is not. */
+function summary(diff, { a, b }, effect) {
+  const units = diff.unit === "trace" ? [] : [`${count(diff.a_units)} against ${count(diff.b_units)} ${diff.unit}s`];
+  const how = {
+    sample: "Everything is per sample",
+    step: "Everything is per step: without a record of both runs nobody knows how many samples a step had",
+    trace: "Nothing is normalized: no steps are marked, so whole traces are compared",
+  }[diff.unit];
+  const warning = effect
+    ? "The profiler slows what it records: the traces say where a difference comes from, the measured effect above says how large it is."
+    : "A difference of two traces is not a timing: one window each, under the profiler. Measure it with `python -m train.ab`.";
+  const peaks = diff.memory.map((device) => fact(`peak, ${device.device}`, `${size(device.a_peak_bytes)} → ${size(device.b_peak_bytes)}`));
+  return panel(
+    "In the traces",
+    el(
+      "dl",
+      { class: "facts" },
+      fact(`traced time ${per(diff.unit)}`, `${duration(diff.a_us)} → ${duration(diff.b_us)}`),
+      fact("difference", `${change(diff.difference_us)}${diff.a_us ? ` (${ratio(diff.b_us / diff.a_us)})` : ""}`),
+      fact("attributed", percent(diff.attributed_share), "The part of the phases' differences that named causes explain"),
+      ...peaks,
+    ),
+    el("p", { class: "note" }, `${[how, ...units].join(", ")}. ${b.title} minus ${a.title}. `, ...code(warning)),
+  );
+}
+
+const fact = (name, value, title) => el("div", { title }, el("dt", null, name), el("dd", null, value));
+const code = (text) => text.split("`").map((part, i) => (i % 2 ? el("code", null, part) : part));
+
+function phases(diff, both) {
+  const bars = diff.phases
+    .filter(({ a_us, b_us }) => a_us || b_us)
+    .map((row) => ({
+      ...row,
+      hover: `operators ${change(row.operators_us)}, python ${change(row.python_us)}, waiting ${change(row.waiting_us)}`,
+    }));
+  return panel(
+    `Traced time by phase, ${per(diff.unit)}`,
+    chart({ ...phaseBars(bars, both, diff.unit), label: "Bars: traced time of each phase on both sides", pngName: "compare-phases" }),
+  );
+}
+
+function causes(diff, both) {
+  return panel(
+    "Where the traced difference comes from",
+    chart({
+      ...waterfall(diff, both),
+      label: `Waterfall: ${diff.causes.slice(0, 3).map((cause) => `${causeName(cause)} ${change(cause.difference_us)}`).join(", ")}`,
+      pngName: "compare-causes",
+    }),
+  );
+}
+
+function flames(diff, both) {
+  const draw = () => icicle(diff.tree, both, diff.unit);
+  return panel(
+    "Where it changed",
+    el(
+      "p",
+      { class: "note" },
+      `Phases, and below each the operators it called; as wide as their time on both sides together, orange where ${both.b.title} takes longer, ` +
+        "blue where it takes less. A click opens a part, the bar on top leads back.",
+    ),
+    chart({
+      data: () => draw().data,
+      layout: () => draw().layout,
+      label: "Icicle of phases and operators, colored by change; the table of operators below has the same figures",
+      pngName: "compare-icicle",
+    }),
+  );
+}
+
+function operators(diff, { a, b }) {
+  const rows = [
+    ...diff.changed.map((row) => ({ ...row, what: "changed" })),
+    ...diff.added.map((row) => ({ ...row, what: "added" })),
+    ...diff.removed.map((row) => ({ ...row, what: "removed" })),
+  ].sort((one, other) => Math.abs(other.difference_us) - Math.abs(one.difference_us));
+  const used = (key) => rows.some((row) => row[`a_${key}`] || row[`b_${key}`]);
+  const pair = (key, label, format) =>
+    [a, b].map((side, i) => ({ key: `${"ab"[i]}_${key}`, label: `${label} ${side.title}`, numeric: true, format }));
+  return panel(
+    `Operators: ${count(diff.changed.length)} on both sides, ${count(diff.added.length)} only ${b.title}, ${count(diff.removed.length)} only ${a.title}`,
+    table({
+      label: "operators that changed",
+      columns: [
+        { key: "name", label: "operator" },
+        { key: "phase", label: "phase" },
+        { key: "what", label: "change", title: `added: only in ${b.title}; removed: only in ${a.title}` },
+        ...pair("calls", "calls", count),
+        ...pair("self_us", "self", duration),
+        { key: "difference_us", label: "difference", title: `self time, ${b.title} minus ${a.title}`, numeric: true, format: change },
+        {
+          key: "ratio",
+          label: "ratio",
+          title: `${b.title} ÷ ${a.title}`,
+          numeric: true,
+          value: (row) => (row.a_self_us ? row.b_self_us / row.a_self_us : null),
+          format: ratio,
+        },
+        ...(used("device_us") ? pair("device_us", "device", duration) : []),
+        ...(used("allocated_bytes") ? pair("allocated_bytes", "allocated", size) : []),
+      ],
+      rows,
+      search: true,
+      csvName: "compare-operators",
+    }),
+  );
+}
+
+function replaced(diff, { a, b }) {
+  return panel(
+    "Replaced: operators that stand in for others under the same call",
+    table({
+      label: "operators that stand in for others",
+      columns: [
+        { key: "phase", label: "phase" },
+        { key: "under", label: "under", title: "the nearest operator or phase that both sides have" },
+        { key: "removed", label: a.title, value: (row) => row.removed.join(", ") },
+        { key: "added", label: b.title, value: (row) => row.added.join(", ") },
+        { key: "a_self_us", label: `self ${a.title}`, numeric: true, format: duration },
+        { key: "b_self_us", label: `self ${b.title}`, numeric: true, format: duration },
+        { key: "difference_us", label: "difference", numeric: true, format: change },
+      ],
+      rows: diff.replaced,
+      csvName: "compare-replaced",
+    }),
+  );
+}
+
+function modules(diff, { a, b }) {
+  const times = [a, b].flatMap((side, i) => [
+    { key: `${"ab"[i]}_self_us`, label: `own ${side.title}`, numeric: true, format: duration },
+    { key: `${"ab"[i]}_backward_us`, label: `backward ${side.title}`, numeric: true, format: duration },
+  ]);
+  return panel(
+    "Modules, without their child modules",
+    table({
+      label: "modules",
+      columns: [
+        { key: "path", label: "module" },
+        ...times,
+        { key: "difference_us", label: "difference", title: "own and backward time", numeric: true, format: change },
+      ],
+      rows: diff.modules,
+      csvName: "compare-modules",
+    }),
+  );
+}
+
+/** What the two records say differently. */
+function configs(records, { a, b }) {
+  const missing = [a, b].filter((_, i) => !records[i]);
+  if (missing.length) {
+    const names = missing.map(({ title }) => title).join(" and ");
+    return panel("Configuration", message("empty", `${names}: no record.json, so the configurations cannot be compared.`));
+  }
+  const [one, other] = records.map((record) => flat({ ...record.config, environment: record.environment }));
+  const keys = [...new Set([...one.keys(), ...other.keys()])].filter((key) => one.get(key) !== other.get(key));
+  const rows = keys.map((key) => ({ key, a: one.get(key) ?? "–", b: other.get(key) ?? "–" }));
+  return panel(
+    `Configuration: ${rows.length ? `${count(rows.length)} lines differ` : "no line differs"}`,
+    table({
+      label: "lines of the configuration that differ",
+      columns: [
+        { key: "key", label: "line" },
+        { key: "a", label: a.title },
+        { key: "b", label: b.title },
+      ],
+      rows,
+      csvName: "compare-configuration",
+    }),
+  );
+}
+
+/** Nested keys as `model.width`, values as JSON. */
+function flat(value, path = "", lines = new Map()) {
+  if (value && typeof value === "object" && !Array.isArray(value)) {
+    for (const [key, inner] of Object.entries(value)) flat(inner, path ? `${path}.${key}` : key, lines);
+  } else {
+    lines.set(path, typeof value === "string" ? value : JSON.stringify(value));
+  }
+  return lines;
+}

@@ -1,0 +1,173 @@
+/** Memory over time: the curve of each device, its peak, and what was alive then. */
+
+import { chart, escapeLabel, LEGEND, LINES, load } from "../chart.js";
+import { el, message, panel } from "../dom.js";
+import { count, duration, percent, size } from "../format.js";
+import * as model from "../model.js";
+import { legend, sides } from "../sides.js";
+import { table } from "../table.js";
+import { namer } from "../windows.js";
+
+const BEFORE = "(before the window)";
+
+export async function show(root, state) {
+  const both = state.against ? sides(state) : null;
+  const shown = both ? [both.b, both.a] : [{ run: state.run, selected: state.selected, title: "", look: "variant" }];
+  load().catch(() => {}); // each chart says so itself
+  const summaries = await Promise.all(shown.map(({ selected }) => model.summary(selected)));
+  const devices = summaries.flatMap((summary, i) => {
+    const name = namer(summary, state, shown[i].run);
+    return summary.memory.map((device) => ({ ...device, side: shown[i], name: name(device.window) }));
+  });
+  if (both) root.append(legend(both));
+  for (const note of summaries.flatMap(({ trace }) => trace.notes)) root.append(message("partial", note));
+  if (!devices.length) {
+    root.append(
+      message(
+        "empty",
+        "This trace has no memory events.",
+        "Run with `profiler=light` or `profiler=full`; with torch.profiler itself, pass `profile_memory=True`.",
+      ),
+    );
+    return;
+  }
+  for (const group of pairUp(devices)) root.append(...part(group, both));
+  root.append(traffic(devices, both));
+}
+
+/** Put what both sides have of one stage and device together; without stages, in the order of the windows. */
+function pairUp(devices) {
+  const groups = new Map();
+  const seen = new Map();
+  for (const device of devices) {
+    const named = devices.some((other) => other.side !== device.side && other.name === device.name);
+    const counted = `${device.side.title} ${device.device}`;
+    const turn = seen.get(counted) ?? 0;
+    seen.set(counted, turn + 1);
+    const key = JSON.stringify([named ? device.name : turn, device.device]);
+    groups.set(key, [...(groups.get(key) ?? []), device]);
+  }
+  return [...groups.values()];
+}
+
+function part(group, both) {
+  const [{ name, device }] = group;
+  const title = `${name}, ${device}`;
+  return [
+    el(
+      "div",
+      { class: "columns wide-left" },
+      panel(
+        `Memory, ${title}`,
+        chart({ ...curves(group), label: `Allocated memory over time: ${group.map(peakText).join("; ")}`, pngName: `memory-${name}-${device}` }),
+      ),
+      panel(`Alive at the peak, ${title}`, alive(group, both)),
+    ),
+  ];
+}
+
+const peakText = ({ side, peak_bytes, peak_time_us }) => `${side.title} peak ${size(peak_bytes)} at ${duration(peak_time_us)}`.trim();
+
+function curves(group) {
+  const highest = Math.max(...group.map(({ peak_bytes }) => peak_bytes), 1);
+  const power = Math.min(3, Math.floor(Math.log2(highest) / 10));
+  const [unit, scale] = [["B", "KiB", "MiB", "GiB"][power], 1024 ** power];
+  const lines = group.map(({ side, curve, device }) => ({
+    type: "scatter",
+    mode: "lines",
+    name: escapeLabel(side.title || device),
+    x: curve.time_us.map((us) => us / 1e3),
+    y: curve.bytes.map((bytes) => bytes / scale),
+    text: curve.bytes.map((bytes, i) => `${size(bytes)} at ${duration(curve.time_us[i])}`),
+    hoverinfo: "text+name",
+    line: LINES[side.look],
+    fill: group.length === 1 ? "tozeroy" : "none",
+  }));
+  const peaks = group.map(({ side, peak_bytes, peak_time_us }) => ({
+    type: "scatter",
+    mode: "markers+text",
+    x: [peak_time_us / 1e3],
+    y: [peak_bytes / scale],
+    text: [`${escapeLabel(side.title)} peak ${size(peak_bytes)}`.trim()],
+    textposition: "top center",
+    cliponaxis: false,
+    hoverinfo: "skip",
+    showlegend: false,
+    marker: { symbol: "diamond", size: 9, color: LINES[side.look].color },
+  }));
+  return {
+    data: [...lines, ...peaks],
+    layout: {
+      height: 300,
+      showlegend: group.length > 1,
+      legend: LEGEND,
+      xaxis: { title: { text: "ms since the window began" }, rangemode: "tozero" },
+      yaxis: { title: { text: unit }, rangemode: "tozero", range: [0, (highest / scale) * 1.15] },
+    },
+  };
+}
+
+/** What was alive at the peak, by operator and phase; both sides beside each other. */
+function alive(group, both) {
+  const held = new Map();
+  for (const { side, alive_at_peak, before_bytes } of group) {
+    const holders = before_bytes ? [...alive_at_peak, { operator: BEFORE, phase: "", bytes: before_bytes, allocations: null }] : alive_at_peak;
+    for (const { operator, phase, bytes, allocations } of holders) {
+      const key = JSON.stringify([operator, phase]);
+      const row = held.get(key) ?? { operator, phase };
+      held.set(key, { ...row, [`${side.look}_bytes`]: bytes, [`${side.look}_count`]: allocations });
+    }
+  }
+  const columns = group.flatMap(({ side, peak_bytes }) => [
+    { key: `${side.look}_bytes`, label: side.title || "bytes", numeric: true, format: size },
+    both
+      ? null
+      : {
+          key: "share",
+          label: "of the peak",
+          numeric: true,
+          value: (row) => row[`${side.look}_bytes`] / peak_bytes,
+          format: percent,
+        },
+    { key: `${side.look}_count`, label: both ? `count ${side.title}` : "count", title: "allocations", numeric: true, format: count },
+  ]);
+  return table({
+    label: "memory alive at the peak",
+    columns: [{ key: "operator", label: "operator" }, { key: "phase", label: "phase" }, ...columns.filter(Boolean)],
+    rows: [...held.values()],
+    sort: { key: `${group[0].side.look}_bytes`, descending: true },
+    csvName: `alive-at-peak-${group[0].name}-${group[0].device}`,
+  });
+}
+
+/** How much was allocated and freed in all. */
+function traffic(devices, both) {
+  return panel(
+    "Traffic",
+    table({
+      label: "what each device's allocator did",
+      columns: [
+        ...(both ? [{ key: "side", label: "run", value: ({ side }) => side.title }] : []),
+        { key: "name", label: "window" },
+        { key: "device", label: "device" },
+        { key: "peak_bytes", label: "peak", numeric: true, format: size },
+        { key: "peak_time_us", label: "at", title: "since the window began", numeric: true, format: duration },
+        {
+          key: "reserved_peak_bytes",
+          label: "reserved",
+          title: "the most that the allocator held from the device",
+          numeric: true,
+          value: ({ reserved_peak_bytes }) => reserved_peak_bytes || null,
+          format: size,
+        },
+        { key: "start_bytes", label: "at the start", numeric: true, format: size },
+        { key: "allocated_bytes", label: "allocated", title: "in all", numeric: true, format: size },
+        { key: "allocations", label: "allocations", numeric: true, format: count },
+        { key: "freed_bytes", label: "freed", numeric: true, format: size },
+        { key: "frees", label: "frees", numeric: true, format: count },
+      ],
+      rows: devices,
+      csvName: "memory-traffic",
+    }),
+  );
+}

