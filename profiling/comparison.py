@@ -77,7 +77,7 @@ def read(path: Path) -> ComparisonRecord:
         path = path / FILE_NAME
     try:
         record = msgspec.json.decode(path.read_bytes(), type=ComparisonRecord)
-    except msgspec.DecodeError as error:
+    except (ValueError, RecursionError) as error:  # also bytes that are no text, and brackets nested too deep
         raise ValueError(f"{path}: not a comparison: {error}") from error
     if record.schema_version != SCHEMA_VERSION:
         raise ValueError(f"{path}: schema version {record.schema_version}, this program reads {SCHEMA_VERSION}")

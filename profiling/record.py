@@ -130,7 +130,7 @@ def read(folder: Path) -> RunRecord:
     path = folder / FILE_NAME
     try:
         record = msgspec.json.decode(path.read_bytes(), type=RunRecord)
-    except msgspec.DecodeError as error:
+    except (ValueError, RecursionError) as error:  # also bytes that are no text, and brackets nested too deep
         raise ValueError(f"{path}: not a run record: {error}") from error
     if record.schema_version != SCHEMA_VERSION:
         raise ValueError(f"{path}: schema version {record.schema_version}, this program reads {SCHEMA_VERSION}")

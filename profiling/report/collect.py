@@ -22,12 +22,16 @@ def collect(paths: Iterable[Path]) -> list[tuple[Path, ComparisonRecord]]:
         ValueError: as `comparison.read`.
     """
     files = {file.resolve(): file for path in paths for file in _files(path)}
-    found = [(file.parent, comparison.read(file)) for file in files.values()]
-    found.sort(key=lambda pair: (pair[1].started, pair[1].comparison.experiment))
-    judged = correct_ladder([record.comparison for _, record in found])
+    return judged((file.parent, comparison.read(file)) for file in files.values())
+
+
+def judged(read: Iterable[tuple[Path, ComparisonRecord]]) -> list[tuple[Path, ComparisonRecord]]:
+    """Hold comparisons, each with its folder, to one joint error rate; oldest first."""
+    found = sorted(read, key=lambda pair: (pair[1].started, pair[1].comparison.experiment))
+    corrected = correct_ladder([record.comparison for _, record in found])
     return [
-        (folder, msgspec.structs.replace(record, comparison=corrected))
-        for (folder, record), corrected in zip(found, judged, strict=True)
+        (folder, msgspec.structs.replace(record, comparison=comparison))
+        for (folder, record), comparison in zip(found, corrected, strict=True)
     ]
 
 
