@@ -1,4 +1,4 @@
-"""The command line: python -m profiling summary|diff|memory|check|report PATH."""
+"""The command line: python -m profiling summary|diff|memory|check|effects|report PATH."""
 
 import argparse
 import difflib
@@ -44,6 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TraceError as error:
         sys.stderr.write(f"{error}\n")
         return UNREADABLE
+    except MemoryError:
+        sys.stderr.write("this takes more memory than there is\n")
+        return UNREADABLE
     except BrokenPipeError:  # `| head` closed it
         sys.stderr.close()
         return UNREADABLE
@@ -71,8 +74,9 @@ def _add_summary(commands: Any) -> None:
 
 def _summary(options: argparse.Namespace) -> int:
     from profiling.summary import shorten, summarize
+    from profiling.timings import timings
 
-    summary = summarize(read_run(options.path), by=options.by)
+    summary = summarize(read_run(options.path), by=options.by, timings=timings(options.path))
     if options.json:
         _write_json(shorten(summary, options.top) if options.top else summary)
         return 0
@@ -156,6 +160,27 @@ def _report(options: argparse.Namespace) -> int:
     return 0
 
 
+def _add_effects(commands: Any) -> None:
+    parser = _command(commands, "effects", _effects, "the ladder: every comparison below a path, judged together")
+    parser.add_argument("path", metavar="PATH", type=Path, help="a comparison, or a folder of many")
+    parser.add_argument("--json", action="store_true", help="everything, as JSON")
+
+
+def _effects(options: argparse.Namespace) -> int:
+    from profiling.effects import effects, show
+
+    try:
+        found = effects(options.path)
+    except FileNotFoundError as error:
+        sys.stderr.write(f"{error}\n")
+        return UNREADABLE
+    if options.json:
+        _write_json(found)
+        return 0
+    show(found)
+    return 0
+
+
 def _add_diff(commands: Any) -> None:
     parser = _command(commands, "diff", _diff, "what changed between two traces or runs, and what it comes from")
     parser.add_argument("a", metavar="A", type=Path, help="a trace file, or a folder of them")
@@ -186,7 +211,7 @@ def _write_json(value: object) -> None:
 
 
 BY = ("operator", "shape", "stack", "phase", "module", "kernel")
-COMMANDS: list[Callable[[Any], None]] = [_add_summary, _add_diff, _add_memory, _add_check, _add_report]
+COMMANDS: list[Callable[[Any], None]] = [_add_summary, _add_diff, _add_memory, _add_check, _add_effects, _add_report]
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -13,6 +13,7 @@ from profiling.analysis.modules import Module, modules
 from profiling.analysis.operators import Operator, operators, operators_by_shape, operators_by_stack
 from profiling.analysis.phases import Phase, Step, StepTime, phases, step_time, steps
 from profiling.columns import FOLDED_NAME, MAX_NAME_CHARACTERS
+from profiling.timings import Timing
 from profiling.trace import Trace
 
 SCHEMA_VERSION = 1
@@ -45,12 +46,17 @@ class Collectives(Struct, frozen=True):
 
 
 class Summary(Struct, frozen=True):
-    """The answer of `summary --json`. Times are in microseconds, counted from the start of each window."""
+    """The answer of `summary --json`. Times are in microseconds, counted from the start of each window.
+
+    `step_times` are those of each window, in the order of `trace.files`; `step_time` is of all of them. `timings` are
+    unprofiled, from the run's record; empty where there is none.
+    """
 
     schema_version: int
     trace: TraceInfo
     events: dict[str, int]
     step_time: StepTime
+    step_times: list[StepTime]
     steps: list[Step]
     phases: list[Phase]
     operators: list[Operator]
@@ -61,22 +67,26 @@ class Summary(Struct, frozen=True):
     memory: list[DeviceMemory]
     modules: list[Module]
     communication: Collectives
+    timings: list[Timing]
 
 
-def summarize(traces: Sequence[Trace], *, by: str = "operator") -> Summary:
+def summarize(traces: Sequence[Trace], *, by: str = "operator", timings: Sequence[Timing] = ()) -> Summary:
     """Summarize the windows and ranks of one run; rows of the same name are added up.
 
     `by` may be `shape` or `stack`: then operators are split by the shapes of their inputs, or by where they are called.
     """
     indices = [Index(trace) for trace in traces]
     work = [device_work(index, number) for number, index in enumerate(indices)]
-    step_rows = [step for number, index in enumerate(indices) for step in steps(index, number)]
+    step_tables = [steps(index, number) for number, index in enumerate(indices)]
+    step_rows = [step for table in step_tables for step in table]
+    marked = [index.steps.marked for index in indices]
     operator_table = {"shape": operators_by_shape, "stack": operators_by_stack}.get(by, operators)
     return Summary(
         schema_version=SCHEMA_VERSION,
         trace=describe(traces),
         events=_count(traces),
-        step_time=step_time(step_rows, marked=all(index.steps.marked for index in indices)),
+        step_time=step_time(step_rows, marked=all(marked)),
+        step_times=[step_time(table, marked=known) for table, known in zip(step_tables, marked, strict=True)],
         steps=step_rows,
         phases=_joined([phases(index) for index in indices], lambda row: row.name),
         operators=_joined(
@@ -96,6 +106,7 @@ def summarize(traces: Sequence[Trace], *, by: str = "operator") -> Summary:
             ranks=[found for index in indices if (found := communication(index)) is not None],
             stragglers=stragglers(indices),
         ),
+        timings=list(timings),
     )
 
 

@@ -25,6 +25,14 @@ def show_summary(summary: Summary, by: str, top: int) -> None:
     steps = f"{len(summary.steps)} steps, median {duration(time.median_us)}" if time.marked else "no steps are marked"
     busy = f"; device busy {duration(summary.device_busy_us)}" if summary.devices else ""
     console.print(f"{steps}; waits most for: {time.waits_for}{busy}", highlight=False)
+    for timing in summary.timings:
+        overhead = timing.profiler_overhead
+        console.print(
+            f"{escape(timing.stage)}, not profiled: median step {duration(timing.median_us)}, "
+            f"{timing.samples_per_s:,.0f} samples/s"
+            + (f"; the profiler adds {overhead:+.0%} to a traced step" if overhead is not None else ""),
+            highlight=False,
+        )
     if by != "phase":
         console.print(_phases(summary, top))
     console.print(_TABLES[by](summary, top))

@@ -112,7 +112,9 @@ class ABTracePlugin(base_plugin.TBPlugin):  # type: ignore[misc]  # TensorBoard 
         by = request.args.get("by")
         if by is not None and by not in GROUPINGS:
             raise RequestError(f"by={by!r}: there is {', '.join(GROUPINGS)}")
-        return self._analysis(request, ["summary", self._shown(path), *(["--by", by] if by else [])], traces)
+        known = self._record_of(_argument(request, "run"))
+        arguments = ["summary", self._shown(path), *(["--by", by] if by else [])]
+        return self._analysis(request, arguments, [*traces, *([known] if known else [])])
 
     def _diff(self, request: Request) -> Response:
         path, traces = self._logdir.run(_argument(request, "run"))

@@ -41,6 +41,7 @@ def test_summary_json_holds_the_documented_keys(
         "trace",
         "events",
         "step_time",
+        "step_times",
         "steps",
         "phases",
         "operators",
@@ -51,6 +52,7 @@ def test_summary_json_holds_the_documented_keys(
         "memory",
         "modules",
         "communication",
+        "timings",
     ]
     assert found["trace"]["whole"] is True
     assert found["trace"]["device"] == "cpu"
