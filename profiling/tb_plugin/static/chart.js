@@ -12,17 +12,21 @@ export const LINES = {
   baseline: { color: "#7a8a9e", width: 1.5, shape: "hv" },
   variant: { color: "#d9772b", width: 1.5, shape: "hv", dash: "4px,2px" },
 };
-/** Looks of the parts of a whole: colors that stay apart for the color-blind, and a pattern beside each. */
+/** Looks of the parts of a whole: hues that the color-blind tell apart and that no arm has, and a pattern beside each. */
 export const PARTS = [
   ["#3f8fd2", ""],
-  ["#d9772b", "/"],
-  ["#7a8a9e", "."],
-  ["#2a9d8f", "\\"],
-  ["#c77fb5", "x"],
-  ["#c9a227", "-"],
-].map(([hue, shape]) => ({ color: hue, pattern: { shape, size: 5, solidity: 0.25, fillmode: "overlay", fgcolor: "#ffffff" } }));
+  ["#c9a227", "/"],
+  ["#2a9d8f", "."],
+  ["#c77fb5", "\\"],
+  ["#6b5fb5", "x"],
+  ["#9a8f3c", "-"],
+  ["#4fb3d9", "|"],
+  ["#b5564e", "+"],
+].map(([color, shape]) => ({ color, pattern: { shape, size: 6, solidity: 0.2, fillmode: "overlay", fgcolor: "#ffffff", fgopacity: 0.45 } }));
 export const LEGEND = { orientation: "h", x: 1, xanchor: "right", y: 1, yanchor: "bottom", traceorder: "normal" };
 
+const UNTITLED = 30; // pixels above a chart: on the page its title stands outside, in the file inside
+const TITLED = 60;
 const LONGEST = 44; // characters of a label beside an axis; the hover text has all
 
 let loading = null;
@@ -37,6 +41,7 @@ export function load() {
     });
     document.head.append(script);
   });
+  loading.catch(() => {}); // each chart says so itself
   return loading;
 }
 
@@ -53,8 +58,11 @@ export function chart({ data, layout, label, pngName, onOpen }) {
   const plot = el("div", { class: onOpen ? "plot opens" : "plot", role: "img", "aria-label": label });
   const save = async () => {
     const plotly = await load();
-    const [width, height] = [plot.clientWidth, plot.clientHeight];
-    await plotly.downloadImage(plot, { format: "png", filename: pngName, width, height, scale: 2 });
+    const { data: drawn, layout: look } = plot;
+    const title = { text: escapeLabel(label), x: 0, xref: "paper", xanchor: "left", y: 1, yanchor: "top", pad: { t: 10 }, font: { size: 13 } };
+    const figure = { data: drawn, layout: { ...look, title, margin: { ...look.margin, t: TITLED } } };
+    const [width, height] = [plot.clientWidth, plot.clientHeight + TITLED - UNTITLED];
+    await plotly.downloadImage(figure, { format: "png", filename: pngName, width, height, scale: 2 });
   };
   const button = el("button", { type: "button", class: "export", title: `Save as ${pngName}.png`, onclick: save }, "PNG");
   const node = el("figure", { class: "chart" }, button, plot);
@@ -97,6 +105,17 @@ export function rows(names) {
   };
 }
 
+/** Axes of panels side by side, by name of the layout's key; the traces of panel `i` name `x${i + 1}` and `y${i + 1}`. */
+export function panels(number, x, y) {
+  const gap = 0.07;
+  const width = (1 + gap) / Math.max(number, 1) - gap;
+  const axes = Array.from({ length: number }, (_, i) => [
+    [`xaxis${i + 1}`, { ...x(i), domain: [i * (width + gap), i * (width + gap) + width], anchor: `y${i + 1}` }],
+    [`yaxis${i + 1}`, { ...y(i), anchor: `x${i + 1}` }],
+  ]);
+  return Object.fromEntries(axes.flat());
+}
+
 /** Shorten a name for a label: what lies in its middle matters least. */
 export function shorten(name, longest = LONGEST) {
   const letters = [...name];
@@ -112,7 +131,7 @@ function template() {
       font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: color("ink") },
       paper_bgcolor: color("panel"),
       plot_bgcolor: color("panel"),
-      margin: { l: 60, r: 16, t: 30, b: 40 },
+      margin: { l: 60, r: 16, t: UNTITLED, b: 40 },
       xaxis: look,
       yaxis: look,
       hoverlabel: { bgcolor: color("paper"), bordercolor: color("line"), font: { color: color("ink") }, align: "left" },

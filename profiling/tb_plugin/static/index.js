@@ -43,9 +43,19 @@ export async function render() {
     if (!width && visible() && found) refresh(); // TensorBoard shows this tab again
     width = document.documentElement.clientWidth;
   }).observe(document.documentElement);
-  window.parent.document.addEventListener("click", ({ target }) => {
-    if (target.closest?.("app-header-reload")) refresh();
-  });
+  onReload(refresh);
+}
+
+/** Call `fn` when TensorBoard reloads its data: it says so through the channel that its plugin library uses. */
+function onReload(fn) {
+  const { port1, port2 } = new MessageChannel();
+  port1.onmessage = ({ data }) => {
+    const asked = JSON.parse(data);
+    if (asked.isReply) return;
+    port1.postMessage(JSON.stringify({ ...asked, payload: null, error: null, isReply: true }));
+    if (asked.type === "experimental.DataReloaded") fn();
+  };
+  window.parent.postMessage("experimental.bootstrap", location.origin, [port2]);
 }
 
 const tabs = Object.entries(VIEWS).map(([name, { label }]) => el("a", { target: "_top", "data-view": name }, label));
@@ -108,6 +118,7 @@ async function show() {
   if (!found || !address.isCurrent()) return;
   const state = wanted();
   const mine = ++turn;
+  main.setAttribute("aria-busy", true);
   shownFiles = state.files;
   describe(state);
   const root = el("section", { class: `view ${state.view}`, "aria-label": VIEWS[state.view].label });
@@ -120,7 +131,9 @@ async function show() {
     root.append(message("error", error.message));
   }
   clearTimeout(waiting);
-  if (mine === turn) main.replaceChildren(root);
+  if (mine !== turn) return;
+  main.replaceChildren(root);
+  main.setAttribute("aria-busy", false);
 }
 
 async function load(view) {
