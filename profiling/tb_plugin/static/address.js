@@ -44,8 +44,12 @@ export function isCurrent() {
   return tab === undefined || tab[0] === TAB;
 }
 
+/** What choosing a view keeps of the address before; the rest, such as a search, belongs to the view that is left. */
+const SHARED = ["run", "against", "window"];
+
 function serialize(changes) {
-  const kept = pairs().filter(([key, value]) => value !== null && !(key.startsWith(PREFIX) && key.slice(PREFIX.length) in changes));
+  const stays = (key) => !(key in changes) && (!("view" in changes) || SHARED.includes(key));
+  const kept = pairs().filter(([key, value]) => value !== null && (!key.startsWith(PREFIX) || stays(key.slice(PREFIX.length))));
   const added = Object.entries(changes).filter(([, value]) => value).map(([key, value]) => [PREFIX + key, value]);
   return `#${[TAB, ...[...kept, ...added].map((pair) => pair.map(encodeURIComponent).join("="))].join("&")}`;
 }

@@ -173,7 +173,7 @@ function loading({ view, run, window, runs }) {
 function describe({ view, run, window, against, runs }) {
   for (const tab of tabs) {
     const name = tab.dataset.view;
-    tab.href = address.href({ view: name, run: name === "effects" ? address.get().run : run, by: "", q: "" });
+    tab.href = address.href({ view: name, run: name === "effects" ? address.get().run : run });
     if (name === view) tab.setAttribute("aria-current", "page");
     else tab.removeAttribute("aria-current");
   }

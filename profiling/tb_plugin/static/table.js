@@ -13,8 +13,12 @@ const collator = new Intl.Collator("en", { numeric: true });
  * @property {string} key what `sort.key` and the CSV's header name
  * @property {string} label
  * @property {string} [title] what the column means, shown on hover
- * @property {(value: any, row: any) => string | Node} [format] what the cell shows
+ * @property {(value: any, row: any) => string | Node | (string | Node | false)[]} [format] what the cell shows
  * @property {boolean} [numeric] right-aligned, the largest first
+ * @property {boolean} [short] a few words, shown in full; other text shares what is left and is cut
+ * @property {boolean} [wraps] text of several lines instead of one that is cut
+ * @property {boolean} [brief] text that is short, and never cut
+ * @property {boolean} [hidden] not shown, only searched and exported
  * @property {(row: any) => any} [value] what sorts, is searched and goes to the CSV; `row[key]` by default
  */
 
@@ -27,10 +31,11 @@ const collator = new Intl.Collator("en", { numeric: true });
  *   address, as `q` or under the name that is given
  * @param {string} options.csvName file name without its ending
  * @param {(row: any) => void} [options.onOpen] a click on a row, or Enter
+ * @param {(row: any) => boolean} [options.opens] whether a row can be opened; all can, by default
  * @param {string} [options.label] what the table lists, for screen readers
  * @returns {HTMLElement}
  */
-export function table({ columns, rows, sort, search = false, csvName, onOpen, label }) {
+export function table({ columns, rows, sort, search = false, csvName, onOpen, opens = () => true, label }) {
   const valueOf = (column, row) => (column.value ? column.value(row) : row[column.key]);
   const searchKey = search === true ? "q" : search;
   let order = sort ? { descending: false, ...sort } : null;
@@ -38,7 +43,8 @@ export function table({ columns, rows, sort, search = false, csvName, onOpen, la
   let all = false;
   let shown = [];
 
-  const headers = columns.map((column) => {
+  const visible = columns.filter(({ hidden }) => !hidden);
+  const headers = visible.map((column) => {
     const button = el("button", { type: "button", title: column.title, onclick: () => turn(column) }, column.label);
     return el("th", { scope: "col", class: column.numeric && "num" }, button);
   });
@@ -76,7 +82,7 @@ export function table({ columns, rows, sort, search = false, csvName, onOpen, la
     }
     headers.forEach((header, i) => {
       const direction = order?.descending ? "descending" : "ascending";
-      if (columns[i] === column) header.setAttribute("aria-sort", direction);
+      if (visible[i] === column) header.setAttribute("aria-sort", direction);
       else header.removeAttribute("aria-sort");
     });
     all = false;
@@ -88,7 +94,7 @@ export function table({ columns, rows, sort, search = false, csvName, onOpen, la
     body.replaceChildren(...drawn.map(line));
     if (!drawn.length) {
       const nothing = rows.length ? `Nothing matches “${query}”.` : "Nothing here.";
-      body.append(el("tr", null, el("td", { colspan: columns.length, class: "none" }, nothing)));
+      body.append(el("tr", null, el("td", { colspan: visible.length, class: "none" }, nothing)));
     }
     const some = shown.length < rows.length ? `${count(shown.length)} of ${count(rows.length)} rows` : `${count(rows.length)} rows`;
     status.textContent = rows.length === 1 ? "1 row" : some;
@@ -97,13 +103,15 @@ export function table({ columns, rows, sort, search = false, csvName, onOpen, la
   }
 
   function line(row) {
-    const cells = columns.map((column) => {
+    const cells = visible.map((column) => {
       const value = valueOf(column, row);
       const content = value === null || value === undefined ? "" : (column.format?.(value, row) ?? String(value));
       if (column.numeric) return el("td", { class: "num" }, content);
-      return el("td", { class: "text" }, el("span", { title: typeof content === "string" ? content : null }, content));
+      if (column.short) return el("td", { class: "short" }, content);
+      const kind = column.brief ? "brief" : column.wraps ? "text wraps" : "text";
+      return el("td", { class: kind }, el("span", { title: typeof content === "string" ? content : null }, content));
     });
-    if (!onOpen) return el("tr", null, ...cells);
+    if (!onOpen || !opens(row)) return el("tr", null, ...cells);
     const open = (event) => {
       if (event.type === "keydown" && event.key !== "Enter") return;
       if (event.target.closest("a, button")) return; // has its own meaning

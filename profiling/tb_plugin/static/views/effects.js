@@ -1,0 +1,129 @@
+/** The ladder: what each optimization is worth here, how surely, and what became of its hypothesis. */
+
+import * as address from "../address.js";
+import { chart, load } from "../chart.js";
+import { el, message, panel } from "../dom.js";
+import { count, ratio, size } from "../format.js";
+import { declared, ladder } from "../ladder.js";
+import * as model from "../model.js";
+import { table } from "../table.js";
+import { outcomeMark, VERDICTS, verdictMark } from "../verdict.js";
+
+/** What can be filtered by, under the key that the address has for it. */
+const FILTERS = {
+  topic: { label: "Topic", of: ({ topic }) => topic },
+  phase: { label: "Phase", of: ({ hypothesis }) => hypothesis.phase },
+  verdict: { label: "Verdict", of: ({ verdict }) => verdict, order: Object.keys(VERDICTS) },
+};
+
+export async function show(root) {
+  load();
+  const { effects, notes } = await model.effects();
+  if (notes.length) {
+    const lines = el("ul", null, ...notes.map((note) => el("li", null, note)));
+    root.append(el("div", { class: "notes" }, message("partial", "Some comparisons could not be read and are left out."), lines));
+  }
+  if (!effects.length) {
+    const hint = "Measure one with `python -m train.ab +experiment=nograd_off`, all of them with `python -m train.ab -m '+experiment=glob(*)'`. Each appears here when it is done.";
+    root.append(message("empty", "No comparison lies below this logdir: there are no effects to show.", hint));
+    return;
+  }
+  const found = el("div", { class: "view" });
+  const draw = () => found.replaceChildren(...content(effects.filter(chosen())));
+  const selects = Object.entries(FILTERS).map(([key, filter]) => select(key, filter, effects, draw));
+  const all = () => {
+    for (const { element } of selects) element.value = "";
+    address.set(Object.fromEntries(Object.keys(FILTERS).map((key) => [key, ""])), { replace: true });
+    draw();
+  };
+  root.append(
+    el("div", { class: "filters" }, ...selects.map(({ label }) => label), el("button", { type: "button", class: "more", onclick: all }, "Show all")),
+    found,
+  );
+  draw();
+}
+
+/** What the filters let through. @returns {(row: object) => boolean} */
+function chosen() {
+  const asked = address.get();
+  return (row) => Object.entries(FILTERS).every(([key, { of }]) => !asked[key] || of(row) === asked[key]);
+}
+
+function select(key, { label, of, order }, effects, draw) {
+  const values = [...new Set(effects.map(of))].sort((one, other) => (order ? order.indexOf(one) - order.indexOf(other) : one < other ? -1 : 1));
+  const asked = address.get()[key] ?? "";
+  const offered = asked && !values.includes(asked) ? [...values, asked] : values; // an old address still says what it asks
+  const options = offered.map((value) => {
+    const number = effects.filter((row) => of(row) === value).length;
+    return el("option", { value, selected: value === asked }, `${value} (${number})`);
+  });
+  const element = el("select", null, el("option", { value: "" }, "all"), ...options);
+  element.addEventListener("change", () => {
+    address.set({ [key]: element.value }, { replace: true });
+    draw();
+  });
+  return { element, label: el("label", null, el("span", null, label), element) };
+}
+
+function content(effects) {
+  if (!effects.length) return [message("empty", "No comparison matches these filters.", "Choose “Show all” above.")];
+  const figure = ladder(effects);
+  const open = ({ variant, baseline }) => address.set({ view: "compare", run: variant, against: baseline, window: "" });
+  const drawn = chart({
+    ...figure,
+    label: "Effect of each experiment on time per sample",
+    pngName: "effects",
+    onOpen: ({ customdata }) => customdata && opens(customdata) && open(customdata),
+  });
+  return [
+    tally(effects),
+    panel("Effect of each experiment on time per sample", drawn, el("p", { class: "note" }, machines(effects))),
+    panel("Hypotheses", hypotheses(effects, open)),
+  ];
+}
+
+const opens = ({ variant, baseline }) => Boolean(variant && baseline);
+
+/** How many hypotheses held. */
+function tally(effects) {
+  const judged = effects.filter(({ verdict }) => verdict !== "not applicable here");
+  const outcomes = ["confirmed", "refuted here", "undecided"].map((outcome) => [outcome, judged.filter((row) => row.outcome === outcome).length]);
+  const idle = effects.length - judged.length;
+  const mismatches = effects.filter(({ numerics }) => numerics?.mismatch).length;
+  const counts = [
+    el("span", null, el("b", null, count(effects.length)), effects.length === 1 ? " experiment" : " experiments"),
+    ...outcomes.map(([outcome, number]) => el("span", null, el("b", null, count(number)), " ", outcomeMark(outcome))),
+    idle > 0 && el("span", null, el("b", null, count(idle)), " not applicable here"),
+    mismatches > 0 && el("span", null, el("b", null, count(mismatches)), " ", el("span", { class: "answer bad" }, "✗ not the same answer")),
+  ];
+  return el("p", { class: "tally" }, ...counts);
+}
+
+/** Where the effects were measured. */
+function machines(effects) {
+  const lines = effects.map(({ environment: at }) => `${at.device_name}, ${at.cores} cores, ${at.precision}, torch ${at.versions.torch ?? "?"}`);
+  return [...new Set(lines)].sort().join("; ");
+}
+
+function hypotheses(effects, onOpen) {
+  const ofEffect = (key) => (row) => declared(row)?.[key] ?? null;
+  const columns = [
+    { key: "title", label: "experiment", format: experiment, wraps: true },
+    { key: "claim", hidden: true, value: ({ hypothesis }) => hypothesis.claim },
+    { key: "topic", label: "topic", brief: true },
+    { key: "phase", label: "phase", value: ({ hypothesis }) => hypothesis.phase, brief: true },
+    { key: "ratio", label: "effect", title: "time per sample, variant ÷ baseline", numeric: true, value: ofEffect("ratio"), format: ratio },
+    { key: "ratio_low", label: "from", title: "lower end of the 95 % interval", numeric: true, value: ofEffect("ratio_low"), format: ratio },
+    { key: "ratio_high", label: "to", title: "upper end of the 95 % interval", numeric: true, value: ofEffect("ratio_high"), format: ratio },
+    { key: "verdict", label: "verdict", value: ({ verdict_text }) => verdict_text, format: (text, row) => el("span", { title: row.reason }, verdictMark(row.verdict, text)), brief: true },
+    { key: "outcome", label: "hypothesis", format: (outcome, row) => outcomeMark(outcome, row.verdict), brief: true },
+    { key: "memory_ratio", label: "memory", title: "peak, baseline → variant", numeric: true, value: ({ memory }) => memory && memory.variant_bytes / memory.baseline_bytes, format: (_, { memory }) => `${size(memory.baseline_bytes)} → ${size(memory.variant_bytes)}` },
+    ...["baseline_bytes", "variant_bytes"].map((key) => ({ key, hidden: true, value: ({ memory }) => memory?.[key] })),
+    { key: "same_answer", label: "same answer", title: "whether the results stayed the same", value: ({ numerics_text }) => numerics_text, format: (text, { numerics }) => el("span", { class: numerics.mismatch ? "answer bad" : "answer" }, text), brief: true },
+  ];
+  return table({ columns, rows: effects, search: true, sort: { key: "topic" }, csvName: "effects", label: "Hypotheses and verdicts", onOpen, opens });
+}
+
+function experiment(title, { hypothesis, partial }) {
+  return [el("b", null, title), partial && el("span", { class: "note" }, " interrupted"), el("small", null, hypothesis.claim)];
+}
