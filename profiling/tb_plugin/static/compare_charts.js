@@ -1,7 +1,7 @@
 /** The charts of a comparison, as plotly figures. The look and the words are those of the HTML report. */
 
 import { BARS, escapeLabel, LEGEND, rows } from "./chart.js";
-import { change, duration, ratio } from "./format.js";
+import { change, duration, ratio, timeUnit } from "./format.js";
 import { color } from "./theme.js";
 
 const ROW = 34; // pixels: a row of bars
@@ -9,22 +9,27 @@ const FRAME = 74; // title, legend and axis around them
 const CAUSES = 10; // bars of a waterfall; the rest is one bar
 const FASTER = "#3f8fd2";
 const SLOWER = "#d9772b";
-const LEVEL = 22; // pixels: a level of the icicle
+const LEVEL = 34; // pixels: a level of the icicle, two lines of text
 
 /** What the figures are divided by, in words. @param {string} unit `sample`, `step` or `trace` */
 export const per = (unit) => (unit === "trace" ? "in the whole trace" : `per ${unit}`);
 
-/** Time of each phase, both sides. @param {{phase: string, a_us: number, b_us: number, hover: string}[]} phases */
+/**
+ * Time of each phase, both sides.
+ * @param {{phase: string, a_us: number, b_us: number, ratio: number | null, hover: string}[]} phases
+ */
 export function phaseBars(phases, { a, b }, unit) {
+  const longest = Math.max(0, ...phases.flatMap(({ a_us, b_us }) => [a_us, b_us]));
+  const [name, scale] = timeUnit(longest);
   const bars = [
     [a, "a_us", () => ""],
-    [b, "b_us", ({ a_us, b_us }) => (a_us ? `  ${ratio(b_us / a_us)}` : "")],
+    [b, "b_us", (row) => (row.ratio === null ? "" : `  ${ratio(row.ratio)}`)],
   ].map(([side, key, beside]) => ({
     type: "bar",
     orientation: "h",
     name: escapeLabel(side.title),
     y: phases.map((_, row) => row),
-    x: phases.map((row) => row[key]),
+    x: phases.map((row) => row[key] / scale),
     text: phases.map((row) => duration(row[key]) + beside(row)),
     textposition: "outside",
     cliponaxis: false,
@@ -32,13 +37,12 @@ export function phaseBars(phases, { a, b }, unit) {
     hoverinfo: "text",
     marker: BARS[side.look],
   }));
-  const longest = Math.max(0, ...phases.flatMap(({ a_us, b_us }) => [a_us, b_us]));
   return {
     data: bars,
     layout: {
       height: ROW * phases.length + FRAME,
       bargap: 0.25,
-      xaxis: { title: { text: `µs ${per(unit)}` }, range: [0, longest * 1.6 || 1] },
+      xaxis: { title: { text: `${name} ${per(unit)}` }, range: [0, (longest / scale) * 1.6 || 1] },
       yaxis: rows(phases.map(({ phase }) => phase)),
       legend: LEGEND,
     },
@@ -52,8 +56,9 @@ export function waterfall(diff, { a, b }) {
   const bars = top.map((cause) => [`${causeName(cause)}, ${cause.phase}`, cause.difference_us]);
   if (rest.length) bars.push([`${rest.length.toLocaleString("en-US")} smaller causes`, total(rest)]);
   bars.push(["unattributed", diff.difference_us - total(diff.causes)], ["difference", diff.difference_us]);
-  const values = bars.map(([, value]) => value);
-  const texts = values.map(change);
+  const [unit, scale] = timeUnit(Math.max(...bars.map(([, us]) => Math.abs(us))));
+  const values = bars.map(([, us]) => us / scale);
+  const texts = bars.map(([, us]) => delta(us));
   return {
     data: [
       {
@@ -76,11 +81,17 @@ export function waterfall(diff, { a, b }) {
     layout: {
       height: ROW * bars.length + FRAME,
       bargap: 0.35,
-      xaxis: { title: { text: escapeLabel(`µs ${per(diff.unit)}, ${b.title} - ${a.title}`) }, range: room(values) },
+      xaxis: {
+        title: { text: escapeLabel(`${unit} ${per(diff.unit)}, ${b.title} - ${a.title}`) },
+        range: room(values),
+      },
       yaxis: rows(bars.map(([name]) => name)),
     },
   };
 }
+
+/** A difference; what rounding left of nothing is nothing. */
+export const delta = (us) => (Math.abs(us) < 1e-6 ? "0 µs" : change(us));
 
 export const causeName = ({ kind, name }) => (kind === "operator" ? name : `${kind} ${name}`);
 
@@ -90,48 +101,53 @@ function room(values) {
   const levels = [0, ...values.slice(0, -1).map((value) => (level += value))];
   const [low, high] = [Math.min(...levels), Math.max(...levels)];
   const margin = 0.4 * (high - low) || 1;
-  return [low - (low < 0 ? margin : 0), high + margin];
+  return [low - (values.some((value) => value < 0) ? margin : 0), high + margin];
 }
 
-/**
- * The call trees of both sides as one: as wide as both together, colored by how much longer or shorter B is.
- * @param {{parent: number, name: string, a_us: number, b_us: number, difference_us: number}[]} tree
- */
-export function icicle(tree, { a, b }, unit) {
-  const own = tree.map(({ a_us, b_us }) => a_us + b_us);
-  const depths = tree.map(() => 0);
-  tree.forEach(({ parent, a_us, b_us }, node) => {
-    if (parent < 0) return;
-    own[parent] -= a_us + b_us;
-    depths[node] = depths[parent] + 1;
+/** The call trees of both sides as one: as wide as both together, colored by how much longer or shorter B is. */
+export function icicle({ tree, unit, a_us, b_us, difference_us }, { a, b }) {
+  // Plotly draws one tree; what its root has more than the phases, or less, is time on several threads at once.
+  const nodes = [
+    { parent: null, name: "all phases", a_us, b_us, difference_us },
+    ...tree.map((node) => ({ ...node, parent: node.parent + 1 })),
+  ];
+  const own = nodes.map((node) => node.a_us + node.b_us);
+  own[0] = 0;
+  const depths = nodes.map(() => 0);
+  nodes.forEach((node, i) => {
+    if (!i) return;
+    if (node.parent) own[node.parent] -= node.a_us + node.b_us;
+    depths[i] = depths[node.parent] + 1;
   });
-  const labels = tree.map((node) => `${escapeLabel(node.name)}  ${times(node, a, b)}`);
-  const logs = tree.map(({ a_us, b_us }) => Math.max(-1, Math.min(1, Math.log2(b_us / a_us) || 0)));
+  const ratios = nodes.map((node) => times(node, a, b));
   return {
     data: [
       {
         type: "icicle",
-        ids: tree.map((_, node) => `n${node}`),
-        parents: tree.map(({ parent }) => (parent < 0 ? "" : `n${parent}`)),
-        labels,
+        ids: nodes.map((_, i) => `n${i}`),
+        parents: nodes.map(({ parent }) => (parent === null ? "" : `n${parent}`)),
+        labels: nodes.map(({ name }) => escapeLabel(name.split(/::|: /).pop())),
+        text: ratios,
+        textinfo: "label+text",
         values: own.map((us) => Math.max(us, 0)), // rounding may leave a little less than nothing
         branchvalues: "remainder",
         sort: false,
         tiling: { orientation: "v", pad: 1 },
-        pathbar: { thickness: LEVEL },
+        pathbar: { visible: false },
         textposition: "middle left",
-        hovertext: tree.map(
+        textfont: { size: 11 },
+        hovertext: nodes.map(
           (node, i) =>
-            `${labels[i]}<br>${escapeLabel(a.title)} ${duration(node.a_us)}, ${escapeLabel(b.title)} ` +
-            `${duration(node.b_us)} ${per(unit)}<br>${change(node.difference_us)}`,
+            `${escapeLabel(node.name)}<br>${ratios[i]}<br>${escapeLabel(a.title)} ${duration(node.a_us)}, ${escapeLabel(b.title)} ` +
+            `${duration(node.b_us)} ${per(unit)}<br>${delta(node.difference_us)}`,
         ),
         hoverinfo: "text",
         marker: {
-          colors: logs,
+          colors: nodes.map((node) => Math.max(-1, Math.min(1, Math.log2(node.b_us / node.a_us) || 0))),
           colorscale: [
             [0, "#2f7fc1"],
             [0.5, color("level-fill")],
-            [1, "#d9772b"],
+            [1, SLOWER],
           ],
           cmin: -1,
           cmax: 1,
@@ -147,9 +163,9 @@ export function icicle(tree, { a, b }, unit) {
       },
     ],
     layout: {
-      height: LEVEL * Math.min(Math.max(...depths, 1) + 2, 30) + 60,
+      height: LEVEL * Math.min(Math.max(...depths) + 1, 30) + 10,
       margin: { l: 0, r: 0, t: 4, b: 4 },
-      uniformtext: { minsize: 11, mode: "hide" },
+      uniformtext: { minsize: 10, mode: "hide" },
     },
   };
 }

@@ -2,7 +2,7 @@
 
 import { download } from "./dom.js";
 
-/** Hand the user a file. @param {string} name without its ending @param {(column: object, row: object) => any} valueOf */
+/** Hand the user a file. @param {string} name without its ending @param {(column, row) => any} valueOf */
 export function save(name, columns, rows, valueOf) {
   const lines = [columns.map(({ key }) => key), ...rows.map((row) => columns.map((column) => valueOf(column, row)))];
   const text = lines.map((values) => `${values.map(cell).join(",")}\r\n`).join("");

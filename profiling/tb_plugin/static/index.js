@@ -4,6 +4,7 @@ import * as address from "./address.js";
 import { el, message } from "./dom.js";
 import { size } from "./format.js";
 import * as model from "./model.js";
+import { baseline } from "./sides.js";
 import * as theme from "./theme.js";
 
 const VIEWS = {
@@ -104,9 +105,12 @@ function wanted() {
   const view = asked.view in VIEWS ? asked.view : comparisons ? "effects" : "overview";
   const run = asked.run || newest(runs);
   const selected = asked.window ? `${run}/${asked.window}` : run;
+  const against = asked.against || (view === "compare" ? baseline(run, runs) : "");
   const files =
-    view === "effects" ? JSON.stringify(found) : JSON.stringify([run, asked.against].map((name) => name && model.stamp(name)));
-  return { ...asked, view, run, selected, runs, files };
+    view === "effects"
+      ? JSON.stringify(found)
+      : JSON.stringify([run, against].map((name) => name && model.stamp(name)));
+  return { ...asked, view, run, against, selected, runs, files };
 }
 
 function newest(runs) {
@@ -148,11 +152,13 @@ async function load(view) {
 function lacking({ view, run, window, against, runs }) {
   if (view === "effects") return null;
   if (!runs.length) {
-    const hint = "Record one with `python -m train`, or with torch.profiler and `tensorboard_trace_handler`. It appears here by itself.";
+    const hint =
+      "Record one with `python -m train`, or with torch.profiler and `tensorboard_trace_handler`. It appears here by itself.";
     return message("empty", "No traces of torch.profiler lie below this logdir.", hint);
   }
   for (const name of [run, against].filter(Boolean)) {
-    if (!runs.some((other) => other.run === name)) return message("empty", `There is no run “${name}” in this logdir.`, "Choose one above.");
+    if (!runs.some((other) => other.run === name))
+      return message("empty", `There is no run “${name}” in this logdir.`, "Choose one above.");
   }
   if (window && !runs.find((other) => other.run === run).windows.some(({ file }) => file === window)) {
     return message("empty", `The run has no window “${window}”.`, "Choose one above.");
@@ -166,7 +172,11 @@ function loading({ view, run, window, runs }) {
   const read = windows.filter(({ file }) => !window || file === window);
   const bytes = read.reduce((sum, file) => sum + file.bytes, 0);
   const files = read.length === 1 ? "1 file" : `${read.length} files`;
-  return message("loading", `Analyzing ${files}, ${size(bytes)} …`, "The first look takes longest; the answer is kept in a cache.");
+  return message(
+    "loading",
+    `Analyzing ${files}, ${size(bytes)} …`,
+    "The first look takes longest; the answer is kept in a cache.",
+  );
 }
 
 /** Bring tabs and choices up to date. */

@@ -1,55 +1,82 @@
-/** What `python -m train.ab` measured of two arms, interleaved: the effect, its interval, the verdict, the same answer. */
+/** What `python -m train.ab` measured of two arms, interleaved: effect, interval, verdict, and the same answer. */
 
 import { chart, escapeLabel } from "./chart.js";
 import { phaseBars } from "./compare_charts.js";
 import { el, message, panel } from "./dom.js";
-import { duration, percent, ratio, size } from "./format.js";
+import { duration, moment, percent, ratio, size } from "./format.js";
 import * as model from "./model.js";
+import { outcomeMark, verdictMark } from "./verdict.js";
 
-/** @param {string} folder of the comparison @returns {Promise<HTMLElement>} */
+const ARMS = { a: { title: "baseline", look: "baseline" }, b: { title: "variant", look: "variant" } };
+
+/**
+ * As the Effects view has it, that is corrected over the whole ladder.
+ * @param {string} folder of the comparison @returns {Promise<HTMLElement>}
+ */
 export async function measured(folder) {
-  const record = await model.comparison(folder);
-  const { comparison, partial } = record;
-  const { hypothesis, phases, reason } = comparison;
-  const declared = phases.find(({ phase }) => phase === hypothesis.phase);
+  const { effects, notes } = await model.effects();
+  const found = effects.find((effect) => effect.folder === folder);
+  if (!found) {
+    const reason = notes.find((note) => note.startsWith(`${folder}/`)) ?? `${folder}: no comparison was found`;
+    return message("partial", `The measured effect is not known: ${reason}`);
+  }
+  const { hypothesis, phases, partial, reason, title } = found;
   return panel(
-    `Measured, interleaved: ${comparison.experiment}`,
-    el("p", null, hypothesis.claim, " ", el("span", { class: "note" }, `(${hypothesis.because})`)),
+    `Measured, interleaved: ${title}`,
     partial && message("partial", "The comparison was interrupted before its planned number of blocks."),
     reason && message("empty", reason),
     el(
-      "dl",
-      { class: "facts" },
-      declared && fact(`${declared.phase}, variant ÷ baseline`, ratio(declared.ratio)),
-      declared && fact("95 % interval", `${ratio(declared.ratio_low).slice(1)} – ${ratio(declared.ratio_high).slice(1)}`),
-      declared && fact("noise floor", `± ${percent(declared.floor_ratio - 1)}`, "What identical code showed here, baseline against baseline"),
-      fact("verdict", el("span", { class: `verdict ${word(comparison.verdict)}` }, comparison.verdict)),
-      fact("hypothesis", comparison.outcome),
-      comparison.memory && fact("peak memory", `${size(comparison.memory.baseline_bytes)} → ${size(comparison.memory.variant_bytes)}`),
-      fact("same answer", same(comparison.numerics)),
+      "div",
+      { class: "columns narrow-left" },
+      el(
+        "div",
+        null,
+        el("p", null, hypothesis.claim),
+        el("p", { class: "note" }, hypothesis.because),
+        figures(found),
+        el("p", { class: "note" }, circumstances(found)),
+      ),
+      phases.length > 0 &&
+        chart({
+          ...phaseBars(phases.map(bar), ARMS, "sample"),
+          label: "Bars: measured time per sample of each phase, baseline and variant",
+          pngName: `measured-${found.experiment}`,
+        }),
     ),
-    phases.length &&
-      chart({
-        ...phaseBars(phases.map(bar), { a: { title: "baseline", look: "baseline" }, b: { title: "variant", look: "variant" } }, "sample"),
-        label: "Bars: measured time per sample of each phase, baseline and variant",
-        pngName: `measured-${comparison.experiment}`,
-      }),
+  );
+}
+
+function figures({ hypothesis, phases, verdict, verdict_text, outcome, memory, numerics, numerics_text }) {
+  const declared = phases.find(({ phase }) => phase === hypothesis.phase);
+  const floor = "What identical code showed here, baseline against baseline";
+  return el(
+    "dl",
+    { class: "figures" },
+    declared && fact(`${declared.phase}, variant ÷ baseline`, ratio(declared.ratio)),
+    declared && fact("95 % interval", interval(declared)),
+    declared && fact("noise floor", `± ${percent(declared.floor_ratio - 1)}`, floor),
+    fact("verdict", verdictMark(verdict, verdict_text)),
+    fact("hypothesis", outcomeMark(outcome, verdict)),
+    fact("same answer", numerics ? badge(numerics, numerics_text) : "not compared"),
+    memory && fact("peak memory", `${size(memory.baseline_bytes)} → ${size(memory.variant_bytes)}`),
   );
 }
 
 const fact = (name, value, title) => el("div", { title }, el("dt", null, name), el("dd", null, value));
-const word = (verdict) => verdict.replaceAll(" ", "-");
+const badge = ({ mismatch }, text) => el("span", { class: `answer ${mismatch ? "bad" : "good"}` }, text);
+const interval = ({ ratio_low, ratio_high }) => `${ratio(ratio_low).slice(1)} – ${ratio(ratio_high).slice(1)}`;
 
-function bar({ phase, baseline_s_per_sample, variant_s_per_sample, ratio_low, ratio_high, ratio: times, verdict }) {
-  const [a_us, b_us] = [baseline_s_per_sample * 1e6, variant_s_per_sample * 1e6];
-  const interval = `${ratio(times)} (${ratio(ratio_low).slice(1)} – ${ratio(ratio_high).slice(1)}), ${verdict}`;
-  return { phase, a_us, b_us, hover: `${escapeLabel(phase)}<br>${duration(a_us)} → ${duration(b_us)} per sample<br>${interval}` };
+function circumstances({ started, phases, environment: at }) {
+  const pairs = phases.length ? `${Math.max(...phases.map((phase) => phase.pairs))} pairs of blocks, ` : "";
+  return `${pairs}${moment(started)}, ${at.device_name}, ${at.cores} cores, ${at.precision}`;
 }
 
-/** Whether the results stayed the same; a mismatch has a mark that does not need color. */
-function same(numerics) {
-  if (!numerics) return "not compared";
-  const { declared, measured: found, mismatch } = numerics;
-  const text = mismatch ? `✗ ${found}, declared ${declared}` : found === "different" ? found : `✓ ${found}`;
-  return el("span", { class: `answer ${mismatch ? "bad" : "good"}` }, text);
+function bar(effect) {
+  const [a_us, b_us] = [effect.baseline_s_per_sample * 1e6, effect.variant_s_per_sample * 1e6];
+  const hover = [
+    escapeLabel(effect.phase),
+    `${duration(a_us)} → ${duration(b_us)} per sample`,
+    `${ratio(effect.ratio)} (${interval(effect)}), ${effect.verdict}`,
+  ];
+  return { phase: effect.phase, a_us, b_us, ratio: effect.ratio, hover: hover.join("<br>") };
 }

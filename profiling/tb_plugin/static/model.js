@@ -20,7 +20,6 @@ export const record = (run) => keep(url("record", { run: folder(run) }), stamp(r
 export const summary = (run, by = "") => keep(url("summary", { run, by }), stamp(run));
 export const diff = (run, against) => keep(url("diff", { run, against }), stamp(run) + stamp(against));
 export const effects = () => keep("effects", JSON.stringify(known));
-export const comparison = (run) => keep(url("comparison", { run }), JSON.stringify(known));
 /** Where the file of a window is. @param {string} run run/window */
 export const traceUrl = (run) => url("trace", { run });
 

@@ -6,21 +6,19 @@ import { el, message } from "./dom.js";
 const OFFERED = 12; // runs that are named as something to compare with
 
 /**
- * A is the reference, B the run that is looked at. Arms of one comparison are called baseline and variant, others A and B.
- * @typedef {{run: string, selected: string, title: string, look: "baseline" | "variant", arm: string | null}} Side
- * @returns {{a: Side, b: Side, comparison: string | null} | null} `comparison`: the folder of the A/B that both are arms of
+ * A is the reference, B the run that is looked at. Arms of one comparison are called by their names instead.
+ * @typedef {{run: string, selected: string, title: string, look: "baseline" | "variant"}} Side
+ * @returns {{a: Side, b: Side, comparison: string | null} | null} `comparison`: the folder of the A/B of both
  */
 export function sides(state) {
-  const against = state.against || baseline(state)?.run;
-  if (!against) return null;
-  const [one, other] = [against, state.run].map((name) => state.runs.find(({ run }) => run === name));
+  if (!state.against) return null;
+  const [one, other] = [state.against, state.run].map((name) => state.runs.find(({ run }) => run === name));
   const arms = one.comparison !== null && one.comparison === other.comparison;
   const side = (found, selected, letter, look) => ({
     run: found.run,
     selected,
     title: arms ? found.arm : letter,
     look: arms ? found.arm : look,
-    arm: arms ? found.arm : null,
   });
   return {
     a: side(one, one.run, "A", "baseline"),
@@ -29,11 +27,11 @@ export function sides(state) {
   };
 }
 
-/** The baseline of the comparison that the run is the variant of, if any. */
-function baseline({ run, runs }) {
+/** The baseline of the comparison that a run is the variant of, "" if it is of none. @returns {string} */
+export function baseline(run, runs) {
   const found = runs.find((other) => other.run === run);
-  if (!found?.comparison || found.arm === "baseline") return undefined;
-  return runs.find(({ comparison, arm }) => comparison === found.comparison && arm === "baseline");
+  if (!found?.comparison || found.arm === "baseline") return "";
+  return runs.find(({ comparison, arm }) => comparison === found.comparison && arm === "baseline")?.run ?? "";
 }
 
 /** Which run is which, with a link to each. */
@@ -52,11 +50,19 @@ export function legend({ a, b }) {
 
 /** What to choose where there is nothing to compare with. */
 export function choose({ run, runs }) {
-  const others = runs.filter((other) => other.run !== run);
+  const { comparison } = runs.find((other) => other.run === run);
+  const near = (other) => Number(comparison !== null && other.comparison === comparison);
+  const others = runs.filter((other) => other.run !== run).sort((one, other) => near(other) - near(one));
   if (!others.length) {
-    return message("empty", "There is only one run in this logdir.", "Make another, for example `python -m train +experiment=nograd_off`.");
+    return message(
+      "empty",
+      "There is only one run in this logdir.",
+      "Make another, for example `python -m train +experiment=nograd_off`.",
+    );
   }
-  const links = others.slice(0, OFFERED).map((other) => el("li", null, el("a", { href: address.href({ against: other.run }), target: "_top" }, other.run)));
+  const links = others
+    .slice(0, OFFERED)
+    .map((other) => el("li", null, el("a", { href: address.href({ against: other.run }), target: "_top" }, other.run)));
   return el(
     "div",
     null,

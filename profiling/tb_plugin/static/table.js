@@ -15,7 +15,6 @@ const collator = new Intl.Collator("en", { numeric: true });
  * @property {string} [title] what the column means, shown on hover
  * @property {(value: any, row: any) => string | Node | (string | Node | false)[]} [format] what the cell shows
  * @property {boolean} [numeric] right-aligned, the largest first
- * @property {boolean} [short] a few words, shown in full; other text shares what is left and is cut
  * @property {boolean} [wraps] text of several lines instead of one that is cut
  * @property {boolean} [brief] text that is short, and never cut
  * @property {boolean} [hidden] not shown, only searched and exported
@@ -51,9 +50,23 @@ export function table({ columns, rows, sort, search = false, csvName, onOpen, op
   const body = el("tbody");
   const status = el("span", { class: "status", role: "status" });
   const more = el("button", { type: "button", class: "more", onclick: () => draw((all = true)) });
-  const box = el("input", { type: "search", placeholder: "Search", "aria-label": `Search ${label ?? "this table"}`, oninput: find });
+  const box = el("input", {
+    type: "search",
+    placeholder: "Search",
+    "aria-label": `Search ${label ?? "this table"}`,
+    oninput: find,
+  });
   box.value = query;
-  const csv = el("button", { type: "button", class: "export", title: `Save these rows as ${csvName}.csv`, onclick: () => save(csvName, columns, shown, valueOf) }, "CSV");
+  const csv = el(
+    "button",
+    {
+      type: "button",
+      class: "export",
+      title: `Save these rows as ${csvName}.csv`,
+      onclick: () => save(csvName, columns, shown, valueOf),
+    },
+    "CSV",
+  );
 
   function turn(column) {
     const again = order?.key === column.key;
@@ -70,7 +83,12 @@ export function table({ columns, rows, sort, search = false, csvName, onOpen, op
   function arrange() {
     const wanted = query.trim().toLowerCase();
     const texts = columns.filter((column) => !column.numeric);
-    const matches = (row) => texts.some((column) => String(valueOf(column, row) ?? "").toLowerCase().includes(wanted));
+    const matches = (row) =>
+      texts.some((column) =>
+        String(valueOf(column, row) ?? "")
+          .toLowerCase()
+          .includes(wanted),
+      );
     shown = wanted ? rows.filter(matches) : [...rows];
     const column = order && columns.find(({ key }) => key === order.key);
     if (column) {
@@ -96,7 +114,10 @@ export function table({ columns, rows, sort, search = false, csvName, onOpen, op
       const nothing = rows.length ? `Nothing matches “${query}”.` : "Nothing here.";
       body.append(el("tr", null, el("td", { colspan: visible.length, class: "none" }, nothing)));
     }
-    const some = shown.length < rows.length ? `${count(shown.length)} of ${count(rows.length)} rows` : `${count(rows.length)} rows`;
+    const some =
+      shown.length < rows.length
+        ? `${count(shown.length)} of ${count(rows.length)} rows`
+        : `${count(rows.length)} rows`;
     status.textContent = rows.length === 1 ? "1 row" : some;
     more.textContent = `Show all ${count(shown.length)} rows`;
     more.hidden = drawn.length === shown.length;
@@ -107,7 +128,6 @@ export function table({ columns, rows, sort, search = false, csvName, onOpen, op
       const value = valueOf(column, row);
       const content = value === null || value === undefined ? "" : (column.format?.(value, row) ?? String(value));
       if (column.numeric) return el("td", { class: "num" }, content);
-      if (column.short) return el("td", { class: "short" }, content);
       const kind = column.brief ? "brief" : column.wraps ? "text wraps" : "text";
       return el("td", { class: kind }, el("span", { title: typeof content === "string" ? content : null }, content));
     });

@@ -18,7 +18,12 @@ const INDENT = 16; // pixels for each level
  */
 export function tree({ label, name, columns, rows, csvName }) {
   const valueOf = (column, row) => (column.value ? column.value(row) : row[column.key]);
-  const nodes = rows.map((row, i) => ({ row, parent: null, open: rows.length <= MANY || row.depth < 2, leaf: !(rows[i + 1]?.depth > row.depth) }));
+  const nodes = rows.map((row, i) => ({
+    row,
+    parent: null,
+    open: rows.length <= MANY || row.depth < 2,
+    leaf: !(rows[i + 1]?.depth > row.depth),
+  }));
   const line = []; // the node open at each level
   for (const node of nodes) {
     node.parent = node.row.depth ? line[node.row.depth - 1] : null;
@@ -36,8 +41,20 @@ export function tree({ label, name, columns, rows, csvName }) {
     });
     return el(
       "tr",
-      { role: "row", tabindex: -1, "aria-level": row.depth + 1, "aria-expanded": leaf ? null : String(node.open), onkeydown: (event) => key(node, event), onfocus: () => rove(node) },
-      el("td", { class: "text", role: "gridcell", title: row.path, style: `padding-left: ${10 + INDENT * row.depth}px` }, mark, row.name),
+      {
+        role: "row",
+        tabindex: -1,
+        "aria-level": row.depth + 1,
+        "aria-expanded": leaf ? null : String(node.open),
+        onkeydown: (event) => key(node, event),
+        onfocus: () => rove(node),
+      },
+      el(
+        "td",
+        { class: "text", role: "gridcell", title: row.path, style: `padding-left: ${10 + INDENT * row.depth}px` },
+        mark,
+        row.name,
+      ),
       ...cells,
     );
   }
@@ -51,7 +68,8 @@ export function tree({ label, name, columns, rows, csvName }) {
 
   /** Hide what lies in something closed. */
   function update() {
-    for (const { parent, element } of nodes) element.hidden = parent !== null && (parent.element.hidden || !parent.open);
+    for (const { parent, element } of nodes)
+      element.hidden = parent !== null && (parent.element.hidden || !parent.open);
   }
 
   function rove(node) {
@@ -87,7 +105,8 @@ export function tree({ label, name, columns, rows, csvName }) {
   }
 
   update();
-  const button = (text, fn, attributes) => el("button", { type: "button", class: "export", onclick: fn, ...attributes }, text);
+  const button = (text, fn, attributes) =>
+    el("button", { type: "button", class: "export", onclick: fn, ...attributes }, text);
   const head = columns.map((column) => el("th", { scope: "col", class: "num", title: column.title }, column.label));
   return el(
     "div",
@@ -98,7 +117,9 @@ export function tree({ label, name, columns, rows, csvName }) {
       button("open all", () => all(true)),
       button("close all", () => all(false)),
       el("span", { class: "status" }, `${count(rows.length)} rows`),
-      button("CSV", () => save(csvName, [{ key: "path" }, ...columns], rows, valueOf), { title: `Save all rows as ${csvName}.csv` }),
+      button("CSV", () => save(csvName, [{ key: "path" }, ...columns], rows, valueOf), {
+        title: `Save all rows as ${csvName}.csv`,
+      }),
     ),
     el(
       "table",

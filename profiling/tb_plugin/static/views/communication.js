@@ -2,7 +2,7 @@
 
 import { chart, LEGEND, load, PARTS, rows } from "../chart.js";
 import { el, message, panel } from "../dom.js";
-import { count, duration, percent, size } from "../format.js";
+import { count, duration, percent, size, timeUnit } from "../format.js";
 import * as model from "../model.js";
 import { table } from "../table.js";
 
@@ -11,7 +11,8 @@ export async function show(root, state) {
   const { ranks, stragglers } = communication;
   root.append(...trace.notes.map((note) => message("partial", note)));
   if (!ranks.length) {
-    const hint = "A job of several processes (torch.distributed) has them. Put the traces of its ranks into one folder to see who waits for whom.";
+    const hint =
+      "A job of several processes (torch.distributed) has them. Put the traces of its ranks into one folder to see who waits for whom.";
     root.append(message("empty", "This trace has no collectives.", hint));
     return;
   }
@@ -20,6 +21,7 @@ export async function show(root, state) {
 }
 
 function overlap(ranks) {
+  const [unit, scale] = timeUnit(Math.max(...ranks.map(({ busy_us }) => busy_us)));
   const parts = [
     ["hidden by computing", "overlapped_us", PARTS[0]],
     ["exposed", "exposed_us", PARTS[1]],
@@ -28,7 +30,7 @@ function overlap(ranks) {
     orientation: "h",
     name,
     y: ranks.map((_, row) => row),
-    x: ranks.map((rank) => rank[key] / 1e3),
+    x: ranks.map((rank) => rank[key] / scale),
     text: ranks.map((rank) => `${duration(rank[key])}, ${percent(rank[key] / rank.busy_us || 0)}`),
     textposition: "auto",
     insidetextanchor: "start",
@@ -38,17 +40,25 @@ function overlap(ranks) {
   }));
   return panel(
     "Collectives by rank",
-    el("p", { class: "note" }, "Exposed is the time in which the device does nothing but communicate: what overlapping could still save."),
+    el(
+      "p",
+      { class: "note" },
+      "Exposed is the time in which the device does nothing but communicate: what overlapping could still save.",
+    ),
     chart({
       data: parts,
       layout: {
         barmode: "stack",
         height: 40 * ranks.length + 80,
-        xaxis: { title: { text: "ms" } },
+        xaxis: { title: { text: unit } },
         yaxis: rows(ranks.map(({ rank }) => `rank ${rank}`)),
         legend: LEGEND,
       },
-      label: ranks.map((rank) => `rank ${rank.rank}: ${duration(rank.busy_us)} in collectives, ${duration(rank.exposed_us)} exposed`).join("; "),
+      label: ranks
+        .map(
+          (rank) => `rank ${rank.rank}: ${duration(rank.busy_us)} in collectives, ${duration(rank.exposed_us)} exposed`,
+        )
+        .join("; "),
       pngName: "communication",
     }),
   );
@@ -57,19 +67,31 @@ function overlap(ranks) {
 function waiting(stragglers, trace) {
   if (!stragglers.length) {
     const alone = trace.ranks.length < 2;
-    const text = alone ? "Only one rank is here, so nobody can be seen waiting." : "The ranks ran no collective equally often, so their calls cannot be paired.";
+    const text = alone
+      ? "Only one rank is here, so nobody can be seen waiting."
+      : "The ranks ran no collective equally often, so their calls cannot be paired.";
     const hint = alone ? "Put the traces of all ranks into one folder and choose all its windows." : "";
     return panel("Who waits for whom", message("empty", text, hint));
   }
   return panel(
     "Who waits for whom",
-    el("p", { class: "note" }, "A collective ends everywhere at once: the rank that spends least time in it came last, and the others waited for it."),
+    el(
+      "p",
+      { class: "note" },
+      "A collective ends everywhere at once: the rank that spends least time in it came last, and the others waited for it.",
+    ),
     table({
       label: "stragglers",
       columns: [
         { key: "collective", label: "collective" },
         { key: "calls", label: "calls", numeric: true, format: count },
-        { key: "last_rank", label: "last", title: "the rank that came last most often", numeric: true, format: (rank) => `rank ${rank}` },
+        {
+          key: "last_rank",
+          label: "last",
+          title: "the rank that came last most often",
+          numeric: true,
+          format: (rank) => `rank ${rank}`,
+        },
         { key: "last_share", label: "how often", title: "share of the calls", numeric: true, format: percent },
         { key: "waited_us", label: "waited", title: "by all the others together", numeric: true, format: duration },
       ],
@@ -89,7 +111,14 @@ function collectives(ranks) {
         { key: "rank", label: "rank", numeric: true },
         { key: "calls", label: "calls", numeric: true, format: count },
         { key: "total_us", label: "total", numeric: true, format: duration },
-        { key: "bytes", label: "bytes", title: "empty where the trace does not say", numeric: true, value: ({ bytes }) => bytes || null, format: size },
+        {
+          key: "bytes",
+          label: "bytes",
+          title: "empty where the trace does not say",
+          numeric: true,
+          value: ({ bytes }) => bytes || null,
+          format: size,
+        },
       ],
       rows: ranks.flatMap(({ rank, collectives: rows_ }) => rows_.map((row) => ({ ...row, rank }))),
       search: true,

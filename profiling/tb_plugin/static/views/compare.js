@@ -1,13 +1,15 @@
 /** Two runs: what changed, and what the difference comes from. */
 
-import { chart, load } from "../chart.js";
-import { causeName, icicle, per, phaseBars, waterfall } from "../compare_charts.js";
+import { chart, escapeLabel, load } from "../chart.js";
+import { causeName, delta, icicle, per, phaseBars, waterfall } from "../compare_charts.js";
 import { el, message, panel } from "../dom.js";
-import { change, count, duration, percent, ratio, size } from "../format.js";
+import { count, duration, percent, ratio, size } from "../format.js";
 import { measured } from "../measured.js";
 import * as model from "../model.js";
 import { choose, legend, sides } from "../sides.js";
 import { table } from "../table.js";
+
+const SMALL = 0.005; // phases below this part of the whole are one bar
 
 export async function show(root, state) {
   const both = sides(state);
@@ -29,6 +31,7 @@ export async function show(root, state) {
     summary(diff, both, effect),
     el("div", { class: "columns" }, phases(diff, both), causes(diff, both)),
     flames(diff, both),
+    parts(diff, both),
     operators(diff, both),
     ...(diff.replaced.length ? [replaced(diff, both)] : []),
     ...(diff.modules.length ? [modules(diff, both)] : []),
@@ -47,15 +50,21 @@ function summary(diff, { a, b }, effect) {
   const warning = effect
     ? "The profiler slows what it records: the traces say where a difference comes from, the measured effect above says how large it is."
     : "A difference of two traces is not a timing: one window each, under the profiler. Measure it with `python -m train.ab`.";
-  const peaks = diff.memory.map((device) => fact(`peak, ${device.device}`, `${size(device.a_peak_bytes)} → ${size(device.b_peak_bytes)}`));
+  const peaks = diff.memory.map((device) =>
+    fact(`peak, ${device.device}`, `${size(device.a_peak_bytes)} → ${size(device.b_peak_bytes)}`),
+  );
   return panel(
     "In the traces",
     el(
       "dl",
-      { class: "facts" },
+      { class: "figures" },
       fact(`traced time ${per(diff.unit)}`, `${duration(diff.a_us)} → ${duration(diff.b_us)}`),
-      fact("difference", `${change(diff.difference_us)}${diff.a_us ? ` (${ratio(diff.b_us / diff.a_us)})` : ""}`),
-      fact("attributed", percent(diff.attributed_share), "The part of the phases' differences that named causes explain"),
+      fact("difference", `${delta(diff.difference_us)}${diff.a_us ? ` (${ratio(diff.b_us / diff.a_us)})` : ""}`),
+      fact(
+        "attributed",
+        percent(diff.attributed_share),
+        "The part of the phases' differences that named causes explain",
+      ),
       ...peaks,
     ),
     el("p", { class: "note" }, `${[how, ...units].join(", ")}. ${b.title} minus ${a.title}. `, ...code(warning)),
@@ -66,16 +75,29 @@ const fact = (name, value, title) => el("div", { title }, el("dt", null, name), 
 const code = (text) => text.split("`").map((part, i) => (i % 2 ? el("code", null, part) : part));
 
 function phases(diff, both) {
-  const bars = diff.phases
-    .filter(({ a_us, b_us }) => a_us || b_us)
-    .map((row) => ({
-      ...row,
-      hover: `operators ${change(row.operators_us)}, python ${change(row.python_us)}, waiting ${change(row.waiting_us)}`,
-    }));
   return panel(
     `Traced time by phase, ${per(diff.unit)}`,
-    chart({ ...phaseBars(bars, both, diff.unit), label: "Bars: traced time of each phase on both sides", pngName: "compare-phases" }),
+    chart({
+      ...phaseBars(visible(diff), both, diff.unit),
+      label: "Bars: traced time of each phase on both sides; the table of phases below has the same figures",
+      pngName: "compare-phases",
+    }),
   );
+}
+
+/** The phases that can be seen, and the sum of the others. */
+function visible({ phases: all, a_us, b_us }) {
+  const seen = ({ a_us: one, b_us: other }) => Math.max(one, other) >= SMALL * Math.max(a_us, b_us);
+  const hidden = all.filter((row) => !seen(row));
+  const small = hidden.length > 1 ? hidden : []; // one is no more than its sum
+  const large = all.filter((row) => !small.includes(row));
+  const sum = (key) => small.reduce((total, row) => total + row[key], 0);
+  const rest = { phase: `${count(small.length)} smaller phases`, a_us: sum("a_us"), b_us: sum("b_us") };
+  return [...large, ...(small.length ? [rest] : [])].map((row) => ({
+    ...row,
+    ratio: row.a_us ? row.b_us / row.a_us : null,
+    hover: `${escapeLabel(row.phase)}<br>${duration(row.a_us)} → ${duration(row.b_us)}`,
+  }));
 }
 
 function causes(diff, both) {
@@ -83,21 +105,24 @@ function causes(diff, both) {
     "Where the traced difference comes from",
     chart({
       ...waterfall(diff, both),
-      label: `Waterfall: ${diff.causes.slice(0, 3).map((cause) => `${causeName(cause)} ${change(cause.difference_us)}`).join(", ")}`,
+      label: `Waterfall: ${diff.causes
+        .slice(0, 3)
+        .map((cause) => `${causeName(cause)} ${delta(cause.difference_us)}`)
+        .join(", ")}`,
       pngName: "compare-causes",
     }),
   );
 }
 
 function flames(diff, both) {
-  const draw = () => icicle(diff.tree, both, diff.unit);
+  const draw = () => icicle(diff, both);
   return panel(
     "Where it changed",
     el(
       "p",
       { class: "note" },
       `Phases, and below each the operators it called; as wide as their time on both sides together, orange where ${both.b.title} takes longer, ` +
-        "blue where it takes less. A click opens a part, the bar on top leads back.",
+        "blue where it takes less. A click opens a part, a click on its top leads back.",
     ),
     chart({
       data: () => draw().data,
@@ -108,36 +133,72 @@ function flames(diff, both) {
   );
 }
 
+/** The phases with what their difference is made of. */
+function parts(diff, { a, b }) {
+  const waits = diff.phases.some(({ waiting_us }) => waiting_us);
+  const time = (key, label, format, title) => ({ key, label, title, numeric: true, format });
+  return panel(
+    `Phases, ${per(diff.unit)}`,
+    table({
+      label: "phases",
+      columns: [
+        { key: "phase", label: "phase" },
+        time("a_us", a.title, duration),
+        time("b_us", b.title, duration),
+        time("difference_us", "difference", delta, `${b.title} minus ${a.title}: the sum of what follows`),
+        time("operators_us", "operators", delta, "what operators take themselves"),
+        time("python_us", "python", delta, "between operators: Python, dispatch, loading"),
+        ...(waits ? [time("waiting_us", "waiting", delta, "for the device")] : []),
+        time("unattributed_us", "unattributed", delta, "outside every phase, or on several threads at once"),
+      ],
+      rows: diff.phases,
+      csvName: "compare-phases",
+    }),
+  );
+}
+
 function operators(diff, { a, b }) {
   const rows = [
     ...diff.changed.map((row) => ({ ...row, what: "changed" })),
     ...diff.added.map((row) => ({ ...row, what: "added" })),
     ...diff.removed.map((row) => ({ ...row, what: "removed" })),
   ].sort((one, other) => Math.abs(other.difference_us) - Math.abs(one.difference_us));
-  const used = (key) => rows.some((row) => row[`a_${key}`] || row[`b_${key}`]);
-  const pair = (key, label, format) =>
-    [a, b].map((side, i) => ({ key: `${"ab"[i]}_${key}`, label: `${label} ${side.title}`, numeric: true, format }));
+  const differs = (key) => rows.some((row) => row[`a_${key}`] !== row[`b_${key}`]);
+  const pair = (key, label, format, title) =>
+    [a, b].map((side, i) => ({
+      key: `${"ab"[i]}_${key}`,
+      label: `${label} ${side.title}`,
+      title,
+      numeric: true,
+      format,
+    }));
   return panel(
     `Operators: ${count(diff.changed.length)} on both sides, ${count(diff.added.length)} only ${b.title}, ${count(diff.removed.length)} only ${a.title}`,
     table({
       label: "operators that changed",
       columns: [
         { key: "name", label: "operator" },
-        { key: "phase", label: "phase" },
-        { key: "what", label: "change", title: `added: only in ${b.title}; removed: only in ${a.title}` },
-        ...pair("calls", "calls", count),
+        { key: "phase", label: "phase", brief: true },
+        { key: "what", label: "change", brief: true, title: `added: only in ${b.title}; removed: only in ${a.title}` },
+        ...pair("calls", "calls", count, per(diff.unit)),
         ...pair("self_us", "self", duration),
-        { key: "difference_us", label: "difference", title: `self time, ${b.title} minus ${a.title}`, numeric: true, format: change },
+        {
+          key: "difference_us",
+          label: "difference",
+          title: `self time, ${b.title} minus ${a.title}`,
+          numeric: true,
+          format: delta,
+        },
         {
           key: "ratio",
           label: "ratio",
           title: `${b.title} ÷ ${a.title}`,
           numeric: true,
-          value: (row) => (row.a_self_us ? row.b_self_us / row.a_self_us : null),
+          value: ({ a_self_us, b_self_us }) => (a_self_us && b_self_us ? b_self_us / a_self_us : null),
           format: ratio,
         },
-        ...(used("device_us") ? pair("device_us", "device", duration) : []),
-        ...(used("allocated_bytes") ? pair("allocated_bytes", "allocated", size) : []),
+        ...(differs("device_us") ? pair("device_us", "device", duration) : []),
+        ...(differs("allocated_bytes") ? pair("allocated_bytes", "allocated", size) : []),
       ],
       rows,
       search: true,
@@ -152,13 +213,13 @@ function replaced(diff, { a, b }) {
     table({
       label: "operators that stand in for others",
       columns: [
-        { key: "phase", label: "phase" },
+        { key: "phase", label: "phase", brief: true },
         { key: "under", label: "under", title: "the nearest operator or phase that both sides have" },
         { key: "removed", label: a.title, value: (row) => row.removed.join(", ") },
         { key: "added", label: b.title, value: (row) => row.added.join(", ") },
         { key: "a_self_us", label: `self ${a.title}`, numeric: true, format: duration },
         { key: "b_self_us", label: `self ${b.title}`, numeric: true, format: duration },
-        { key: "difference_us", label: "difference", numeric: true, format: change },
+        { key: "difference_us", label: "difference", numeric: true, format: delta },
       ],
       rows: diff.replaced,
       csvName: "compare-replaced",
@@ -178,7 +239,7 @@ function modules(diff, { a, b }) {
       columns: [
         { key: "path", label: "module" },
         ...times,
-        { key: "difference_us", label: "difference", title: "own and backward time", numeric: true, format: change },
+        { key: "difference_us", label: "difference", title: "own and backward time", numeric: true, format: delta },
       ],
       rows: diff.modules,
       csvName: "compare-modules",
@@ -191,7 +252,10 @@ function configs(records, { a, b }) {
   const missing = [a, b].filter((_, i) => !records[i]);
   if (missing.length) {
     const names = missing.map(({ title }) => title).join(" and ");
-    return panel("Configuration", message("empty", `${names}: no record.json, so the configurations cannot be compared.`));
+    return panel(
+      "Configuration",
+      message("empty", `${names}: no record.json, so the configurations cannot be compared.`),
+    );
   }
   const [one, other] = records.map((record) => flat({ ...record.config, environment: record.environment }));
   const keys = [...new Set([...one.keys(), ...other.keys()])].filter((key) => one.get(key) !== other.get(key));

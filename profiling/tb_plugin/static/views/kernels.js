@@ -1,9 +1,10 @@
 /** What ran on a device: kernels and who launched them, busy and idle time, copies. */
 
-import { BARS, chart, escapeLabel, LEGEND, load, PARTS, rows, shorten } from "../chart.js";
+import { chart, escapeLabel, LEGEND, load, PARTS, rows, shorten } from "../chart.js";
 import { el, message, panel } from "../dom.js";
-import { count, duration, percent, size } from "../format.js";
+import { count, duration, percent, size, timeUnit } from "../format.js";
 import * as model from "../model.js";
+import { color } from "../theme.js";
 import { table } from "../table.js";
 import { namer } from "../windows.js";
 
@@ -28,40 +29,50 @@ export async function show(root, state) {
 const called = ({ device, window }) => (window ? `${device}, ${window}` : device);
 
 function busy(devices, trace) {
-  const parts = [
-    ["busy", "busy_us", PARTS[0]],
-    ["idle", "idle_us", { color: BARS.baseline.color, opacity: 0.45 }],
-  ].map(([name, key, marker]) => ({
-    type: "bar",
-    orientation: "h",
-    name,
-    y: devices.map((_, row) => row),
-    x: devices.map((device) => device[key] / 1e3),
-    text: devices.map((device) => `${name} ${duration(device[key])}, ${percent(device[key] / device.span_us || 0)}`),
-    textposition: "auto",
-    insidetextanchor: "start",
-    hoverinfo: "text",
-    marker,
-  }));
+  const [unit, scale] = timeUnit(Math.max(...devices.map(({ span_us }) => span_us)));
+  const parts = () =>
+    [
+      ["busy", "busy_us", PARTS[0], "#ffffff"],
+      ["idle", "idle_us", { color: color("level-fill") }, color("ink")],
+    ].map(([name, key, marker, ink]) => ({
+      type: "bar",
+      orientation: "h",
+      name,
+      y: devices.map((_, row) => row),
+      x: devices.map((device) => device[key] / scale),
+      text: devices.map((device) => `${name} ${duration(device[key])}, ${percent(device[key] / device.span_us || 0)}`),
+      textposition: "auto",
+      insidetextanchor: "start",
+      hoverinfo: "text",
+      textfont: { color: ink },
+      outsidetextfont: { color: color("ink") },
+      marker,
+    }));
   return panel(
     `Devices: ${trace.device_names.join(", ") || trace.device}`,
-    el("p", { class: "note" }, "Between the first and the last piece of work; work on several streams at once counts once as busy."),
+    el(
+      "p",
+      { class: "note" },
+      "Between the first and the last piece of work; work on several streams at once counts once as busy.",
+    ),
     chart({
       data: parts,
       layout: {
         barmode: "stack",
         height: 40 * devices.length + 80,
-        xaxis: { title: { text: "ms" } },
+        xaxis: { title: { text: unit } },
         yaxis: rows(devices.map(called)),
         legend: LEGEND,
       },
-      label: devices.map((device) => `${called(device)}: busy ${percent(device.busy_us / device.span_us || 0)}`).join("; "),
+      label: devices
+        .map((device) => `${called(device)}: busy ${percent(device.busy_us / device.span_us || 0)}`)
+        .join("; "),
       pngName: "devices",
     }),
     table({
       label: "devices",
       columns: [
-        { key: "device", label: "device", value: called },
+        { key: "device", label: "device", brief: true, value: called },
         { key: "busy_us", label: "busy", numeric: true, format: duration },
         { key: "idle_us", label: "idle", numeric: true, format: duration },
         { key: "span_us", label: "from first to last", numeric: true, format: duration },
@@ -81,7 +92,7 @@ function gaps(devices) {
     table({
       label: "stretches in which a device ran nothing",
       columns: [
-        { key: "device", label: "device" },
+        { key: "device", label: "device", brief: true },
         { key: "start_us", label: "at", title: "since the window began", numeric: true, format: duration },
         { key: "idle_us", label: "idle", numeric: true, format: duration },
         { key: "before", label: "ended by", title: "the kernel that came next" },
@@ -94,7 +105,14 @@ function gaps(devices) {
 }
 
 function copied(copies) {
-  const names = { HtoD: "host to device", DtoH: "device to host", DtoD: "device to device", HtoH: "host to host", PtoP: "device to peer", set: "fill" };
+  const names = {
+    HtoD: "host to device",
+    DtoH: "device to host",
+    DtoD: "device to device",
+    HtoH: "host to host",
+    PtoP: "device to peer",
+    set: "fill",
+  };
   return panel(
     "Copies and fills",
     table({
@@ -103,7 +121,14 @@ function copied(copies) {
         { key: "direction", label: "direction", value: ({ direction }) => names[direction] ?? direction },
         { key: "calls", label: "calls", numeric: true, format: count },
         { key: "device_us", label: "time", numeric: true, format: duration },
-        { key: "bytes", label: "bytes", title: "empty where the trace does not say", numeric: true, value: ({ bytes }) => bytes || null, format: size },
+        {
+          key: "bytes",
+          label: "bytes",
+          title: "empty where the trace does not say",
+          numeric: true,
+          value: ({ bytes }) => bytes || null,
+          format: size,
+        },
       ],
       rows: copies,
       csvName: "copies",
@@ -114,15 +139,18 @@ function copied(copies) {
 function largest(kernels) {
   const top = kernels.slice(0, LARGEST);
   const most = Math.max(...top.map(({ device_us }) => device_us), 1e-3);
+  const [unit, scale] = timeUnit(most);
   return panel(
-    top.length < kernels.length ? `The ${count(top.length)} longest of ${count(kernels.length)} kernels` : "Kernels by device time",
+    top.length < kernels.length
+      ? `The ${count(top.length)} longest of ${count(kernels.length)} kernels`
+      : "Kernels by device time",
     chart({
       data: [
         {
           type: "bar",
           orientation: "h",
           y: top.map((_, row) => row),
-          x: top.map(({ device_us }) => device_us),
+          x: top.map(({ device_us }) => device_us / scale),
           text: top.map(({ device_us, operator }) => `${duration(device_us)}  ${escapeLabel(shorten(operator))}`),
           textposition: "outside",
           cliponaxis: false,
@@ -137,10 +165,13 @@ function largest(kernels) {
       layout: {
         height: 26 * top.length + 70,
         bargap: 0.3,
-        xaxis: { title: { text: "µs on the device" }, range: [0, most * 1.5] },
+        xaxis: { title: { text: `${unit} on the device` }, range: [0, (most / scale) * 1.5] },
         yaxis: rows(top.map(({ name }) => name)),
       },
-      label: `Bars: ${top.slice(0, 3).map(({ name, device_us }) => `${shorten(name)} ${duration(device_us)}`).join(", ")}`,
+      label: `Bars: ${top
+        .slice(0, 3)
+        .map(({ name, device_us }) => `${shorten(name)} ${duration(device_us)}`)
+        .join(", ")}`,
       pngName: "kernels",
     }),
   );
@@ -157,7 +188,12 @@ function all(kernels) {
       numeric: true,
       format: (value) => `${value.toFixed(0)} %`,
     },
-    { key: "blocks_per_sm", label: "blocks per SM", numeric: true, format: (value) => value.toPrecision(3) },
+    {
+      key: "blocks_per_sm",
+      label: "blocks per SM",
+      numeric: true,
+      format: (value) => count(Number(value.toPrecision(3))),
+    },
     { key: "registers", label: "registers", title: "per thread", numeric: true, format: (value) => value.toFixed(0) },
   ];
   return panel(
@@ -169,7 +205,14 @@ function all(kernels) {
         { key: "operator", label: "launched by" },
         { key: "calls", label: "calls", numeric: true, format: count },
         { key: "device_us", label: "device time", numeric: true, format: duration },
-        { key: "share", label: "share", title: "of all kernels' time", numeric: true, value: ({ device_us }) => (total ? device_us / total : null), format: percent },
+        {
+          key: "share",
+          label: "share",
+          title: "of all kernels' time",
+          numeric: true,
+          value: ({ device_us }) => (total ? device_us / total : null),
+          format: percent,
+        },
         ...optional.filter(({ key }) => known(key)),
       ],
       rows: kernels,

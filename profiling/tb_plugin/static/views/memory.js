@@ -12,7 +12,7 @@ const BEFORE = "(before the window)";
 
 export async function show(root, state) {
   const both = state.against ? sides(state) : null;
-  const shown = both ? [both.b, both.a] : [{ run: state.run, selected: state.selected, title: "", look: "variant" }];
+  const shown = both ? [both.a, both.b] : [{ run: state.run, selected: state.selected, title: "", look: "variant" }];
   load().catch(() => {}); // each chart says so itself
   const summaries = await Promise.all(shown.map(({ selected }) => model.summary(selected)));
   const devices = summaries.flatMap((summary, i) => {
@@ -59,36 +59,43 @@ function part(group, both) {
       { class: "columns wide-left" },
       panel(
         `Memory, ${title}`,
-        chart({ ...curves(group), label: `Allocated memory over time: ${group.map(peakText).join("; ")}`, pngName: `memory-${name}-${device}` }),
+        chart({
+          ...curves(group),
+          label: `Allocated memory over time: ${group.map(peakText).join("; ")}`,
+          pngName: `memory-${name}-${device}`,
+        }),
       ),
       panel(`Alive at the peak, ${title}`, alive(group, both)),
     ),
   ];
 }
 
-const peakText = ({ side, peak_bytes, peak_time_us }) => `${side.title} peak ${size(peak_bytes)} at ${duration(peak_time_us)}`.trim();
+const peakText = ({ side, peak_bytes, peak_time_us }) =>
+  `${side.title} peak ${size(peak_bytes)} at ${duration(peak_time_us)}`.trim();
 
 function curves(group) {
   const highest = Math.max(...group.map(({ peak_bytes }) => peak_bytes), 1);
   const power = Math.min(3, Math.floor(Math.log2(highest) / 10));
   const [unit, scale] = [["B", "KiB", "MiB", "GiB"][power], 1024 ** power];
-  const lines = group.map(({ side, curve, device }) => ({
+  const lines = group.map(({ side, curve, device, peak_bytes }) => ({
     type: "scatter",
     mode: "lines",
-    name: escapeLabel(side.title || device),
+    name: escapeLabel(`${side.title || device}, peak ${size(peak_bytes)}`),
     x: curve.time_us.map((us) => us / 1e3),
     y: curve.bytes.map((bytes) => bytes / scale),
-    text: curve.bytes.map((bytes, i) => `${size(bytes)} at ${duration(curve.time_us[i])}`),
-    hoverinfo: "text+name",
+    text: curve.bytes.map(
+      (bytes, i) => `${escapeLabel(side.title || device)}: ${size(bytes)} at ${duration(curve.time_us[i])}`,
+    ),
+    hoverinfo: "text",
     line: LINES[side.look],
     fill: group.length === 1 ? "tozeroy" : "none",
   }));
   const peaks = group.map(({ side, peak_bytes, peak_time_us }) => ({
     type: "scatter",
-    mode: "markers+text",
+    mode: group.length > 1 ? "markers" : "markers+text",
     x: [peak_time_us / 1e3],
     y: [peak_bytes / scale],
-    text: [`${escapeLabel(side.title)} peak ${size(peak_bytes)}`.trim()],
+    text: [`peak ${size(peak_bytes)}`],
     textposition: "top center",
     cliponaxis: false,
     hoverinfo: "skip",
@@ -111,31 +118,40 @@ function curves(group) {
 function alive(group, both) {
   const held = new Map();
   for (const { side, alive_at_peak, before_bytes } of group) {
-    const holders = before_bytes ? [...alive_at_peak, { operator: BEFORE, phase: "", bytes: before_bytes, allocations: null }] : alive_at_peak;
+    const holders = before_bytes
+      ? [...alive_at_peak, { operator: BEFORE, phase: "", bytes: before_bytes, allocations: null }]
+      : alive_at_peak;
     for (const { operator, phase, bytes, allocations } of holders) {
       const key = JSON.stringify([operator, phase]);
       const row = held.get(key) ?? { operator, phase };
       held.set(key, { ...row, [`${side.look}_bytes`]: bytes, [`${side.look}_count`]: allocations });
     }
   }
-  const columns = group.flatMap(({ side, peak_bytes }) => [
-    { key: `${side.look}_bytes`, label: side.title || "bytes", numeric: true, format: size },
-    both
-      ? null
-      : {
-          key: "share",
-          label: "of the peak",
-          numeric: true,
-          value: (row) => row[`${side.look}_bytes`] / peak_bytes,
-          format: percent,
-        },
-    { key: `${side.look}_count`, label: both ? `count ${side.title}` : "count", title: "allocations", numeric: true, format: count },
-  ]);
+  const [{ peak_bytes, side: first }] = group;
+  const single = [
+    {
+      key: "share",
+      label: "of the peak",
+      numeric: true,
+      value: (row) => row[`${first.look}_bytes`] / peak_bytes,
+      format: percent,
+    },
+    { key: `${first.look}_count`, label: "count", title: "allocations", numeric: true, format: count },
+  ];
+  const columns = [
+    ...group.map(({ side }) => ({
+      key: `${side.look}_bytes`,
+      label: side.title || "bytes",
+      numeric: true,
+      format: size,
+    })),
+    ...(both ? [] : single),
+  ];
   return table({
     label: "memory alive at the peak",
-    columns: [{ key: "operator", label: "operator" }, { key: "phase", label: "phase" }, ...columns.filter(Boolean)],
+    columns: [{ key: "operator", label: "operator" }, { key: "phase", label: "phase", brief: true }, ...columns],
     rows: [...held.values()],
-    sort: { key: `${group[0].side.look}_bytes`, descending: true },
+    sort: { key: `${group.at(-1).side.look}_bytes`, descending: true },
     csvName: `alive-at-peak-${group[0].name}-${group[0].device}`,
   });
 }
@@ -147,9 +163,9 @@ function traffic(devices, both) {
     table({
       label: "what each device's allocator did",
       columns: [
-        ...(both ? [{ key: "side", label: "run", value: ({ side }) => side.title }] : []),
+        ...(both ? [{ key: "side", label: "run", brief: true, value: ({ side }) => side.title }] : []),
         { key: "name", label: "window" },
-        { key: "device", label: "device" },
+        { key: "device", label: "device", brief: true },
         { key: "peak_bytes", label: "peak", numeric: true, format: size },
         { key: "peak_time_us", label: "at", title: "since the window began", numeric: true, format: duration },
         {

@@ -66,7 +66,11 @@ function flames(rows, trace) {
   });
   return panel(
     `Forward time by module${windows}`,
-    el("p", { class: "note" }, "As wide as the time in the module and what it calls, the bluer the more of it is the module's own. A click opens a part."),
+    el(
+      "p",
+      { class: "note" },
+      "As wide as the time in the module and what it calls, the bluer the more of it is the module's own. A click opens a part.",
+    ),
     chart({
       data: () => figure().data,
       layout: () => figure().layout,
@@ -88,11 +92,26 @@ function table(rows, trace) {
       columns: [
         { key: "calls", label: "calls", format: count },
         { key: "total_us", label: "total", title: "forward time with the child modules", format: duration },
-        { key: "share", label: "share", title: "of the time in all modules", value: ({ total_us }) => (total ? total_us / total : null), format: percent },
+        {
+          key: "share",
+          label: "share",
+          title: "of the time in all modules",
+          value: ({ total_us }) => (total ? total_us / total : null),
+          format: percent,
+        },
         { key: "self_us", label: "own", title: "forward time outside the child modules", format: duration },
-        { key: "backward_us", label: "backward", title: "backward operators of the module's own forward operators", format: duration },
-        ...(device ? [{ key: "device_us", label: "device", title: "launched by its own forward operators", format: duration }] : []),
-        ...(allocated ? [{ key: "allocated_bytes", label: "allocated", title: "by its own forward operators", format: size }] : []),
+        {
+          key: "backward_us",
+          label: "backward",
+          title: "backward operators of the module's own forward operators",
+          format: duration,
+        },
+        ...(device
+          ? [{ key: "device_us", label: "device", title: "launched by its own forward operators", format: duration }]
+          : []),
+        ...(allocated
+          ? [{ key: "allocated_bytes", label: "allocated", title: "by its own forward operators", format: size }]
+          : []),
       ],
       rows,
       csvName: "modules",

@@ -4,11 +4,13 @@ import { el, message } from "../dom.js";
 import { size } from "../format.js";
 import * as model from "../model.js";
 
-// With a page in its hash the UI does not look for a trace processor on this machine's port 9001.
-const VIEWER = "perfetto/index.html#!/viewer";
+// With a page in its hash the UI does not look for a trace processor on this machine's port 9001; embedded, it has no
+// side bar, whose links lead to other hosts. Threads and streams are opened: closed, there is little to see.
+const OPENED = [{ id: "dev.perfetto.ExpandTracksByRegex", args: [".*"] }];
+const VIEWER = `perfetto/index.html#!/viewer?mode=embedded&startupCommands=${encodeURIComponent(JSON.stringify(OPENED))}`;
 const PING_MS = 100;
 const PATIENCE_MS = 60_000;
-// The UI runs in 32-bit WebAssembly, 4 GiB in all. Measured with torch traces, its peak is about 2.5 times the JSON, which gzip makes 15 times smaller.
+// The UI runs in WebAssembly with 4 GiB in all.
 const MOST = { json: 1 << 30, gz: 80 << 20 };
 
 export async function show(root, state) {
@@ -21,8 +23,7 @@ export async function show(root, state) {
       "p",
       { class: "bar" },
       el("b", null, window_.stage ?? window_.file),
-      others && ` the first of ${windows.length} windows; choose another above `,
-      " ",
+      others ? `: the first of ${windows.length} windows, choose another above. ` : " ",
       el("a", { href: model.traceUrl(name), download: window_.file }, `Download (${size(window_.bytes)})`),
     ),
   );
@@ -31,7 +32,11 @@ export async function show(root, state) {
     setTimeout(() => open(root, name, window_)); // once the view is on the page: a frame that is moved starts again
     return;
   }
-  const anyway = el("button", { type: "button", class: "more", onclick: () => (warning.remove(), open(root, name, window_)) }, "Open it anyway");
+  const anyway = el(
+    "button",
+    { type: "button", class: "more", onclick: () => (warning.remove(), open(root, name, window_)) },
+    "Open it anyway",
+  );
   const warning = el(
     "div",
     null,
@@ -82,7 +87,9 @@ function ready(frame) {
       if (!frame.isConnected) return stop(); // the user went on
       if (performance.now() - started < PATIENCE_MS) return frame.contentWindow.postMessage("PING", location.origin);
       stop();
-      return reject(new Error("The Perfetto UI did not start within a minute. Download the trace and open it elsewhere."));
+      return reject(
+        new Error("The Perfetto UI did not start within a minute. Download the trace and open it elsewhere."),
+      );
     }, PING_MS);
     addEventListener("message", listen);
   });
