@@ -49,8 +49,12 @@ const SHARED = ["run", "against", "window"];
 
 function serialize(changes) {
   const stays = (key) => !(key in changes) && (!("view" in changes) || SHARED.includes(key));
-  const kept = pairs().filter(([key, value]) => value !== null && (!key.startsWith(PREFIX) || stays(key.slice(PREFIX.length))));
-  const added = Object.entries(changes).filter(([, value]) => value).map(([key, value]) => [PREFIX + key, value]);
+  const kept = pairs().filter(
+    ([key, value]) => value !== null && (!key.startsWith(PREFIX) || stays(key.slice(PREFIX.length))),
+  );
+  const added = Object.entries(changes)
+    .filter(([, value]) => value)
+    .map(([key, value]) => [PREFIX + key, value]);
   return `#${[TAB, ...[...kept, ...added].map((pair) => pair.map(encodeURIComponent).join("="))].join("&")}`;
 }
 

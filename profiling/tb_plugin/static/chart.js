@@ -6,7 +6,10 @@ import { color } from "./theme.js";
 /** How bars and lines of the two arms look; told apart without color too: hatched bars, dashed lines. */
 export const BARS = {
   baseline: { color: "#7a8a9e" },
-  variant: { color: "#d9772b", pattern: { shape: "/", size: 6, solidity: 0.2, fillmode: "overlay", fgcolor: "#ffffff" } },
+  variant: {
+    color: "#d9772b",
+    pattern: { shape: "/", size: 6, solidity: 0.2, fillmode: "overlay", fgcolor: "#ffffff" },
+  },
 };
 export const LINES = {
   baseline: { color: "#7a8a9e", width: 1.5, shape: "hv" },
@@ -22,7 +25,10 @@ export const PARTS = [
   ["#9a8f3c", "-"],
   ["#4fb3d9", "|"],
   ["#b5564e", "+"],
-].map(([color, shape]) => ({ color, pattern: { shape, size: 6, solidity: 0.2, fillmode: "overlay", fgcolor: "#ffffff", fgopacity: 0.45 } }));
+].map(([color, shape]) => ({
+  color,
+  pattern: { shape, size: 6, solidity: 0.2, fillmode: "overlay", fgcolor: "#ffffff", fgopacity: 0.45 },
+}));
 export const LEGEND = { orientation: "h", x: 1, xanchor: "right", y: 1, yanchor: "bottom", traceorder: "normal" };
 
 const UNTITLED = 30; // pixels above a chart: on the page its title stands outside, in the file inside
@@ -59,12 +65,25 @@ export function chart({ data, layout, label, pngName, onOpen }) {
   const save = async () => {
     const plotly = await load();
     const { data: drawn, layout: look } = plot;
-    const title = { text: escapeLabel(label), x: 0, xref: "paper", xanchor: "left", y: 1, yanchor: "top", pad: { t: 10 }, font: { size: 13 } };
+    const title = {
+      text: escapeLabel(label),
+      x: 0,
+      xref: "paper",
+      xanchor: "left",
+      y: 1,
+      yanchor: "top",
+      pad: { t: 10 },
+      font: { size: 13 },
+    };
     const figure = { data: drawn, layout: { ...look, title, margin: { ...look.margin, t: TITLED } } };
     const [width, height] = [plot.clientWidth, plot.clientHeight + TITLED - UNTITLED];
     await plotly.downloadImage(figure, { format: "png", filename: pngName, width, height, scale: 2 });
   };
-  const button = el("button", { type: "button", class: "export", title: `Save as ${pngName}.png`, onclick: save }, "PNG");
+  const button = el(
+    "button",
+    { type: "button", class: "export", title: `Save as ${pngName}.png`, onclick: save },
+    "PNG",
+  );
   const node = el("figure", { class: "chart" }, button, plot);
   const made = (part) => (typeof part === "function" ? part() : structuredClone(part));
   let listening = false;
@@ -95,10 +114,10 @@ export function escapeLabel(text) {
 }
 
 /** A y axis of one row per name, the first on top; by number, since names may repeat or look like numbers or dates. */
-export function rows(names) {
+export function rows(names, longest = LONGEST) {
   return {
     tickvals: names.map((_, row) => row),
-    ticktext: names.map((name) => escapeLabel(shorten(String(name)))),
+    ticktext: names.map((name) => escapeLabel(shorten(String(name), longest))),
     range: [names.length - 0.5, -0.5],
     showgrid: false,
     zeroline: false,

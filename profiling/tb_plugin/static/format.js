@@ -10,6 +10,12 @@ export function duration(us) {
   return `${digits(us)} µs`;
 }
 
+/** The unit of an axis that reaches up to a time in microseconds, and how many microseconds it has. */
+export function axisUnit(us) {
+  if (us >= 1e6) return { unit: "s", per: 1e6 };
+  return us >= 1e3 ? { unit: "ms", per: 1e3 } : { unit: "µs", per: 1 };
+}
+
 /** A difference of times in microseconds, with its sign. */
 export function change(us) {
   return `${us < 0 ? "-" : "+"}${duration(Math.abs(us))}`;

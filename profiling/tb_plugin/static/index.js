@@ -132,7 +132,8 @@ async function show() {
     if (missing) root.append(missing);
     else await (await load(state.view)).show(root, state);
   } catch (error) {
-    root.append(message("error", error.message));
+    const hint = state.view === "effects" ? "" : "Other runs are not affected: choose one above.";
+    root.append(message("error", error.message, hint));
   }
   clearTimeout(waiting);
   if (mine !== turn) return;

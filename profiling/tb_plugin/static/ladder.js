@@ -27,8 +27,16 @@ export function ladder(effects) {
   return {
     data: () => [
       ...Object.entries(VERDICTS).flatMap(([verdict, look]) => [
-        ...intervals(measured.filter(({ row }) => row.verdict === verdict), look, low, high),
-        ...words(lines.filter(({ row }) => row?.verdict === verdict), look),
+        ...intervals(
+          measured.filter(({ row }) => row.verdict === verdict),
+          look,
+          low,
+          high,
+        ),
+        ...words(
+          lines.filter(({ row }) => row?.verdict === verdict),
+          look,
+        ),
       ]),
       ratios(measured),
     ],
@@ -43,26 +51,47 @@ export function ladder(effects) {
         range: [Math.log10(low), Math.log10(high)],
         zeroline: false,
         fixedrange: true,
-        title: { text: "time per sample in the declared phase, variant ÷ baseline; shaded: what identical code shows here" },
+        title: {
+          text: "time per sample in the declared phase, variant ÷ baseline; shaded: what identical code shows here",
+        },
       },
       xaxis2: { domain: [0.67, 1], range: [0, 1], visible: false, fixedrange: true },
       yaxis: {
         tickvals: lines.map((_, y) => y),
-        ticktext: lines.map(({ row, topic }) => (row ? escapeLabel(shorten(row.title)) : `<b>${escapeLabel(topic)}</b>`)),
+        ticktext: lines.map(({ row, topic }) =>
+          row ? escapeLabel(shorten(row.title)) : `<b>${escapeLabel(topic)}</b>`,
+        ),
         range: [lines.length - 0.4, -0.6],
         showgrid: false,
         zeroline: false,
         fixedrange: true,
       },
       shapes: [
-        { type: "line", x0: 1, x1: 1, yref: "paper", y0: 0, y1: 1, line: { color: color("muted"), width: 1 }, layer: "below" },
+        {
+          type: "line",
+          x0: 1,
+          x1: 1,
+          yref: "paper",
+          y0: 0,
+          y1: 1,
+          line: { color: color("muted"), width: 1 },
+          layer: "below",
+        },
         ...measured.map(({ y, effect }) => floor(y, effect, low, high)),
         ...measured.flatMap(({ y, effect }) => arrows(y, effect, low, high)),
       ],
       annotations: [
         { text: "← variant faster", x: 0, xanchor: "left" },
         { text: "variant slower →", x: 0.66, xanchor: "right" },
-      ].map((note) => ({ ...note, xref: "paper", y: 1, yref: "paper", yanchor: "bottom", showarrow: false, font: { size: 11, color: color("muted") } })),
+      ].map((note) => ({
+        ...note,
+        xref: "paper",
+        y: 1,
+        yref: "paper",
+        yanchor: "bottom",
+        showarrow: false,
+        font: { size: 11, color: color("muted") },
+      })),
     }),
   };
 }
@@ -70,14 +99,25 @@ export function ladder(effects) {
 /** A line for each topic and for each of its effects, in the order of the report. */
 function grouped(effects) {
   const topics = [...new Set(effects.map(({ topic }) => topic))].sort();
-  const lines = topics.flatMap((topic) => [{ topic }, ...effects.filter((row) => row.topic === topic).map((row) => ({ row, effect: declared(row) }))]);
+  const lines = topics.flatMap((topic) => [
+    { topic },
+    ...effects.filter((row) => row.topic === topic).map((row) => ({ row, effect: declared(row) })),
+  ]);
   return lines.map((line, y) => ({ ...line, y }));
 }
 
 /** An axis that covers all effects up to FARTHEST. */
 function extent(effects) {
-  const ends = effects.flatMap(({ ratio_low, ratio_high, floor_ratio }) => [ratio_low, ratio_high, floor_ratio, 1 / floor_ratio]);
-  return [Math.max(Math.min(0.9, ...ends.map((end) => end * 0.97)), 1 / FARTHEST), Math.min(Math.max(1.1, ...ends.map((end) => end * 1.03)), FARTHEST)];
+  const ends = effects.flatMap(({ ratio_low, ratio_high, floor_ratio }) => [
+    ratio_low,
+    ratio_high,
+    floor_ratio,
+    1 / floor_ratio,
+  ]);
+  return [
+    Math.max(Math.min(0.9, ...ends.map((end) => end * 0.97)), 1 / FARTHEST),
+    Math.min(Math.max(1.1, ...ends.map((end) => end * 1.03)), FARTHEST),
+  ];
 }
 
 function ticks(low, high) {
@@ -156,9 +196,15 @@ function ratios(lines) {
 }
 
 function hover({ row, effect }) {
-  const figures = effect && `${ratio(effect.ratio)}, 95 % interval ${interval(effect)}, noise floor ${ratio(effect.floor_ratio)}`;
+  const figures =
+    effect && `${ratio(effect.ratio)}, 95 % interval ${interval(effect)}, noise floor ${ratio(effect.floor_ratio)}`;
   const { claim, phase } = row.hypothesis;
-  return [`<b>${escapeLabel(row.title)}</b>`, escapeLabel(shorten(claim, 110)), `${escapeLabel(phase)}: ${escapeLabel(row.verdict_text)}`, figures]
+  return [
+    `<b>${escapeLabel(row.title)}</b>`,
+    escapeLabel(shorten(claim, 110)),
+    `${escapeLabel(phase)}: ${escapeLabel(row.verdict_text)}`,
+    figures,
+  ]
     .filter(Boolean)
     .join("<br>");
 }

@@ -8,7 +8,7 @@ export function namer(summary, state, run) {
   const windows = state.runs.find((other) => other.run === run)?.windows ?? [];
   const names = summary.trace.files.map((path) => {
     const file = path.split(/[/\\]/).pop();
-    return windows.find((window) => window.file === file)?.stage ?? file;
+    return windows.find((window) => window.file === file)?.stage ?? file.replace(/(\.pt)?(\.trace)?\.json(\.gz)?$/, "");
   });
   return (window) => names[window];
 }

@@ -21,10 +21,13 @@ export async function show(root) {
   const { effects, notes } = await model.effects();
   if (notes.length) {
     const lines = el("ul", null, ...notes.map((note) => el("li", null, note)));
-    root.append(el("div", { class: "notes" }, message("partial", "Some comparisons could not be read and are left out."), lines));
+    root.append(
+      el("div", { class: "notes" }, message("partial", "Some comparisons could not be read and are left out."), lines),
+    );
   }
   if (!effects.length) {
-    const hint = "Measure one with `python -m train.ab +experiment=nograd_off`, all of them with `python -m train.ab -m '+experiment=glob(*)'`. Each appears here when it is done.";
+    const hint =
+      "Measure one with `python -m train.ab +experiment=nograd_off`, all of them with `python -m train.ab -m '+experiment=glob(*)'`. Each appears here when it is done.";
     root.append(message("empty", "No comparison lies below this logdir: there are no effects to show.", hint));
     return;
   }
@@ -37,7 +40,12 @@ export async function show(root) {
     draw();
   };
   root.append(
-    el("div", { class: "filters" }, ...selects.map(({ label }) => label), el("button", { type: "button", class: "more", onclick: all }, "Show all")),
+    el(
+      "div",
+      { class: "filters" },
+      ...selects.map(({ label }) => label),
+      el("button", { type: "button", class: "more", onclick: all }, "Show all"),
+    ),
     found,
   );
   draw();
@@ -50,7 +58,9 @@ function chosen() {
 }
 
 function select(key, { label, of, order }, effects, draw) {
-  const values = [...new Set(effects.map(of))].sort((one, other) => (order ? order.indexOf(one) - order.indexOf(other) : one < other ? -1 : 1));
+  const values = [...new Set(effects.map(of))].sort((one, other) =>
+    order ? order.indexOf(one) - order.indexOf(other) : one < other ? -1 : 1,
+  );
   const asked = address.get()[key] ?? "";
   const offered = asked && !values.includes(asked) ? [...values, asked] : values; // an old address still says what it asks
   const options = offered.map((value) => {
@@ -78,7 +88,12 @@ function content(effects) {
   return [
     tally(effects),
     panel("Effect of each experiment on time per sample", drawn, el("p", { class: "note" }, machines(effects))),
-    panel("Hypotheses", hypotheses(effects, open)),
+    panel(
+      "Hypotheses",
+      effects.some(opens) &&
+        el("p", { class: "note" }, "A row opens the comparison of its two runs: click it, or press Enter."),
+      hypotheses(effects, open),
+    ),
   ];
 }
 
@@ -87,21 +102,33 @@ const opens = ({ variant, baseline }) => Boolean(variant && baseline);
 /** How many hypotheses held. */
 function tally(effects) {
   const judged = effects.filter(({ verdict }) => verdict !== "not applicable here");
-  const outcomes = ["confirmed", "refuted here", "undecided"].map((outcome) => [outcome, judged.filter((row) => row.outcome === outcome).length]);
+  const outcomes = ["confirmed", "refuted here", "undecided"].map((outcome) => [
+    outcome,
+    judged.filter((row) => row.outcome === outcome).length,
+  ]);
   const idle = effects.length - judged.length;
   const mismatches = effects.filter(({ numerics }) => numerics?.mismatch).length;
   const counts = [
     el("span", null, el("b", null, count(effects.length)), effects.length === 1 ? " experiment" : " experiments"),
     ...outcomes.map(([outcome, number]) => el("span", null, el("b", null, count(number)), " ", outcomeMark(outcome))),
     idle > 0 && el("span", null, el("b", null, count(idle)), " not applicable here"),
-    mismatches > 0 && el("span", null, el("b", null, count(mismatches)), " ", el("span", { class: "answer bad" }, "✗ not the same answer")),
+    mismatches > 0 &&
+      el(
+        "span",
+        null,
+        el("b", null, count(mismatches)),
+        " ",
+        el("span", { class: "answer bad" }, "✗ not the same answer"),
+      ),
   ];
   return el("p", { class: "tally" }, ...counts);
 }
 
 /** Where the effects were measured. */
 function machines(effects) {
-  const lines = effects.map(({ environment: at }) => `${at.device_name}, ${at.cores} cores, ${at.precision}, torch ${at.versions.torch ?? "?"}`);
+  const lines = effects.map(
+    ({ environment: at }) => `${at.device_name}, ${at.cores} cores, ${at.precision}, torch ${at.versions.torch ?? "?"}`,
+  );
   return [...new Set(lines)].sort().join("; ");
 }
 
@@ -112,18 +139,91 @@ function hypotheses(effects, onOpen) {
     { key: "claim", hidden: true, value: ({ hypothesis }) => hypothesis.claim },
     { key: "topic", label: "topic", brief: true },
     { key: "phase", label: "phase", value: ({ hypothesis }) => hypothesis.phase, brief: true },
-    { key: "ratio", label: "effect", title: "time per sample, variant ÷ baseline", numeric: true, value: ofEffect("ratio"), format: ratio },
-    { key: "ratio_low", label: "from", title: "lower end of the 95 % interval", numeric: true, value: ofEffect("ratio_low"), format: ratio },
-    { key: "ratio_high", label: "to", title: "upper end of the 95 % interval", numeric: true, value: ofEffect("ratio_high"), format: ratio },
-    { key: "verdict", label: "verdict", value: ({ verdict_text }) => verdict_text, format: (text, row) => el("span", { title: row.reason }, verdictMark(row.verdict, text)), brief: true },
+    {
+      key: "ratio",
+      label: "effect",
+      title: "time per sample, variant ÷ baseline",
+      numeric: true,
+      value: ofEffect("ratio"),
+      format: ratio,
+    },
+    {
+      key: "ratio_low",
+      label: "from",
+      title: "lower end of the 95 % interval",
+      numeric: true,
+      value: ofEffect("ratio_low"),
+      format: ratio,
+    },
+    {
+      key: "ratio_high",
+      label: "to",
+      title: "upper end of the 95 % interval",
+      numeric: true,
+      value: ofEffect("ratio_high"),
+      format: ratio,
+    },
+    {
+      key: "verdict",
+      label: "verdict",
+      value: ({ verdict_text }) => verdict_text,
+      format: verdictOf,
+      brief: true,
+    },
     { key: "outcome", label: "hypothesis", format: (outcome, row) => outcomeMark(outcome, row.verdict), brief: true },
-    { key: "memory_ratio", label: "memory", title: "peak, baseline → variant", numeric: true, value: ({ memory }) => memory && memory.variant_bytes / memory.baseline_bytes, format: (_, { memory }) => `${size(memory.baseline_bytes)} → ${size(memory.variant_bytes)}` },
+    {
+      key: "memory_ratio",
+      label: "memory",
+      title: "peak, baseline → variant",
+      numeric: true,
+      value: ({ memory }) => (memory?.baseline_bytes ? memory.variant_bytes / memory.baseline_bytes : null),
+      format: (_, { memory }) => peaks(memory),
+    },
     ...["baseline_bytes", "variant_bytes"].map((key) => ({ key, hidden: true, value: ({ memory }) => memory?.[key] })),
-    { key: "same_answer", label: "same answer", title: "whether the results stayed the same", value: ({ numerics_text }) => numerics_text, format: (text, { numerics }) => el("span", { class: numerics.mismatch ? "answer bad" : "answer" }, text), brief: true },
+    {
+      key: "same_answer",
+      label: "same answer",
+      title: "whether the results stayed the same",
+      value: ({ numerics_text }) => numerics_text,
+      format: sameAnswer,
+      brief: true,
+    },
   ];
-  return table({ columns, rows: effects, search: true, sort: { key: "topic" }, csvName: "effects", label: "Hypotheses and verdicts", onOpen, opens });
+  return table({
+    columns,
+    rows: effects,
+    search: true,
+    sort: { key: "topic" },
+    csvName: "effects",
+    label: "Hypotheses and verdicts",
+    onOpen,
+    opens,
+  });
+}
+
+/** The verdict; how far it reaches, or why there is none, in a line below. */
+function verdictOf(text, { verdict, reason }) {
+  const reach = text.slice(verdict.length).trim();
+  return [verdictMark(verdict), (reach || reason) && el("small", null, reach || reason)];
+}
+
+function peaks({ baseline_bytes, variant_bytes }) {
+  const [before, after] = [size(baseline_bytes), size(variant_bytes)].map((text) => text.split(" "));
+  return before[1] === after[1] ? `${before[0]} → ${after.join(" ")}` : `${before.join(" ")} → ${after.join(" ")}`;
+}
+
+function sameAnswer(text, { numerics }) {
+  const [found, ...declared] = text.split(", ");
+  return [
+    el("span", { class: numerics.mismatch ? "answer bad" : "answer" }, found),
+    el("small", null, declared.join(", ")),
+  ];
 }
 
 function experiment(title, { hypothesis, partial }) {
-  return [el("b", null, title), partial && el("span", { class: "note" }, " interrupted"), el("small", null, hypothesis.claim)];
+  return [
+    el("b", null, title),
+    partial && el("span", { class: "note" }, " interrupted"),
+    el("small", null, hypothesis.claim),
+  ];
 }

@@ -3,12 +3,13 @@
 import * as address from "../address.js";
 import { chart, escapeLabel, load, PARTS, rows as rowsAxis, shorten } from "../chart.js";
 import { el, message, panel } from "../dom.js";
-import { count, duration, flops, percent, size } from "../format.js";
+import { axisUnit, count, duration, flops, percent, size } from "../format.js";
 import * as model from "../model.js";
 import { table } from "../table.js";
 
 const GROUPS = { "": "operator", shape: "input shapes", stack: "call stack" };
 const SHOWN = 20; // bars of the chart
+const LABEL = 62; // characters beside them
 
 export async function show(root, { selected, by }) {
   load();
@@ -16,17 +17,24 @@ export async function show(root, { selected, by }) {
   const { operators, devices, memory } = await model.summary(selected, group);
   root.append(choice(group));
   if (!operators.length) {
-    root.append(message("empty", "This trace has no operators.", "Record the CPU too: `activities=[ProfilerActivity.CPU, …]`."));
+    root.append(
+      message("empty", "This trace has no operators.", "Record the CPU too: `activities=[ProfilerActivity.CPU, …]`."),
+    );
     return;
   }
   const lacks = lacking(group, operators);
   if (lacks) root.append(lacks);
   const total = operators.reduce((sum, row) => sum + row.self_us, 0);
-  root.append(top(operators, total), panel("Operators", list(operators, total, group, devices.length > 0, memory.length > 0)));
+  root.append(
+    top(operators, total),
+    panel("Operators", list(operators, total, group, devices.length > 0, memory.length > 0)),
+  );
 }
 
 function choice(group) {
-  const options = Object.entries(GROUPS).map(([value, name]) => el("option", { value, selected: value === group }, name));
+  const options = Object.entries(GROUPS).map(([value, name]) =>
+    el("option", { value, selected: value === group }, name),
+  );
   const select = el("select", { onchange: () => address.set({ by: select.value }) }, ...options);
   return el("div", { class: "filters" }, el("label", null, el("span", null, "Group by"), select));
 }
@@ -34,26 +42,40 @@ function choice(group) {
 /** What the trace does not hold, and how to record it. */
 function lacking(group, operators) {
   if (group === "shape" && !operators.some(({ shapes }) => shapes)) {
-    return message("empty", "This trace has no input shapes.", "Record them with `record_shapes=True`; `python -m train` does.");
+    return message(
+      "empty",
+      "This trace has no input shapes.",
+      "Record them with `record_shapes=True`; `python -m train` does.",
+    );
   }
   if (group === "stack" && !operators.some(({ stack }) => stack)) {
-    return message("empty", "This trace has no stacks.", "Record them with `python -m train profiler=full`, or with `with_stack=True`.");
+    return message(
+      "empty",
+      "This trace has no stacks.",
+      "Record them with `python -m train profiler=full`, or with `with_stack=True`.",
+    );
   }
   return null;
 }
 
 function top(operators, total) {
   const shown = operators.slice(0, SHOWN); // they come with the largest self time first
+  const { unit, per } = axisUnit(shown[0].self_us);
   const data = [
     {
       type: "bar",
       orientation: "h",
       y: shown.map((_, row) => row),
-      x: shown.map(({ self_us }) => self_us / 1e3),
+      x: shown.map(({ self_us }) => self_us / per),
       text: shown.map(({ self_us }) => `${duration(self_us)}, ${percent(total ? self_us / total : 0)}`),
       textposition: "outside",
       cliponaxis: false,
-      hovertext: shown.map((row) => [row.name, row.shapes, row.stack].filter(Boolean).map((text) => escapeLabel(shorten(text, 120))).join("<br>")),
+      hovertext: shown.map((row) =>
+        [row.name, row.shapes, row.stack]
+          .filter(Boolean)
+          .map((text) => escapeLabel(shorten(text, 120)))
+          .join("<br>"),
+      ),
       hoverinfo: "text",
       marker: { color: PARTS[0].color },
     },
@@ -61,27 +83,75 @@ function top(operators, total) {
   const layout = {
     height: 24 * shown.length + 80,
     bargap: 0.3,
-    xaxis: { title: { text: "ms of self time" }, range: [0, (shown[0].self_us / 1e3) * 1.2 || 1] },
-    yaxis: rowsAxis(shown.map(label)),
+    xaxis: { title: { text: `${unit} of self time` }, range: [0, (shown[0].self_us / per) * 1.2 || 1] },
+    yaxis: rowsAxis(shown.map(label), LABEL),
   };
   const title = operators.length > SHOWN ? `Self time: the first ${SHOWN} of ${count(operators.length)}` : "Self time";
   return panel(title, chart({ data, layout, label: "Operators by self time", pngName: "operators" }));
 }
 
-const label = ({ name, shapes, stack }) => [name, shapes || stack?.split("\n").at(-1)].filter(Boolean).join("  ");
+/** Name an operator and what sets it apart, each shortened so that both can be read. */
+function label({ name, shapes, stack }) {
+  const detail = shapes || stack?.split("\n")[0];
+  return detail ? `${shorten(name, 30)}  ${shorten(detail, 30)}` : name;
+}
 
 function list(operators, total, group, device, memory) {
   const columns = [
     { key: "name", label: "operator" },
     ...(group === "shape" ? [{ key: "shapes", label: "input shapes" }] : []),
-    ...(group === "stack" ? [{ key: "stack", label: "call stack" }] : []),
+    ...(group === "stack"
+      ? [{ key: "stack", label: "called from", format: (stack) => stack.replaceAll("\n", " ← ") }]
+      : []),
     { key: "calls", label: "calls", numeric: true, format: count },
-    { key: "self_us", label: "self", title: "time outside the operators that it calls", numeric: true, format: duration },
-    { key: "share", label: "share", title: "of the self time of all operators", numeric: true, value: (row) => (total ? row.self_us / total : 0), format: percent },
+    {
+      key: "self_us",
+      label: "self",
+      title: "time outside the operators that it calls",
+      numeric: true,
+      format: duration,
+    },
+    {
+      key: "share",
+      label: "share",
+      title: "of the self time of all operators",
+      numeric: true,
+      value: (row) => (total ? row.self_us / total : 0),
+      format: percent,
+    },
     { key: "total_us", label: "total", title: "with the operators that it calls", numeric: true, format: duration },
-    ...(device ? [{ key: "device_us", label: "device", title: "on the device, in work that it launched itself", numeric: true, format: duration }] : []),
-    ...(memory ? [{ key: "allocated_bytes", label: "allocated", title: "what it allocated itself", numeric: true, format: size }] : []),
-    ...(operators.some((row) => row.flops) ? [{ key: "flops", label: "FLOPs", title: "floating-point operations, where the profiler knows them", numeric: true, format: flops }] : []),
+    ...(device
+      ? [
+          {
+            key: "device_us",
+            label: "device",
+            title: "on the device, in work that it launched itself",
+            numeric: true,
+            format: duration,
+          },
+        ]
+      : []),
+    ...(memory
+      ? [{ key: "allocated_bytes", label: "allocated", title: "what it allocated itself", numeric: true, format: size }]
+      : []),
+    ...(operators.some((row) => row.flops)
+      ? [
+          {
+            key: "flops",
+            label: "FLOPs",
+            title: "floating-point operations, where the profiler knows them",
+            numeric: true,
+            format: flops,
+          },
+        ]
+      : []),
   ];
-  return table({ columns, rows: operators, sort: { key: "self_us", descending: true }, search: true, csvName: "operators", label: "Operators" });
+  return table({
+    columns,
+    rows: operators,
+    sort: { key: "self_us", descending: true },
+    search: true,
+    csvName: "operators",
+    label: "Operators",
+  });
 }

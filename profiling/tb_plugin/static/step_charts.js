@@ -1,0 +1,133 @@
+/** The steps of a run as stacked charts: unprofiled by phase, traced by what they do. */
+
+import { chart, escapeLabel, LEGEND, panels, PARTS, shorten } from "./chart.js";
+import { panel } from "./dom.js";
+import { axisUnit, duration } from "./format.js";
+
+/** In the order in which a step runs them; the number picks a look, the plainest for what takes longest. */
+const PHASES = { load: 7, transfer: 3, preprocess: 2, forward: 0, loss: 4, backward: 1, optimizer: 6, metrics: 5 };
+const PARTS_OF_STEP = [
+  ["operator_us", "operators"],
+  ["python_us", "python"],
+  ["device_wait_us", "waiting for the device"],
+  ["load_us", "loading data"],
+];
+const MOST_NAMES = 8; // windows whose names have room below the steps
+const BARS = 300; // steps of a stage that are drawn as bars; more make an area
+
+/** Every unprofiled step of each stage, by phase. */
+export function timedSteps(record, only) {
+  const stages = Object.entries(record?.stages ?? {}).filter(([name]) => !only || name === only);
+  if (!stages.length) return [];
+  const inside = (name, { timed }) => Object.entries(timed.phase_s).filter(([phase]) => phase !== name); // not the whole itself
+  const found = new Set(stages.flatMap(([name, stage]) => inside(name, stage).map(([phase]) => phase)));
+  const known = Object.keys(PHASES);
+  const phases = [...known.filter((name) => found.has(name)), ...[...found].filter((name) => !known.includes(name))];
+  const { unit, per } = axisUnit(longest(stages.map(([, { timed }]) => longest(timed.step_s))) * 1e6);
+  const data = stages.flatMap(([name, stage], i) => {
+    const { step_s } = stage.timed;
+    const times = phases
+      .map((phase) => [phase, stage.timed.phase_s[phase]])
+      .filter(([phase, values]) => values && phase !== name);
+    const parts = times.map(([phase, values]) => ({
+      ...stacked(step_s.length),
+      name: escapeLabel(phase),
+      x: values.map((_, step) => step),
+      y: values.map((s) => (s * 1e6) / per),
+      hovertext: values.map(
+        (s, step) =>
+          `${escapeLabel(`${name}, step ${step}, ${phase}`)}<br>${duration(s * 1e6)} of ${duration(step_s[step] * 1e6)}`,
+      ),
+      marker: look(PHASES[phase] ?? phases.indexOf(phase)),
+      line: { color: look(PHASES[phase] ?? phases.indexOf(phase)).color, width: 0.5 },
+    }));
+    const whole = {
+      type: "scatter",
+      mode: "lines",
+      name: "whole step",
+      x: step_s.map((_, step) => step),
+      y: step_s.map((s) => (s * 1e6) / per),
+      hovertext: step_s.map((s, step) => `${escapeLabel(`${name}, step ${step}`)}<br>${duration(s * 1e6)}`),
+      line: { color: "#7a8a9e", width: 1, shape: "hvh" },
+    };
+    return [...parts, whole].map((trace) => ({ ...trace, hoverinfo: "text", xaxis: `x${i + 1}`, yaxis: `y${i + 1}` }));
+  });
+  const layout = {
+    height: 270,
+    barmode: "stack",
+    bargap: 0.12,
+    legend: LEGEND,
+    ...panels(
+      stages.length,
+      (i) => stepAxis(...stages[i]),
+      (i) => ({ title: { text: i ? "" : unit }, rangemode: "tozero" }),
+    ),
+  };
+  const label = "Time of each step by phase, not profiled";
+  return [panel(label, chart({ data: once(data), layout, label, pngName: "steps" }))];
+}
+
+function stepAxis(name, { timed: { step_s } }) {
+  const spacing = step_s.length < 10 ? { dtick: 1 } : {};
+  return { ...spacing, title: { text: `step, <b>${escapeLabel(name)}</b>` }, range: [-0.6, step_s.length - 0.4] };
+}
+
+/** What each traced step does; windows stand side by side, with their names below. */
+export function tracedSteps(summary, nameOf) {
+  const shown = summary.steps.map((step, row) => ({ ...step, x: row + step.window })); // a gap between windows
+  const { unit, per } = axisUnit(longest(shown.map(({ total_us }) => total_us)));
+  const data = PARTS_OF_STEP.filter(([key]) => shown.some((step) => step[key])).map(([key, name]) => ({
+    ...stacked(shown.length),
+    name,
+    x: shown.map(({ x }) => x),
+    y: shown.map((step) => step[key] / per),
+    hovertext: shown.map(
+      (step) => `step ${step.number}, ${name}<br>${duration(step[key])} of ${duration(step.total_us)}`,
+    ),
+    hoverinfo: "text",
+    marker: look(PARTS_OF_STEP.findIndex(([other]) => other === key)),
+    line: { color: look(PARTS_OF_STEP.findIndex(([other]) => other === key)).color, width: 0.5 },
+  }));
+  const { files } = summary.trace;
+  const middles = files.map((_, i) => shown.filter(({ window }) => window === i)).map((own) => own[own.length >> 1]?.x);
+  const named = files.length > 1 && files.length <= MOST_NAMES;
+  const every = Math.ceil(shown.length / 40);
+  const ticks = shown.filter(({ x }, row) => row % every === 0 || (named && middles.includes(x)));
+  const tick = ({ x, number, window }) =>
+    named && x === middles[window] ? `${number}<br><b>${escapeLabel(shorten(nameOf(window), 24))}</b>` : String(number);
+  const layout = {
+    height: 270,
+    barmode: "stack",
+    bargap: 0.2,
+    legend: LEGEND,
+    xaxis: {
+      title: { text: "step" },
+      tickvals: ticks.map(({ x }) => x),
+      ticktext: ticks.map(tick),
+      range: [-0.6, (shown.at(-1)?.x ?? 0) + 0.6],
+    },
+    yaxis: { title: { text: unit }, rangemode: "tozero" },
+  };
+  const label = summary.step_time.marked ? "What each traced step does" : "What the trace does: it marks no steps";
+  return panel(label, chart({ data, layout, label, pngName: "traced-steps" }));
+}
+
+const longest = (times) => times.reduce((most, time) => Math.max(most, time), 0); // may be more than a call takes
+
+/** A part of a stack: bars, or an area where bars would be too thin to see. */
+function stacked(number) {
+  return number <= BARS ? { type: "bar" } : { type: "scatter", mode: "lines", stackgroup: "parts" };
+}
+
+/** How part `number` of a whole looks. */
+export const look = (number) => PARTS[number % PARTS.length];
+
+/** Leave each name in the legend once. */
+function once(traces) {
+  const seen = new Set();
+  return traces.map((trace) => {
+    const first = !seen.has(trace.name);
+    seen.add(trace.name);
+    return { ...trace, legendgroup: trace.name, showlegend: first };
+  });
+}
