@@ -1,6 +1,5 @@
 """A real logdir, made once and cheaply: our own runs, one comparison, foreign traces, broken ones and hostile names."""
 
-import gzip
 import shutil
 import subprocess
 import sys
@@ -128,18 +127,10 @@ def hostile_events(scale: float) -> list[Event]:
 
 
 def _allocation(at: float, scale: float) -> Event:
-    args = {"Bytes": int(4096 * scale), "Addr": int(at), "Total Allocated": int(4096 * scale), "Device Type": 0}
-    args |= {"Device Id": -1, "Total Reserved": 0}
-    return {
-        "ph": "i",
-        "cat": "cpu_instant_event",
-        "name": "[memory]",
-        "s": "t",
-        "pid": 1,
-        "tid": 1,
-        "ts": at,
-        "args": args,
-    }
+    size = int(4096 * scale)
+    args = {"Bytes": size, "Addr": int(at), "Total Allocated": size, "Device Type": 0, "Device Id": -1}
+    made = {"ph": "i", "cat": "cpu_instant_event", "name": "[memory]", "s": "t", "pid": 1, "tid": 1, "ts": at}
+    return {**made, "args": args}
 
 
 def _environment() -> Environment:
