@@ -231,11 +231,13 @@ class TracedCapture:
         path = self._window.folder / f"{self._worker}.{time.time_ns()}.pt.trace.json.gz"
         with replacing(path) as temporary:
             profiler.export_chrome_trace(str(temporary))
+        peak_bytes, traffic_bytes = _memory_in(path, self._device)
         self._trace = TraceFile(
             path=path.name,
             samples=self._samples,
             step_s=self._step_s,
-            peak_allocated_bytes=_peak_allocated_bytes(path, self._device),
+            peak_allocated_bytes=peak_bytes,
+            allocated_bytes=traffic_bytes,
         )
 
     def trace(self) -> TraceFile:
@@ -249,12 +251,12 @@ class TracedCapture:
         return self._trace
 
 
-def _peak_allocated_bytes(path: Path, device: torch.device) -> int | None:
-    """Read the peak back from the trace: torch keeps no statistics of its CPU allocator."""
+def _memory_in(path: Path, device: torch.device) -> tuple[int, int] | tuple[None, None]:
+    """Read peak and traffic back from the trace: torch keeps no statistics of its CPU allocator."""
     for found in memory(Index(read(path))):
         if found.device.partition(":")[0] == device.type:
-            return found.peak_bytes - (found.start_bytes if device.type == "cpu" else 0)
-    return None
+            return found.peak_bytes - (found.start_bytes if device.type == "cpu" else 0), found.allocated_bytes
+    return None, None
 
 
 class _Timer:

@@ -22,6 +22,7 @@ class Arm(msgspec.Struct, frozen=True, kw_only=True):
         warmup_s: seconds before the first timed block; with torch.compile, mostly compilation.
         peak_resident_bytes: highest resident memory of the arm's process during timed blocks.
         peak_allocated_bytes: highest sum of live tensors in each stage's traced window; empty without a trace.
+        allocated_bytes_per_sample: allocation traffic in each stage's traced window; empty likewise.
         peak_accelerator_bytes: highest memory of the accelerator's allocator; None without one.
         results: figures at the end, such as `accuracy` and `loss`.
         traces: stage -> path of its trace, relative to the comparison's folder.
@@ -33,6 +34,7 @@ class Arm(msgspec.Struct, frozen=True, kw_only=True):
     peak_accelerator_bytes: int | None
     results: dict[str, float]
     traces: dict[str, str]
+    allocated_bytes_per_sample: dict[str, float] = {}
 
 
 class ComparisonRecord(msgspec.Struct, frozen=True, kw_only=True):

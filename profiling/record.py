@@ -55,12 +55,15 @@ class TraceFile(msgspec.Struct, frozen=True, kw_only=True):
         step_s: seconds of each traced step: never a timing, only the measure of the profiler's own overhead.
         peak_allocated_bytes: highest sum of live tensors on the run's device that the window saw, counted on a CPU from
             what was alive when it began; None without `profile_memory`.
+        allocated_bytes: allocation traffic, the sum of all that was allocated on that device in the window; None
+            likewise.
     """
 
     path: str
     samples: list[int]
     step_s: list[float]
     peak_allocated_bytes: int | None
+    allocated_bytes: int | None = None
 
 
 class Stage(msgspec.Struct, frozen=True, kw_only=True):

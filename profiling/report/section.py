@@ -175,6 +175,7 @@ def _arms(record: ComparisonRecord) -> str:
 def _figures(arm: Arm) -> dict[str, str]:
     found = {"peak resident memory": size(arm.peak_resident_bytes)}
     found |= {f"peak of tensors, {stage}": size(count) for stage, count in arm.peak_allocated_bytes.items()}
+    found |= {f"allocated per sample, {stage}": size(count) for stage, count in arm.allocated_bytes_per_sample.items()}
     if arm.peak_accelerator_bytes is not None:
         found["peak of the accelerator's allocator"] = size(arm.peak_accelerator_bytes)
     found["warm-up"] = duration(arm.warmup_s * 1e6)

@@ -81,6 +81,7 @@ def test_the_peak_of_tensors_is_that_of_the_window(tmp_path):
                 kept.append(torch.ones(size, 1000))
                 capture.step(samples=1)
         assert capture.trace().peak_allocated_bytes == size * 1000 * 4
+        assert capture.trace().allocated_bytes == size * 1000 * 4
 
 
 def test_a_pass_shorter_than_its_window_is_an_error(tmp_path):

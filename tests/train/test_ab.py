@@ -79,6 +79,7 @@ def test_both_arms_leave_records_traces_and_event_files(nograd_off):
         assert set(arm.stages) == set(left.arms[name].traces) == {"train", "evaluate", "infer"}
         assert all((nograd_off / path).is_file() for path in left.arms[name].traces.values())
         assert list((nograd_off / name).glob("events.out.tfevents.*"))
+        assert set(left.arms[name].allocated_bytes_per_sample) == set(arm.stages)
     assert record.read(nograd_off / "variant").changed["switches.eval_context"] == ("inference_mode", "grad")
     assert (nograd_off / "report.html").stat().st_size > 0
 

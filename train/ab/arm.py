@@ -124,9 +124,11 @@ class Arm:
         )
         record.write(outcome, folder)
         peaks = {stage: trace.peak_allocated_bytes for stage, trace in traces.items()}
+        traffic = {s: t.allocated_bytes / sum(t.samples) for s, t in traces.items() if t.allocated_bytes is not None}
         return Closing(
             peak_resident_bytes=max(self._resident_bytes.values()),
             peak_allocated_bytes={stage: peak for stage, peak in peaks.items() if peak is not None},
+            allocated_bytes_per_sample=traffic,
             peak_accelerator_bytes=self._accelerator_bytes,
             traces={stage: trace.path for stage, trace in traces.items()},
         )

@@ -164,6 +164,7 @@ def arms(measured: Measured) -> dict[str, Arm]:
             peak_accelerator_bytes=max(accelerator) if accelerator else None,
             results=dict(arm.results),
             traces={stage: f"{name}/{path}" for stage, path in closing.traces.items()} if closing else {},
+            allocated_bytes_per_sample=dict(closing.allocated_bytes_per_sample) if closing else {},
         )
     return shown
 

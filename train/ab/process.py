@@ -74,6 +74,7 @@ class Closing:
 
     peak_resident_bytes: int
     peak_allocated_bytes: Mapping[str, int]
+    allocated_bytes_per_sample: Mapping[str, float]
     peak_accelerator_bytes: Mapping[str, int]
     traces: Mapping[str, str]
 
