@@ -1,5 +1,5 @@
 /**
- * The tab's address: TensorBoard's plugin data in the hash of the top window,
+ * The tab's address: TensorBoard's plugin data in the hash of its window, the parent of the tab's,
  * `#abtrace&p.abtrace.view=operators&p.abtrace.run=…`. Keys of other plugins are left as they are.
  */
 
@@ -33,7 +33,7 @@ export function onChange(fn) {
   host.addEventListener("hashchange", fn);
 }
 
-/** A link to this address with some keys changed; to be opened in `_top`. */
+/** A link to this address with some keys changed; to be opened in `_parent`. */
 export function href(changes) {
   return host.location.pathname + host.location.search + serialize(changes);
 }

@@ -34,7 +34,7 @@ export async function render() {
   document.documentElement.lang = "en";
   theme.follow();
   await style();
-  document.body.append(header, main);
+  document.body.append(header, notice, main);
   address.onChange(show);
   await refresh();
   setInterval(() => visible() && refresh(), POLL_MS);
@@ -59,7 +59,7 @@ function onReload(fn) {
   window.parent.postMessage("experimental.bootstrap", location.origin, [port2]);
 }
 
-const tabs = Object.entries(VIEWS).map(([name, { label }]) => el("a", { target: "_top", "data-view": name }, label));
+const tabs = Object.entries(VIEWS).map(([name, { label }]) => el("a", { target: "_parent", "data-view": name }, label));
 const choices = {
   run: choice("Run", (run) => address.set({ run, window: "" })),
   window: choice("Window", (window) => address.set({ window })),
@@ -71,6 +71,7 @@ const header = el(
   el("nav", { "aria-label": "Views of A/B Trace" }, ...tabs),
   el("div", { class: "choices" }, ...Object.values(choices).map(({ label }) => label)),
 );
+const notice = el("div", { class: "notice" });
 const main = el("main");
 
 function choice(name, chosen) {
@@ -92,9 +93,10 @@ async function refresh() {
   try {
     found = await model.runs();
   } catch (error) {
-    if (!found) main.replaceChildren(message("error", error.message, "The tab asks again every 30 seconds."));
+    notice.replaceChildren(message("error", error.message, "The tab asks again every 30 seconds."));
     return;
   }
+  notice.replaceChildren();
   if (wanted().files !== shownFiles || !main.firstChild) show();
 }
 
@@ -192,7 +194,11 @@ function describe({ view, run, window, against, runs }) {
   const windows = runs.find((other) => other.run === run)?.windows ?? [];
   const files = windows.map(({ file, stage }) => [file, stage ? `${stage}: ${file}` : file]);
   offer(choices.run.select, names, run);
-  offer(choices.window.select, [["", files.length === 1 ? "the only one" : `all ${files.length}`], ...files], window);
+  offer(
+    choices.window.select,
+    files.length === 1 ? [[window, files[0][1]]] : [["", `all ${files.length}`], ...files],
+    window,
+  );
   offer(choices.against.select, [["", "nothing"], ...names.filter(([name]) => name !== run)], against);
   for (const [name, { label }] of Object.entries(choices)) {
     label.hidden = !runs.length || !VIEWS[view].chooses.includes(name);
@@ -203,5 +209,6 @@ function describe({ view, run, window, against, runs }) {
 function offer(select, options, chosen) {
   const known = options.some(([value]) => value === chosen);
   const all = known ? options : [...options, [chosen, `${chosen} (not found)`]];
+  select.title = all.find(([value]) => value === chosen)[1]; // in full, also where there is no room
   select.replaceChildren(...all.map(([value, text]) => el("option", { value, selected: value === chosen }, text)));
 }

@@ -43,6 +43,8 @@ export function ladder(effects) {
     layout: () => ({
       height: ROW * lines.length + 92,
       showlegend: false,
+      hovermode: "closest",
+      hoverdistance: 30,
       margin: { t: 44, b: 48, l: 60, r: 10 },
       xaxis: {
         ...ticks(low, high),

@@ -127,7 +127,7 @@ export function table({ columns, rows, sort, search = false, csvName, onOpen, op
     const cells = visible.map((column) => {
       const value = valueOf(column, row);
       const content = value === null || value === undefined ? "" : (column.format?.(value, row) ?? String(value));
-      if (column.numeric) return el("td", { class: "num" }, content);
+      if (column.numeric) return el("td", { class: value === 0 ? "num zero" : "num" }, content);
       const kind = column.brief ? "brief" : column.wraps ? "text wraps" : "text";
       return el("td", { class: kind }, el("span", { title: typeof content === "string" ? content : null }, content));
     });

@@ -31,23 +31,21 @@ export async function show(root) {
     root.append(message("empty", "No comparison lies below this logdir: there are no effects to show.", hint));
     return;
   }
-  const found = el("div", { class: "view" });
-  const draw = () => found.replaceChildren(...content(effects.filter(chosen())));
+  const found = el("div", { class: "found" });
+  const draw = () => {
+    const rows = effects.filter(chosen());
+    clear.hidden = rows.length === effects.length;
+    found.replaceChildren(...content(rows));
+  };
   const selects = Object.entries(FILTERS).map(([key, filter]) => select(key, filter, effects, draw));
-  const all = () => {
+  const clear = el("button", { type: "button", class: "more", onclick: all }, "Clear filters");
+  function all() {
     for (const { element } of selects) element.value = "";
     address.set(Object.fromEntries(Object.keys(FILTERS).map((key) => [key, ""])), { replace: true });
     draw();
-  };
-  root.append(
-    el(
-      "div",
-      { class: "filters" },
-      ...selects.map(({ label }) => label),
-      el("button", { type: "button", class: "more", onclick: all }, "Show all"),
-    ),
-    found,
-  );
+    selects[0].element.focus(); // the button goes
+  }
+  root.append(el("div", { class: "filters" }, ...selects.map(({ label }) => label), clear), found);
   draw();
 }
 
@@ -76,7 +74,8 @@ function select(key, { label, of, order }, effects, draw) {
 }
 
 function content(effects) {
-  if (!effects.length) return [message("empty", "No comparison matches these filters.", "Choose “Show all” above.")];
+  if (!effects.length)
+    return [message("empty", "No comparison matches these filters.", "Choose “Clear filters” above.")];
   const figure = ladder(effects);
   const open = ({ variant, baseline }) => address.set({ view: "compare", run: variant, against: baseline, window: "" });
   const drawn = chart({

@@ -9,7 +9,7 @@ import { table } from "../table.js";
 
 const GROUPS = { "": "operator", shape: "input shapes", stack: "call stack" };
 const SHOWN = 20; // bars of the chart
-const LABEL = 62; // characters beside them
+const LABEL = 68; // characters beside them
 
 export async function show(root, { selected, by }) {
   load();
@@ -92,8 +92,8 @@ function top(operators, total) {
 
 /** Name an operator and what sets it apart, each shortened so that both can be read. */
 function label({ name, shapes, stack }) {
-  const detail = shapes || stack?.split("\n")[0];
-  return detail ? `${shorten(name, 30)}  ${shorten(detail, 30)}` : name;
+  const detail = shapes || stack?.split("\n")[0].split(/[/\\]/).at(-1);
+  return detail ? `${shorten(name, 30)}, ${shorten(detail, 36)}` : name;
 }
 
 function list(operators, total, group, device, memory) {

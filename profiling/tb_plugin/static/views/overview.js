@@ -85,8 +85,18 @@ function cards(summary, record, stage, nameOf) {
       ),
     ...memoryCards(summary, nameOf),
     ...deviceCards(summary),
-    card("Waits most for", waits_for, WAITS[waits_for] ?? ""),
+    card("Waits most for", waits_for, ...waits(summary, nameOf)),
   );
+}
+
+/** What waiting for that means; where windows differ, what each waits for. */
+function waits({ step_time, step_times }, nameOf) {
+  const kinds = new Set(step_times.map(({ waits_for }) => waits_for));
+  if (kinds.size < 2) return [WAITS[step_time.waits_for]];
+  return [...kinds].map((kind) => {
+    const windows = step_times.map(({ waits_for }, i) => waits_for === kind && nameOf(i)).filter(Boolean);
+    return `${kind}: ${windows.join(", ")}`;
+  });
 }
 
 const steps = ({ steps: { length } }) => (length === 1 ? "1 step" : `${count(length)} steps`);
