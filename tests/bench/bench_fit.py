@@ -14,7 +14,7 @@ peers: DataLoader over a TensorDataset, float32, NCHW, AdamW as its defaults hav
 favors them. `ours` and `by_hand`: resident tensors, bf16, channels last, fused AdamW, reused buffers, and the running
 loss, the confusion matrix and the check for non-finite loss at every step. These two end with identical weights.
 
-One process, because two that run the same code can differ by 16 % for life (`tests.bench.record_noise`). Every second
+One process, because two that run the same code can differ by 16 % for life (train/ab/measure.py). Every second
 round runs in reverse, so that drift cancels in the paired ratio, and the starting contender rotates. Building, two
 epochs of warm-up and Lightning's set-up of each call to `fit` are outside the clock. `ours` and `by_hand` then go on
 alone with more seeds, since 3 % is harder to see than a factor of 1.8, and with a second `by_hand`: what the first is

@@ -4,6 +4,7 @@ Real comparisons on this machine with a budget of 10 s each: baseline against it
 training steps are longer by a known share (tests/bench/spinning.py). All take place in this process' name, one after
 the other, the three kinds in turn, so that a busy hour meets all of them. 100 comparisons take about 35 minutes on a
 2-core machine; with `--resume` each is appended to FILE as it ends, and those that FILE holds are not repeated.
+`--noise FILE` keeps the timings of the A/A comparisons: what tests/bench/bench_validity_sim.py draws from.
 """
 
 import argparse
@@ -16,7 +17,8 @@ from pathlib import Path
 import msgspec
 from hydra import compose, initialize_config_module
 
-from profiling.compare import Verdict
+from profiling.compare import PairedSamples, PhaseSamples, Verdict
+from tests.bench.bench_validity_sim import PHASES, Noise
 from tests.bench.targets import Finding, report
 from train import cli
 from train.ab.experiment import judge
@@ -40,6 +42,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     high: float
     floor: float
     startup_s: float
+    noise: Noise | None  # of A/A
 
     @property
     def is_called(self) -> bool:
@@ -74,7 +77,19 @@ def one(kind: str) -> Result:
         high=effect.ratio_high,
         floor=effect.floor_ratio,
         startup_s=measured.startup_s,
+        noise=Noise({phase: rounded(measured.samples[phase]) for phase in PHASES}) if kind == "A/A" else None,
     )
+
+
+def rounded(samples: PhaseSamples) -> PhaseSamples:
+    """Timings to five digits, which is finer than any of them repeats."""
+
+    def short(pairs: PairedSamples) -> PairedSamples:
+        sides = (pairs.first_s_per_sample, pairs.second_s_per_sample)
+        first, second = ([float(f"{seconds:.5g}") for seconds in side] for side in sides)
+        return PairedSamples(first, second, pairs.per_launch)
+
+    return PhaseSamples(short(samples.effect), short(samples.floor))
 
 
 def measure(counts: Mapping[str, int], log: Path | None) -> list[Result]:
@@ -123,12 +138,20 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="also write the figures as JSON")
     parser.add_argument("--resume", type=Path, help="append each comparison to this file, and skip what it holds")
     parser.add_argument("--counts", type=int, nargs=3, default=COUNTS, help="comparisons of A/A, 5 %%, 3 %%")
+    parser.add_argument("--noise", type=Path, help="write the timings of the A/A comparisons to this file")
     args = parser.parse_args()
     cli.register()
     counts = dict(zip(KINDS, args.counts, strict=True))
     results = measure(counts, args.resume)
+    if args.noise:
+        args.noise.write_bytes(msgspec.json.encode([result.noise for result in results if result.noise]))
     title = f"Verdicts of {len(results)} real comparisons of {BUDGET_S:.0f} s (shares)"
-    report(title, findings(results), {"comparisons": msgspec.to_builtins(results)}, args.out)
+    report(
+        title,
+        findings(results),
+        {"comparisons": [msgspec.structs.replace(result, noise=None) for result in results]},
+        args.out,
+    )
 
 
 if __name__ == "__main__":
