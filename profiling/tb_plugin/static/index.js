@@ -33,6 +33,7 @@ export async function render() {
   document.head.append(el("meta", { "http-equiv": "Content-Security-Policy", content: POLICY }));
   document.documentElement.lang = "en";
   theme.follow();
+  if (address.get().view in VIEWS) load(address.get().view).catch(() => {}); // early; `show` says what is wrong
   await style();
   document.body.append(header, notice, main);
   address.onChange(show);

@@ -41,11 +41,11 @@ export function ladder(effects) {
       ratios(measured),
     ],
     layout: () => ({
-      height: ROW * lines.length + 92,
+      height: ROW * lines.length + 74,
       showlegend: false,
       hovermode: "closest",
       hoverdistance: 30,
-      margin: { t: 44, b: 48, l: 60, r: 10 },
+      margin: { t: 26, b: 48, l: 60, r: 10 },
       xaxis: {
         ...ticks(low, high),
         type: "log",
