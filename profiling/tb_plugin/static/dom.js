@@ -37,13 +37,17 @@ const MARKS = { loading: "◌", empty: "○", error: "✕", partial: "!" };
  * @param {string} [hint] what to do; parts in backticks are shown as commands
  */
 export function message(kind, text, hint = "") {
-  const parts = hint.split("`").map((part, number) => (number % 2 ? el("code", null, part) : part));
   return el(
     "div",
     { class: `message ${kind}`, role: kind === "error" ? "alert" : "status" },
     el("span", { class: "mark", "aria-hidden": "true" }, MARKS[kind]),
-    el("div", null, el("p", null, text), hint && el("p", { class: "hint" }, ...parts)),
+    el("div", null, el("p", null, text), hint && el("p", { class: "hint" }, ...prose(hint))),
   );
+}
+
+/** Text whose parts in backticks are shown as commands. */
+export function prose(text) {
+  return text.split("`").map((part, number) => (number % 2 ? el("code", null, part) : part));
 }
 
 /** A titled part of a view. */

@@ -2,7 +2,7 @@
 
 import * as address from "../address.js";
 import { chart, escapeLabel, load, PARTS, rows as rowsAxis, shorten } from "../chart.js";
-import { el, message, panel } from "../dom.js";
+import { el, message, panel, prose } from "../dom.js";
 import { axisUnit, count, duration, flops, percent, size } from "../format.js";
 import * as model from "../model.js";
 import { table } from "../table.js";
@@ -25,10 +25,14 @@ export async function show(root, { selected, by }) {
   const lacks = lacking(group, operators);
   if (lacks) root.append(lacks);
   const total = operators.reduce((sum, row) => sum + row.self_us, 0);
-  root.append(
-    top(operators, total),
-    panel("Operators", list(operators, total, group, devices.length > 0, memory.length > 0)),
-  );
+  const has = {
+    shapes: group === "shape" && !lacks,
+    stacks: group === "stack" && !lacks,
+    device: devices.length > 0,
+    memory: memory.length > 0,
+    flops: operators.some((row) => row.flops),
+  };
+  root.append(top(operators, total), panel("Operators", missing(has), list(operators, total, has)));
 }
 
 function choice(group) {
@@ -96,58 +100,42 @@ function label({ name, shapes, stack }) {
   return detail ? `${shorten(name, 30)}, ${shorten(detail, 36)}` : name;
 }
 
-function list(operators, total, group, device, memory) {
+/** The figures that are not in the trace, and whether they can be recorded. */
+function missing({ memory, flops }) {
+  const lines = [
+    !memory && "Memory was not recorded: record it with `profile_memory=True`.",
+    !flops && "FLOPs are not in this trace: torch 2.14 leaves them out of the file, also with `with_flops=True`.",
+  ].filter(Boolean);
+  return lines.length > 0 && el("p", { class: "note" }, ...prose(lines.join(" ")));
+}
+
+function list(operators, total, has) {
+  const share = ({ self_us }) => (total ? self_us / total : 0);
   const columns = [
     { key: "name", label: "operator" },
-    ...(group === "shape" ? [{ key: "shapes", label: "input shapes" }] : []),
-    ...(group === "stack"
-      ? [{ key: "stack", label: "called from", format: (stack) => stack.replaceAll("\n", " ← ") }]
-      : []),
-    { key: "calls", label: "calls", numeric: true, format: count },
-    {
-      key: "self_us",
-      label: "self",
-      title: "time outside the operators that it calls",
-      numeric: true,
+    has.shapes && { key: "shapes", label: "input shapes" },
+    has.stacks && { key: "stack", label: "called from", format: (stack) => stack.replaceAll("\n", " ← ") },
+    { key: "calls", label: "calls", format: count },
+    { key: "self_us", label: "self", title: "time outside the operators that it calls", format: duration },
+    { key: "share", label: "share", title: "of the self time of all operators", value: share, format: percent },
+    { key: "total_us", label: "total", title: "with the operators that it calls", format: duration },
+    has.device && {
+      key: "device_us",
+      label: "device",
+      title: "on the device, in work that it launched itself",
       format: duration,
     },
-    {
-      key: "share",
-      label: "share",
-      title: "of the self time of all operators",
-      numeric: true,
-      value: (row) => (total ? row.self_us / total : 0),
-      format: percent,
+    has.memory && { key: "allocated_bytes", label: "allocated", title: "what it allocated itself", format: size },
+    has.flops && {
+      key: "flops",
+      label: "FLOPs",
+      title: "floating-point operations, where the profiler knows them",
+      format: flops,
     },
-    { key: "total_us", label: "total", title: "with the operators that it calls", numeric: true, format: duration },
-    ...(device
-      ? [
-          {
-            key: "device_us",
-            label: "device",
-            title: "on the device, in work that it launched itself",
-            numeric: true,
-            format: duration,
-          },
-        ]
-      : []),
-    ...(memory
-      ? [{ key: "allocated_bytes", label: "allocated", title: "what it allocated itself", numeric: true, format: size }]
-      : []),
-    ...(operators.some((row) => row.flops)
-      ? [
-          {
-            key: "flops",
-            label: "FLOPs",
-            title: "floating-point operations, where the profiler knows them",
-            numeric: true,
-            format: flops,
-          },
-        ]
-      : []),
-  ];
+  ].filter(Boolean);
+  const texts = ["name", "shapes", "stack"];
   return table({
-    columns,
+    columns: columns.map((column) => ({ ...column, numeric: !texts.includes(column.key) })),
     rows: operators,
     sort: { key: "self_us", descending: true },
     search: true,
