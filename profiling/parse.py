@@ -231,11 +231,13 @@ class EventReader:
         if not buffer.strip():
             raise TraceError(f"{self.path}: {text.fault or 'the file is empty'}")
         try:
-            keys = list(json.loads(buffer))
-        except ValueError as error:
+            keys = list(_loads(buffer))
+        except _UNREADABLE as error:
             reason = text.fault or f"the file ends before its events, or is no trace ({error})"
             raise TraceError(f"{self.path}: no traceEvents within {len(buffer)} bytes: {reason}") from None
-        raise TraceError(f"{self.path}: not a torch.profiler trace: no traceEvents, only {', '.join(keys[:8])}")
+        found = ", ".join(" ".join(key.split())[:40] for key in keys[:8])
+        wrong = "its traceEvents are no list" if "traceEvents" in keys else f"no traceEvents, only {found}"
+        raise TraceError(f"{self.path}: not a torch.profiler trace: {wrong}")
 
     def _start(self, buffer: bytes, start: int) -> bytes:
         self._offset = start
@@ -252,7 +254,7 @@ class EventReader:
     def _read_header(self, text: bytes) -> None:
         for attempt in (text, _mend(text)):
             try:
-                self.header |= json.loads(attempt.decode("utf-8", "replace"), strict=False)
+                self.header |= _loads(attempt)
             except (*_UNREADABLE, TypeError):
                 continue
             return
@@ -351,13 +353,20 @@ def _typed(text: bytes) -> Event:
     try:
         return _decode_event(text)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        loose = json.loads(text.decode("utf-8", "replace"), strict=False)
+        loose = _loads(text)
     if not isinstance(loose, dict):
         raise ValueError("not an event")
     args = loose.pop("args", None)
     event = Event()
     event.args = _lenient(Args(), args) if isinstance(args, dict) else None
     return _lenient(event, loose)
+
+
+def _loads(text: bytes) -> Any:
+    """Parse with the standard library, which takes half a surrogate pair for a character; then no file can hold it."""
+    value = json.loads(text.decode("utf-8", "replace"), strict=False)
+    clean = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
+    return json.loads(clean)
 
 
 def _lenient(target: S, values: dict[str, Any]) -> S:

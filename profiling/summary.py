@@ -1,6 +1,7 @@
 """One trace or one run, summarized: every analysis, joined over its windows and ranks."""
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from itertools import islice
 from typing import TypeVar
 
 from msgspec import Struct, structs
@@ -142,12 +143,16 @@ def notes(trace: Trace) -> list[str]:
     if FOLDED_NAME in trace.names:
         found.append(f"there are more names than {MAX_NAME_CHARACTERS >> 20} MiB hold: the rest count as {FOLDED_NAME}")
     if trace.ignored:
-        kinds = ", ".join(f"{number:,} {category}" for category, number in trace.ignored.items())
-        found.append(f"events without a duration are counted but not analyzed: {kinds}")
+        found.append(f"events without a duration are counted but not analyzed: {_few(trace.ignored)}")
     if trace.unknown:
-        kinds = ", ".join(f"{trace.counts[category]:,} {category}" for category in trace.unknown)
-        found.append(f"categories that are counted but not analyzed: {kinds}")
+        counts = {category: trace.counts[category] for category in trace.unknown}
+        found.append(f"categories that are counted but not analyzed: {_few(counts)}")
     return [f"{trace.path.name}: {note}" for note in found]
+
+
+def _few(counts: Mapping[str, int], shown: int = 20) -> str:
+    kinds = [f"{number:,} {category}" for category, number in islice(counts.items(), shown)]
+    return ", ".join(kinds) + (f" and {len(counts) - shown:,} more categories" if len(counts) > shown else "")
 
 
 def _count(traces: Sequence[Trace]) -> dict[str, int]:

@@ -266,13 +266,21 @@ def _assemble(reader: EventReader, columns: Columns) -> Trace:
         origin_ns=origin * 1000,
         names=list(columns.names),
         threads=[Thread(pid, tid, labels.get((pid, tid), f"{pid}/{tid}")) for pid, tid in columns.threads],
-        shapes=[str(msgspec.json.decode(shape)) if shape else "" for shape in columns.shapes],
+        shapes=[_text(shape) for shape in columns.shapes],
         details=list(columns.details),
         spans=Spans(**spans),
         frames=Frames(**frames),
         allocations=Allocations(**memory),
         flows=Flows(**flows),
     )
+
+
+def _text(shapes: bytes) -> str:
+    """Write shapes as Python does, whatever the file's spacing; as they stand if they are no sound JSON."""
+    try:
+        return str(msgspec.json.decode(shapes)) if shapes else ""
+    except (ValueError, RecursionError):
+        return shapes.decode("utf-8", "replace")
 
 
 def _nanoseconds(ts: NDArray[np.float64], origin: int) -> Int64s:

@@ -77,7 +77,7 @@ def communication(index: Index) -> Communication | None:
     sums: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
     for row in rows.tolist():
         detail = trace.details[spans.detail[row]]
-        size = detail.elements * _ELEMENT_BYTES.get(detail.dtype.decode().strip('"'), 0)
+        size = detail.elements * _ELEMENT_BYTES.get(detail.dtype.decode("utf-8", "replace").strip('"'), 0)
         for i, value in enumerate((1, int(spans.dur_ns[row]), size)):
             sums[_name(index, row)][i] += value
     return Communication(

@@ -33,6 +33,7 @@ _PHASE_OF_PREFIX = {
     "Optimizer.zero_grad#": "optimizer",
 }
 _STEP = "ProfilerStep#"
+_IS_STEP = re.compile(rf"{_STEP}[0-9]{{1,18}}").fullmatch
 _BACKWARD = re.compile(r"^autograd::engine::evaluate_function|Backward\d+$")
 
 
@@ -166,11 +167,7 @@ class Index:
     def steps(self) -> Steps:
         """The `ProfilerStep#N` annotations of the thread that has most of them."""
         trace, spans = self.trace, self.trace.spans
-        numbers = {
-            number: int(name.removeprefix(_STEP))
-            for number, name in enumerate(trace.names)
-            if name.startswith(_STEP) and name.removeprefix(_STEP).isdecimal()
-        }
+        numbers = {number: int(name[len(_STEP) :]) for number, name in enumerate(trace.names) if _IS_STEP(name)}
         rows = np.flatnonzero((spans.kind == Kind.ANNOTATION) & np.isin(spans.name, list(numbers)))
         if not rows.size:
             start, end = trace.extent_ns

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -17,7 +18,7 @@ from profiling.analysis.kernels import device_work
 from profiling.analysis.memory import memory
 from profiling.analysis.operators import operators
 from profiling.analysis.phases import steps
-from profiling.summary import notes
+from profiling.summary import notes, summarize
 from profiling.trace import Kind, Trace, TraceError, find_traces, read, read_run
 from tests.profiling.conftest import SHARED, Recording
 from tests.profiling.make_trace import Event, event, write
@@ -211,6 +212,8 @@ def test_odd_values_cost_a_field_not_the_event(change: dict[str, Any], dur_us: f
         (b"  \n ", "empty"),
         (b"PK\3\4 not json", "not JSON (byte 0"),
         (b'{"a": 1, "b": 2}', "no traceEvents, only a, b"),
+        (b'{"traceEvents": 7}', "its traceEvents are no list"),
+        (b'{"a": ' + b"[" * 200_000, "recursion"),
         (b'{"schemaVersion": 1, "deviceProp', "ends before its events"),
         (b"\x1f\x8b\x08\0broken", "gzip"),
     ],
@@ -223,6 +226,25 @@ def test_what_is_no_trace_is_refused_in_one_line(text: bytes, said: str, tmp_pat
     assert said in str(caught.value)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+HALF_A_PAIR = '"\\ud800"'  # JSON may hold it, no file of text can
+NO_TEXT = '"\xff"'
+
+
+@pytest.mark.parametrize("value", [HALF_A_PAIR, NO_TEXT, "[1e999]", f"{'[' * 500}{']' * 500}", '"' + "9" * 5000 + '"'])
+@pytest.mark.parametrize("key", ["name", "Input Dims", "dtype", "grid", "Process Group Name", "cat", "tid", "rank"])
+def test_no_value_in_a_trace_stops_an_analysis(key: str, value: str, tmp_path: Path) -> None:
+    """Whatever stands there, the answer can be computed, and written as JSON."""
+    collective = event("ncclDevKernel_AllReduce", 5, 9, "kernel", Collective_name="allreduce")
+    marked = [event("ProfilerStep#1", 0, 50, "user_annotation"), event("aten::mm", 1, 2), collective]
+    for one in marked:
+        (one if key in one else one["args"])[key] = "HERE"
+    text = json.dumps({"distributedInfo": {"rank": "HERE"}, "traceEvents": marked}).replace('"HERE"', value)
+    path = tmp_path / "a.pt.trace.json"
+    path.write_bytes(text.replace("ProfilerStep#1", "ProfilerStep#" + "9" * 5000).encode("latin-1"))
+    for by in ("operator", "shape", "stack"):
+        assert msgspec.json.encode(summarize([read(path)], by=by))
 
 
 def test_hostile_sizes_are_cut_off_with_a_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
