@@ -85,12 +85,12 @@ def show(found: Effects) -> None:
     if not found.effects:
         console.print("no comparison.json here; `python -m train.ab` writes them")
         return
-    made = table("effects", ["experiment", "hypothesis"], ["ratio", "95 %"])
+    made = table("effects", ["experiment", "hypothesis"], ["ratio", "from", "to"])
     for row in found.effects:
         effect = next((effect for effect in row.phases if effect.phase == row.hypothesis.phase), None)
-        cells = [words.ratio(effect.ratio), words.interval(effect)] if effect else []
+        figures = (effect.ratio, effect.ratio_low, effect.ratio_high) if effect else ()
         outcome = f"{row.outcome}: {row.hypothesis.phase} {row.verdict_text}"
-        made.add_row(escape(row.title), escape(outcome), *cells)
+        made.add_row(escape(row.title), escape(outcome), *map(words.ratio, figures))
     console.print(made)
 
 

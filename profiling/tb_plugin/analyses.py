@@ -76,7 +76,7 @@ class Analyses:
             future = self._running.setdefault(key, Future())
         if ours:
             try:
-                answer = cache.packed(self._run(folder, arguments))
+                answer = self._run(folder, arguments)
                 if cache.key(asked, files) == key:  # else a file changed meanwhile: which state is this of?
                     self._cache.put(key, answer)
                 future.set_result(answer)
@@ -88,6 +88,7 @@ class Analyses:
         return key, future.result()
 
     def _run(self, folder: Path, arguments: Sequence[str]) -> bytes:
+        """Run the command, as soon as a slot is free; give what it wrote, gzipped."""
         if not self._slots.acquire(timeout=LIMIT_S):
             raise AnalysisError(
                 HTTPStatus.SERVICE_UNAVAILABLE, f"{AT_ONCE} other analyses have been running for long; try again later"
@@ -99,7 +100,7 @@ class Analyses:
                 if status:
                     raise _failure(arguments, status, errors)
                 output.seek(0)
-                return output.read()
+                return cache.packed(output)
         finally:
             self._slots.release()
 
@@ -144,7 +145,10 @@ def _limit(pid: int) -> None:
     if sys.platform == "linux":
         from resource import RLIMIT_AS, RLIMIT_CPU, prlimit
 
-        address_space, seconds = limit_bytes() + _ADDRESS_SPACE_BYTES, int(LIMIT_S)
+        address_space, seconds = (
+            limit_bytes() + _ADDRESS_SPACE_BYTES,
+            int(LIMIT_S) + 5,
+        )  # after the watch, which explains
         try:
             prlimit(pid, RLIMIT_AS, (address_space, address_space))
             prlimit(pid, RLIMIT_CPU, (seconds, seconds))

@@ -4,12 +4,13 @@ A key says everything that the answer depends on, so an entry is never wrong, on
 any time. Entries are written whole or not at all, so several TensorBoards may share the folder.
 """
 
-import gzip
 import hashlib
 import os
+import zlib
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 from platformdirs import user_cache_path
 from tensorboard.util import tb_logging
@@ -18,6 +19,7 @@ from profiling.record import replacing
 
 VERSION = 1
 MAX_BYTES = 512 << 20
+_GZIP = 31  # zlib's name for its largest window in the format of gzip
 
 logger = tb_logging.get_logger()
 
@@ -84,9 +86,11 @@ def key(asked: Iterable[str], files: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
-def packed(content: bytes) -> bytes:
-    """Gzip some bytes, quickly; the same bytes give the same result."""
-    return gzip.compress(content, 1, mtime=0)
+def packed(content: IO[bytes]) -> bytes:
+    """Gzip what a file holds, piece by piece, and quickly rather than tightly."""
+    packer = zlib.compressobj(1, wbits=_GZIP)
+    pieces = [packer.compress(piece) for piece in iter(lambda: content.read(1 << 20), b"")]
+    return b"".join([*pieces, packer.flush()])
 
 
 def _sources() -> list[Path]:

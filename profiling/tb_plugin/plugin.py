@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import msgspec
 from tensorboard.plugins import base_plugin
@@ -262,7 +262,9 @@ def _packed(request: Request, content: bytes, kind: str, tag: str) -> Response:
         headers = {"Vary": "Accept-Encoding", "Content-Encoding": "gzip"}
         response = _response(content, HTTPStatus.OK, kind, headers)
     else:
-        response = _stream(request, gzip.GzipFile(fileobj=io.BytesIO(content)), kind, {"Vary": "Accept-Encoding"})
+        response = _stream(
+            request, cast("IO[bytes]", gzip.GzipFile(fileobj=io.BytesIO(content))), kind, {"Vary": "Accept-Encoding"}
+        )
         response.content_length = int.from_bytes(content[-4:], "little")  # of what was packed
     response.set_etag(tag)
     return response.make_conditional(request)
@@ -299,8 +301,11 @@ def _html(request: Request, content: bytes) -> Response:
     allowed = " ".join(["'self'", *hashes])
     narrow = {name: value for name, value in CSP.items() if name != "frame-ancestors"}
     narrow["script-src"] = f"{allowed} 'wasm-unsafe-eval'"
-    meta = f'<head>\n  <meta http-equiv="Content-Security-Policy" content="{_policy(narrow)}">'
-    content = content.replace(b"<head>", meta.encode(), 1)
+    first = (
+        f'<head>\n  <meta http-equiv="Content-Security-Policy" content="{_policy(narrow)}">'
+        '\n  <script src="../static/perfetto.js"></script>'
+    )
+    content = content.replace(b"<head>", first.encode(), 1)
     wide = {**CSP, "script-src": f"{allowed} 'unsafe-eval'"}
     headers = {"Content-Security-Policy": _policy(wide)}
     return _response(content, HTTPStatus.OK, "text/html; charset=utf-8", headers)
