@@ -110,20 +110,24 @@ def _few(names: Sequence[str], shown: int = 3) -> str:
 def duration(time_us: float) -> str:
     """Write a time with three digits and a unit."""
     if 0 < time_us < 1:
-        return f"{time_us * 1000:.3g} ns"
+        return f"{_digits(time_us * 1000)} ns"
     for unit, size in (("s", 1e6), ("ms", 1e3)):
         if time_us >= size:
-            return f"{time_us / size:,.3g} {unit}" if time_us < 1000 * size else f"{time_us / size:,.0f} {unit}"
-    return f"{time_us:.3g} µs"
+            return f"{_digits(time_us / size)} {unit}"
+    return f"{_digits(time_us)} µs"
 
 
 def size(count: float) -> str:
     """Write a number of bytes with three digits and a unit."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if abs(count) < 1024:
-            return f"{count:.3g} {unit}" if abs(count) < 1000 else f"{count:.0f} {unit}"
+            return f"{_digits(count)} {unit}"
         count /= 1024
-    return f"{count:.3g} TiB"
+    return f"{_digits(count)} TiB"
+
+
+def _digits(value: float) -> str:
+    return f"{value:.3g}" if abs(value) < 999.5 else f"{value:,.0f}"
 
 
 def table(title: str, text: Sequence[str], numbers: Sequence[str]) -> Table:

@@ -1,7 +1,5 @@
 /** Numbers as text, by the rules of profiling/terminal.py and profiling/report/words.py: three digits and a unit. */
 
-const grouped = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
-
 /** A time in microseconds: `812 ns`, `14.4 µs`, `2.05 ms`, `1,204 s`. */
 export function duration(us) {
   if (us > 0 && us < 1) return `${digits(us * 1000)} ns`;
@@ -43,7 +41,7 @@ export function sizeChange(bytes) {
 
 /** A number of things, thousands grouped; per sample it may be a fraction. */
 export function count(n) {
-  return Number.isInteger(n) ? grouped.format(n) : digits(n);
+  return Number.isInteger(n) ? grouped(String(n)) : digits(n);
 }
 
 /** Floating-point operations: `1.84 GFLOP`. */
@@ -59,12 +57,12 @@ export function flops(n) {
 /** A ratio of variant to baseline: `×1.052`, `×21.3`, `×1,204`. */
 export function ratio(x) {
   const places = x < 10 ? 3 : x < 100 ? 1 : 0;
-  return `×${x.toLocaleString("en-US", { minimumFractionDigits: places, maximumFractionDigits: places })}`;
+  return `×${grouped(fixed(x, places))}`;
 }
 
 /** A share of 1: `12.3 %`. */
 export function percent(x) {
-  return `${(100 * x).toFixed(1)} %`;
+  return `${fixed(100 * x, 1)} %`;
 }
 
 /** A moment, an ISO time, to the minute. */
@@ -74,6 +72,23 @@ export function moment(iso) {
 
 /** Three significant digits without trailing zeros; from a thousand upwards whole, with groups. */
 function digits(value) {
-  const rounded = Number(value.toPrecision(3));
-  return Math.abs(rounded) >= 1000 ? grouped.format(value) : String(rounded);
+  const exponent = Number(value.toExponential(EXACT).split("e")[1]);
+  if (exponent > 2) return grouped(fixed(value, 0));
+  return grouped(String(Number(fixed(value, Math.min(2 - exponent, EXACT)))));
+}
+
+const EXACT = 30; // digits that tell whether a number lies exactly halfway
+const HALF = new RegExp(`^50{${EXACT - 1}}$`);
+
+/** Round as Python does, so that both show the same: what lies exactly halfway goes to the even digit. */
+function fixed(value, places) {
+  const exact = value.toFixed(places + EXACT);
+  const cut = exact.slice(0, -EXACT).replace(/\.$/, "");
+  return HALF.test(exact.slice(-EXACT)) && /[02468]$/.test(cut) ? cut : value.toFixed(places);
+}
+
+/** Group the thousands of a number that is written out. */
+function grouped(text) {
+  const [whole, ...fraction] = text.split(".");
+  return [whole.replace(/\B(?=(\d{3})+$)/g, ","), ...fraction].join(".");
 }
