@@ -89,8 +89,9 @@ function style() {
 
 const visible = () => !document.hidden && document.documentElement.clientWidth > 0;
 
-/** Ask for the runs again; show the view anew if what it shows has changed. */
+/** Ask for the runs again; offer new ones, and show the view anew if what it shows has changed. */
 async function refresh() {
+  const before = JSON.stringify(found);
   try {
     found = await model.runs();
   } catch (error) {
@@ -98,7 +99,9 @@ async function refresh() {
     return;
   }
   notice.replaceChildren();
-  if (wanted().files !== shownFiles || !main.firstChild) show();
+  const state = wanted();
+  if (state.files !== shownFiles || !main.firstChild) show();
+  else if (JSON.stringify(found) !== before) describe(state);
 }
 
 /** What the address asks for, completed with what is there. */
