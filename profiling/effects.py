@@ -11,6 +11,7 @@ from rich.markup import escape
 from profiling import comparison
 from profiling.compare import Hypothesis, Numerics, Outcome, PeakMemory, PhaseEffect, Verdict
 from profiling.comparison import ComparisonRecord
+from profiling.files import folders
 from profiling.record import Environment
 from profiling.report import words
 from profiling.report.collect import judged
@@ -96,7 +97,8 @@ def show(found: Effects) -> None:
 
 def _read(path: Path, root: Path, notes: list[str]) -> Iterator[tuple[Path, ComparisonRecord]]:
     """Read the comparisons, each with its folder relative to `root`. A link that leads out of it is not followed."""
-    for file in sorted(path.rglob(comparison.FILE_NAME)) if path.is_dir() else [path]:
+    below = (folder / comparison.FILE_NAME for folder, names in folders(path) if comparison.FILE_NAME in names)
+    for file in sorted(below) if path.is_dir() else [path]:
         name = file.relative_to(root)
         try:
             if not file.resolve().is_relative_to(root.resolve()):

@@ -1,7 +1,8 @@
 """Which files of a folder are traces. Needs no numpy: the TensorBoard tab lists runs by the same rule."""
 
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def find_traces(path: str | Path) -> list[Path]:
         near = _nearest(path)
         raise TraceError(f"{path}: no such file or folder" + (f"; did you mean {near}?" if near else ""))
     try:
-        below = (file for suffix in NAMED for file in path.rglob(f"*{suffix}") if file.is_file())
+        below = (folder / name for folder, names in folders(path) for name in names if name.endswith(NAMED))
         found = traces_in(path) or sorted(below, key=_window_order)
     except OSError as error:
         raise TraceError(f"{path}: {error.strerror or error}") from None
@@ -39,9 +40,47 @@ def traces_in(folder: Path) -> list[Path]:
 
     Raises OSError if the folder cannot be listed.
     """
-    files = [file for file in folder.iterdir() if file.name.endswith(JSON) and file.is_file()]
+    files = [file for file in folder.iterdir() if file.name.endswith(JSON) and _is_text(file.name) and file.is_file()]
     named = [file for file in files if file.name.endswith(NAMED)]
     return sorted(named or filter(_holds_events, files), key=_window_order)
+
+
+def folders(root: Path) -> Iterator[tuple[Path, set[str]]]:
+    """Walk a folder and those below it, each with the names of its files.
+
+    Left out are folders that are hidden, such as `.git` and `.venv`, that are links, or that cannot be read. It is a
+    loop, as folders may be nested deeper than calls.
+    """
+    pending = [root]
+    while pending:
+        folder = pending.pop()
+        try:
+            with os.scandir(folder) as entries:
+                found = [entry for entry in entries if _is_text(entry.name)]
+            yield folder, {entry.name for entry in found if _is_file(entry)}
+            pending += [
+                folder / entry.name
+                for entry in found
+                if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")
+            ]
+        except OSError:  # gone meanwhile, not ours to read, or nested deeper than a path can name
+            continue
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link to itself, or into a folder that is not ours to enter
+        return False
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name can stand in JSON and in an address: on Linux a name may be any bytes."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _holds_events(path: Path) -> bool:

@@ -51,6 +51,14 @@ def test_what_must_answer_at_once_leaves_torch_alone(module):
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
+def test_the_tab_costs_tensorboard_little_at_its_start():
+    """What takes long to import, or much memory, is imported in the processes that analyze."""
+    slow = "{'torch', 'numpy', 'scipy', 'plotly', 'viztracer', 'rich', 'pandas'}"
+    code = f"import sys, profiling.tb_plugin.plugin; sys.exit(str({slow} & sys.modules.keys() or ''))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == ""
+
+
 def test_the_top_level_is_the_five_folders():
     listing = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     folders = {path.split("/")[0] for path in listing.splitlines() if "/" in path and not path.startswith(".")}

@@ -28,6 +28,7 @@ from tensorboard.util import tb_logging
 
 from profiling.tb_plugin import cache
 
+COMMAND = ("-m", "profiling")
 AT_ONCE = 2
 LIMIT_S = 120.0
 MAX_LIMIT_BYTES = 4 << 30
@@ -125,7 +126,7 @@ def _started(
         "OPENBLAS_NUM_THREADS": "1",
     }
     process = subprocess.Popen(
-        [sys.executable, "-m", "profiling", *arguments],
+        [sys.executable, *COMMAND, *arguments],
         cwd=folder,
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -168,7 +169,7 @@ def _watched(process: "subprocess.Popen[bytes]", output: IO[bytes]) -> int:
         except subprocess.TimeoutExpired:
             pass
         if time.monotonic() - start > LIMIT_S:
-            raise _too_much(f"more than {LIMIT_S:.0f} s")
+            raise _too_much(f"more than {LIMIT_S:g} s")
         if _resident_bytes(process.pid) > limit_bytes():
             raise _too_much(f"more than {limit_bytes() / (1 << 30):.1f} GiB of memory")
         if os.fstat(output.fileno()).st_size > MAX_ANSWER_BYTES:

@@ -4,14 +4,11 @@ A *run* is a folder that directly holds traces; its name is its path relative to
 A *window* is one of its traces, `RUN/FILE`.
 
 TensorBoard follows links, the tab does not: a folder that is a link is not searched, as it would lead out or show the
-same runs twice, and a trace that is a link is a window only if it points inside the logdir. Hidden folders, such as
-`.git` and `.venv`, are not searched either.
+same runs twice, and a trace that is a link is a window only if it points inside the logdir.
 """
 
-import os
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path, PurePath
@@ -19,7 +16,8 @@ from pathlib import Path, PurePath
 import msgspec
 from msgspec import Struct
 
-from profiling import files, record
+from profiling import record
+from profiling.files import folders, traces_in
 
 SCHEMA_VERSION = 1
 COMPARISON = "comparison.json"
@@ -87,7 +85,7 @@ class Logdir:
         """List every run, in alphabetical order."""
         root = self.root
         runs, comparisons = [], 0
-        for folder, names in _folders(root):
+        for folder, names in folders(root):
             comparisons += COMPARISON in names
             if traces := _inside(root, folder):
                 with suppress(OSError):  # a file is gone meanwhile: the next look sees what is there then
@@ -114,7 +112,7 @@ class Logdir:
         witness = None
         try:
             root = self.root
-            for folder, names in _folders(root):
+            for folder, names in folders(root):
                 if traces := _inside(root, folder):
                     witness = traces[0]
                 elif COMPARISON in names:
@@ -142,23 +140,29 @@ class Logdir:
             return file, [file]
         if file is not None or not traces:
             raise NotFoundError(f"{name!r} is no run and no trace in the logdir")
-        if len(traces) < len(files.traces_in(folder)):
+        if len(traces) < len(traces_in(folder)):
             raise NotFoundError(f"{name!r} holds a link that leads out of the logdir; choose one of its windows")
         return folder, traces
 
     def record(self, name: str) -> Path:
         """Find the record of a run, or of the run that a window belongs to. Raises NotFoundError."""
         folder = name if inside(self.root, name).is_dir() else str(PurePath(name).parent)
-        return inside(self.root, f"{folder}/{record.FILE_NAME}")
+        return self._file(f"{folder}/{record.FILE_NAME}")
 
     def comparison(self, name: str) -> Path:
         """Find the comparison of a folder. Raises NotFoundError."""
-        return inside(self.root, f"{name}/{COMPARISON}")
+        return self._file(f"{name}/{COMPARISON}")
 
     def comparisons(self) -> list[Path]:
         """Find every comparison."""
         root = self.root
-        return [folder / COMPARISON for folder, names in _folders(root) if COMPARISON in names]
+        return [folder / COMPARISON for folder, names in folders(root) if COMPARISON in names]
+
+    def _file(self, name: str) -> Path:
+        found = inside(self.root, name)
+        if not found.is_file():  # reading a pipe would wait for ever
+            raise NotFoundError(f"{name!r} is no file")
+        return found
 
 
 def inside(root: Path, name: str) -> Path:
@@ -177,38 +181,10 @@ def inside(root: Path, name: str) -> Path:
     return found
 
 
-def _folders(root: Path) -> Iterator[tuple[Path, set[str]]]:
-    """Walk the folders, each with the names of its files; a loop, as folders may be nested deeper than calls."""
-    pending = [root]
-    while pending:
-        folder = pending.pop()
-        try:
-            with os.scandir(folder) as entries:
-                found = [entry for entry in entries if _is_text(entry.name)]
-            yield folder, {entry.name for entry in found if entry.is_file()}
-            pending += [
-                folder / entry.name
-                for entry in found
-                if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")
-            ]
-        except OSError:  # gone meanwhile, not ours to read, or nested deeper than a path can name
-            continue
-
-
-def _is_text(name: str) -> bool:
-    """Whether a name can stand in JSON and in an address: on Linux a name may be any bytes."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _inside(root: Path, folder: Path) -> list[Path]:
     """List the traces of a folder that lie inside the logdir."""
     try:
-        traces = [file for file in files.traces_in(folder) if _is_text(file.name)]
-        return [file for file in traces if not file.is_symlink() or file.resolve().is_relative_to(root)]
+        return [file for file in traces_in(folder) if not file.is_symlink() or file.resolve().is_relative_to(root)]
     except (OSError, RuntimeError):
         return []
 

@@ -39,8 +39,8 @@ CSP = {
     "object-src": "'none'",
     "base-uri": "'self'",
     "form-action": "'none'",
-    "frame-ancestors": "'self'",
 }
+"""What the tab's files may load: nothing of another host. Who may embed TensorBoard, a notebook say, is not ours."""
 
 
 class RequestError(Exception):
@@ -231,7 +231,7 @@ def _argument(request: Request, name: str) -> str:
 
 def _rest(request: Request, route: str) -> str:
     """Give what follows the route, whatever prefix TensorBoard is served under."""
-    return request.path.partition(f"/{route}/")[2]
+    return request.path.partition(f"/{metadata.NAME}/{route}/")[2]
 
 
 def _response(body: Any, status: int, kind: str, headers: Mapping[str, str]) -> Response:
@@ -299,8 +299,7 @@ def _html(request: Request, content: bytes) -> Response:
     scripts = re.findall(rb"<script[^>]*>(.+?)</script>", content, re.DOTALL)
     hashes = [f"'sha256-{base64.b64encode(hashlib.sha256(script).digest()).decode()}'" for script in scripts]
     allowed = " ".join(["'self'", *hashes])
-    narrow = {name: value for name, value in CSP.items() if name != "frame-ancestors"}
-    narrow["script-src"] = f"{allowed} 'wasm-unsafe-eval'"
+    narrow = {**CSP, "script-src": f"{allowed} 'wasm-unsafe-eval'"}
     first = (
         f'<head>\n  <meta http-equiv="Content-Security-Policy" content="{_policy(narrow)}">'
         '\n  <script src="../static/perfetto.js"></script>'

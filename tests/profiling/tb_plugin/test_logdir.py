@@ -1,0 +1,106 @@
+"""Finding runs: cheap, never failing, whatever folders hold."""
+
+import os
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from profiling import record
+from profiling.tb_plugin.logdir import Logdir, NotFoundError
+from tests.profiling.tb_plugin.conftest import run_record, trace
+
+
+def names(logdir: Path) -> list[str]:
+    return [run.run for run in Logdir(str(logdir)).listing().runs]
+
+
+def test_a_run_is_a_folder_that_directly_holds_traces(logdir: Path) -> None:
+    trace(logdir / "a")
+    trace(logdir / "a" / "inner", "plain.json")
+    trace(logdir / "packed", "rank-0.json.gz")
+    trace(logdir / ".hidden")
+    (logdir / "other").mkdir()
+    (logdir / "other" / "data.json").write_text("[1, 2]")
+    (logdir / "other" / "folder.pt.trace.json").mkdir()
+    assert names(logdir) == ["a", "a/inner", "packed"]
+    trace(logdir)
+    assert names(logdir)[0] == "."
+
+
+def test_windows_come_in_the_order_of_their_times(logdir: Path) -> None:
+    for name in ("w.900.pt.trace.json", "w.1000.pt.trace.json.gz", "v.950.pt.trace.json", "other.json"):
+        trace(logdir, name)
+    (run,) = Logdir(str(logdir)).listing().runs
+    assert [window.file.split(".")[1] for window in run.windows] == ["900", "950", "1000"]
+
+
+def test_a_pipe_is_not_waited_for(logdir: Path) -> None:
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("no named pipes here")
+    for name in ("x.json", "x.pt.trace.json", "record.json", "comparison.json"):
+        os.mkfifo(logdir / name)
+    folder = Logdir(str(logdir))
+    assert folder.listing().runs == []
+    for find in (folder.record, folder.comparison, folder.run):
+        with pytest.raises(NotFoundError):
+            find(".")
+
+
+def test_folders_deeper_than_calls_and_paths(logdir: Path) -> None:
+    trace(logdir / "a")
+    below = os.open(logdir, os.O_RDONLY)
+    for _ in range(2500):
+        os.mkdir("d", dir_fd=below)  # pathlib has no folder to start from
+        deeper = os.open("d", os.O_RDONLY, dir_fd=below)
+        os.close(below)
+        below = deeper
+    os.close(below)
+    assert names(logdir) == ["a"]
+    assert Logdir(str(logdir)).holds_traces(wait_s=5)
+
+
+def test_links_in_circles_are_not_followed(logdir: Path) -> None:
+    trace(logdir / "a")
+    (logdir / "a" / "up").symlink_to(logdir)
+    (logdir / "me.pt.trace.json").symlink_to(logdir / "me.pt.trace.json")
+    assert names(logdir) == ["a"]
+    linked = logdir.parent / "linked"
+    linked.symlink_to(logdir)
+    assert names(linked) == ["a"]
+
+
+def test_records_that_cannot_be_read_cost_only_themselves(logdir: Path) -> None:
+    for name, text in {"deep": b'{"config":' + b"[" * 200_000, "no": b"\xff", "old": b'{"name": "old"}'}.items():
+        trace(logdir / name)
+        (logdir / name / "record.json").write_bytes(text)
+    trace(logdir / "good")
+    record.write(run_record(), logdir / "good")
+    found = {run.run: run for run in Logdir(str(logdir)).listing().runs}
+    assert [run.record for run in found.values()] == [False, True, False, False]
+    assert all("record.json is no run record" in (found[name].record_error or "") for name in ("deep", "no", "old"))
+    assert (found["good"].name, found["good"].record_error) == ("baseline", None)
+
+
+def test_three_hundred_runs_are_listed_at_once(logdir: Path) -> None:
+    timed = msgspec.structs.replace(run_record().stages["train"].timed, step_s=[0.1] * 500, samples=[8] * 500)
+    stage = msgspec.structs.replace(run_record().stages["train"], timed=timed)
+    outcome = msgspec.structs.replace(run_record(), stages={"train": stage})
+    for number in range(300):
+        record.write(outcome, trace(logdir / f"{number:03}").parent)
+    start = time.perf_counter()
+    assert len(names(logdir)) == 300
+    assert time.perf_counter() - start < 1
+
+
+def test_it_is_looked_for_in_the_background_and_again(logdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Logdir(str(logdir))
+    assert not folder.holds_traces()
+    monkeypatch.setattr(time, "monotonic", lambda: 1e9)  # long after
+    file = trace(logdir / "new")
+    assert folder.holds_traces()
+    file.unlink()
+    folder.holds_traces()
+    monkeypatch.undo()
+    assert not Logdir(str(logdir)).holds_traces()
