@@ -22,7 +22,8 @@ export async function show(root, state) {
   load().catch(() => {}); // each chart says so itself
   const name = namer(summary, state, state.run);
   const used = devices.map((device) => ({ ...device, window: trace.files.length > 1 ? name(device.window) : "" }));
-  root.append(busy(used, trace), el("div", { class: "columns" }, gaps(used), copied(copies)));
+  const beside = [used.some(({ gaps: number }) => number) && gaps(used), copies.length > 0 && copied(copies)];
+  root.append(busy(used, trace), el("div", { class: beside.every(Boolean) ? "columns" : "" }, ...beside));
   root.append(...(kernels.length ? [largest(kernels), all(kernels)] : []));
 }
 

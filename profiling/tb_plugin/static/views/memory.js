@@ -8,11 +8,12 @@ import { legend, sides } from "../sides.js";
 import { table } from "../table.js";
 import { namer } from "../windows.js";
 
+const LOOKS = { ...LINES, alone: { color: "#3f8fd2", width: 1.5, shape: "hv" } };
 const BEFORE = "(before the window)";
 
 export async function show(root, state) {
   const both = state.against ? sides(state) : null;
-  const shown = both ? [both.a, both.b] : [{ run: state.run, selected: state.selected, title: "", look: "variant" }];
+  const shown = both ? [both.a, both.b] : [{ run: state.run, selected: state.selected, title: "", look: "alone" }];
   load().catch(() => {}); // each chart says so itself
   const summaries = await Promise.all(shown.map(({ selected }) => model.summary(selected)));
   const devices = summaries.flatMap((summary, i) => {
@@ -75,6 +76,7 @@ const peakText = ({ side, peak_bytes, peak_time_us }) =>
 
 function curves(group) {
   const highest = Math.max(...group.map(({ peak_bytes }) => peak_bytes), 1);
+  const lowest = Math.min(0, ...group.flatMap(({ curve }) => curve.bytes)); // counted from the level at the start
   const power = Math.min(3, Math.floor(Math.log2(highest) / 10));
   const [unit, scale] = [["B", "KiB", "MiB", "GiB"][power], 1024 ** power];
   const lines = group.map(({ side, curve, device, peak_bytes }) => ({
@@ -87,8 +89,9 @@ function curves(group) {
       (bytes, i) => `${escapeLabel(side.title || device)}: ${size(bytes)} at ${duration(curve.time_us[i])}`,
     ),
     hoverinfo: "text",
-    line: LINES[side.look],
+    line: LOOKS[side.look],
     fill: group.length === 1 ? "tozeroy" : "none",
+    fillcolor: "rgb(63 143 210 / .2)",
   }));
   const peaks = group.map(({ side, peak_bytes, peak_time_us }) => ({
     type: "scatter",
@@ -100,7 +103,7 @@ function curves(group) {
     cliponaxis: false,
     hoverinfo: "skip",
     showlegend: false,
-    marker: { symbol: "diamond", size: 9, color: LINES[side.look].color },
+    marker: { symbol: "diamond", size: 9, color: LOOKS[side.look].color },
   }));
   return {
     data: [...lines, ...peaks],
@@ -109,7 +112,7 @@ function curves(group) {
       showlegend: group.length > 1,
       legend: LEGEND,
       xaxis: { title: { text: "ms since the window began" }, rangemode: "tozero" },
-      yaxis: { title: { text: unit }, rangemode: "tozero", range: [0, (highest / scale) * 1.15] },
+      yaxis: { title: { text: unit }, rangemode: "tozero", range: [lowest / scale, (highest / scale) * 1.15] },
     },
   };
 }

@@ -10,11 +10,14 @@ import { tree } from "../tree.js";
 const LEVEL = 24; // pixels: a level of the icicle
 
 export async function show(root, state) {
-  const { modules, trace } = await model.summary(state.selected);
+  const { modules, trace, events } = await model.summary(state.selected);
   root.append(...trace.notes.map((note) => message("partial", note)));
   if (!modules.length) {
-    const hint = "Modules need stacks: run with `profiler=full`; with torch.profiler itself, pass `with_stack=True`.";
-    root.append(message("empty", "This trace has no stacks: run with profiler=full.", hint));
+    const stacks = events.python_function > 0;
+    const text = stacks
+      ? "This trace has stacks, but no nn.Module was called."
+      : "This trace has no stacks: run with profiler=full.";
+    root.append(message("empty", text, stacks ? "" : "With torch.profiler itself, pass `with_stack=True`."));
     return;
   }
   load().catch(() => {}); // the chart says so itself
