@@ -1,10 +1,12 @@
 """TensorBoard in a browser: a real server, Debian's Chromium, and the tab as its user meets it."""
 
+import csv
 import os
 import re
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,26 +64,37 @@ def chromium() -> Iterator[Any]:
 
 
 class Tab:
-    """The A/B Trace tab in a page of its own; `said` and `hosts` record all that it says and asks for."""
+    """The A/B Trace tab in a page of its own, which records what it asks for and what goes wrong.
+
+    `asked` counts the requests to each host, `refused` those that the Content-Security-Policy stopped before they left:
+    Perfetto looks for scripts of its makers. `said` has the errors of the console but for Perfetto's own, errors of
+    scripts, and dialogs.
+    """
 
     def __init__(self, browser: Any, url: str, viewport: dict[str, int] = WIDE, **options: Any) -> None:
         self.url = url
         self.said: list[str] = []
-        self.hosts: set[str] = set()
+        self.asked: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
         context = browser.new_context(viewport=viewport, **options)
-        context.on("request", lambda request: self._asked(request.url))
+        context.on("request", lambda request: self.asked.update(_host(request.url)))
+        context.on("requestfailed", self._failed)
         self.page = context.new_page()
-        self.page.on("websocket", lambda socket: self._asked(socket.url))
-        self.page.on("console", lambda message: self.said.append(message.text) if message.type == "error" else None)
+        self.page.on("websocket", lambda socket: self.asked.update(_host(socket.url)))
+        self.page.on("console", self._console)
         self.page.on("pageerror", lambda error: self.said.append(str(error)))
         self.page.on("dialog", self._dialog)
-        self.page.set_default_timeout(20_000)
+        self.page.set_default_timeout(10_000)
         self.frame = self.page.frame_locator("iframe")
         self.main = self.frame.locator("main")
 
-    def _asked(self, url: str) -> None:
-        if host := urlsplit(url).netloc:  # blob: and data: have none
-            self.hosts.add(host)
+    def _failed(self, request: Any) -> None:
+        if request.failure == "csp":
+            self.refused.update(_host(request.url))
+
+    def _console(self, message: Any) -> None:
+        if message.type == "error" and "/perfetto/" not in message.location["url"]:
+            self.said.append(message.text)
 
     def _dialog(self, dialog: Any) -> None:
         self.said.append(f"dialog: {dialog.message}")
@@ -112,10 +125,19 @@ class Tab:
             plot.locator(".main-svg").first.wait_for(state="attached")
         return root
 
-    def rows(self, table: Any) -> list[list[str]]:
-        """The texts of a table's cells."""
-        found: list[list[str]] = table.locator("tbody").evaluate(_ROWS)
+    def cells(self, table: Any) -> list[list[str]]:
+        """The texts of a table's body."""
+        found: list[list[str]] = table.locator("tbody").evaluate(_CELLS)
         return found
+
+    def csv(self, root: Any, name: str) -> list[dict[str, str]]:
+        """Save a table as CSV and read it back."""
+        button = root.locator(f"button[title$='{name}.csv']")
+        with self.page.expect_download() as saved:
+            button.click()
+        assert saved.value.suggested_filename == f"{name}.csv"
+        with Path(saved.value.path()).open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
 
     def picture(self, path: Path, **options: Any) -> None:
         """Take a picture of what is in sight, as small as a palette makes it."""
@@ -131,10 +153,14 @@ class Tab:
         self.page.context.close()
 
 
+def _host(url: str) -> list[str]:
+    return [host] if (host := urlsplit(url).netloc) else []  # blob: and data: have none
+
+
 # The tab listens for the same event, and did so first: when this one is told, the tab has begun to show the new view.
 _GO = """hash => new Promise(resolve => {
     if (location.hash.slice(1) === hash) return resolve();
     addEventListener("hashchange", resolve, {once: true});
     location.hash = hash;
 })"""
-_ROWS = "body => [...body.rows].map(row => [...row.cells].map(cell => cell.textContent))"
+_CELLS = "body => [...body.rows].map(row => [...row.cells].map(cell => cell.textContent))"

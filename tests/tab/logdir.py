@@ -21,6 +21,7 @@ HOSTILE = "<img src=x onerror=alert(1)>"
 BASELINE, NOGRAD_OFF, COMPARISON = "baseline/tiny", "nograd_off/tiny", "ab/nograd_off"
 ARMS = (f"{COMPARISON}/baseline", f"{COMPARISON}/variant")
 FOREIGN, PARTIAL, BROKEN = "foreign", "partial", "broken"
+FOREIGN_AND_CUT = (PARTIAL, FOREIGN)
 EVIL, EVIL_COMPARISON = HOSTILE, f"evil/{HOSTILE}"
 
 SHARED = ROOT.parent / "shared" / "traces"
