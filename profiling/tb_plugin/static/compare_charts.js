@@ -120,6 +120,7 @@ export function icicle({ tree, unit, a_us, b_us, difference_us }, { a, b }) {
     depths[i] = depths[node.parent] + 1;
   });
   const ratios = nodes.map((node) => times(node, a, b));
+  const [one, other] = [a, b].map(({ title }) => escapeLabel(title));
   return {
     data: [
       {
@@ -136,10 +137,13 @@ export function icicle({ tree, unit, a_us, b_us, difference_us }, { a, b }) {
         pathbar: { visible: false },
         textposition: "middle left",
         textfont: { size: 11 },
-        hovertext: nodes.map(
-          (node, i) =>
-            `${escapeLabel(node.name)}<br>${ratios[i]}<br>${escapeLabel(a.title)} ${duration(node.a_us)}, ${escapeLabel(b.title)} ` +
-            `${duration(node.b_us)} ${per(unit)}<br>${delta(node.difference_us)}`,
+        hovertext: nodes.map((node, i) =>
+          [
+            escapeLabel(node.name),
+            ratios[i],
+            `${one} ${duration(node.a_us)}, ${other} ${duration(node.b_us)} ${per(unit)}`,
+            delta(node.difference_us),
+          ].join("<br>"),
         ),
         hoverinfo: "text",
         marker: {

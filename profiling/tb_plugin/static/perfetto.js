@@ -28,7 +28,12 @@ const ask = fetch;
 window.fetch = (resource, options) =>
   foreign(resource.url ?? resource) ? Promise.reject(new TypeError("no other host is asked")) : ask(resource, options);
 
-const nothing = { put: async () => {}, match: async () => new Response(), keys: async () => [], delete: async () => true };
+const nothing = {
+  put: async () => {},
+  match: async () => new Response(),
+  keys: async () => [],
+  delete: async () => true,
+};
 Object.defineProperty(window, "caches", { value: { open: async () => nothing } });
 
 window.navigation?.addEventListener("navigate", (event) => {

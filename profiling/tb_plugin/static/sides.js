@@ -43,7 +43,11 @@ export function legend({ a, b }) {
       el("span", { class: "swatch", "aria-hidden": "true" }),
       el("b", null, title),
       " ",
-      el("a", { href: address.href({ view: "overview", run, against: "", window: "", q: "" }), target: "_parent" }, run),
+      el(
+        "a",
+        { href: address.href({ view: "overview", run, against: "", window: "", q: "" }), target: "_parent" },
+        run,
+      ),
     );
   return el("p", { class: "sides" }, item(a), " ", item(b));
 }
@@ -62,7 +66,9 @@ export function choose({ run, runs }) {
   }
   const links = others
     .slice(0, OFFERED)
-    .map((other) => el("li", null, el("a", { href: address.href({ against: other.run }), target: "_parent" }, other.run)));
+    .map((other) =>
+      el("li", null, el("a", { href: address.href({ against: other.run }), target: "_parent" }, other.run)),
+    );
   return el(
     "div",
     null,

@@ -12,7 +12,8 @@ export async function show(root, state) {
   root.append(...trace.notes.map((note) => message("partial", note)));
   if (!ranks.length) {
     const hint =
-      "A job of several processes (torch.distributed) has them. Put the traces of its ranks into one folder to see who waits for whom.";
+      "A job of several processes (torch.distributed) has them. " +
+      "Put the traces of its ranks into one folder to see who waits for whom.";
     root.append(message("empty", "This trace has no collectives.", hint));
     return;
   }
@@ -66,19 +67,19 @@ function overlap(ranks) {
 
 function waiting(stragglers, trace) {
   if (!stragglers.length) {
-    const alone = trace.ranks.length < 2;
-    const text = alone
-      ? "Only one rank is here, so nobody can be seen waiting."
-      : "The ranks ran no collective equally often, so their calls cannot be paired.";
-    const hint = alone ? "Put the traces of all ranks into one folder and choose all its windows." : "";
-    return panel("Who waits for whom", message("empty", text, hint));
+    const alone =
+      "Only one rank is here, so nobody can be seen waiting: " +
+      "put the traces of all ranks into one folder and choose all its windows.";
+    const uneven = "The ranks ran no collective equally often, so their calls cannot be paired.";
+    return panel("Who waits for whom", el("p", { class: "note" }, trace.ranks.length < 2 ? alone : uneven));
   }
   return panel(
     "Who waits for whom",
     el(
       "p",
       { class: "note" },
-      "A collective ends everywhere at once: the rank that spends least time in it came last, and the others waited for it.",
+      "A collective ends everywhere at once: the rank that spends least time in it came last, " +
+        "and the others waited for it.",
     ),
     table({
       label: "stragglers",

@@ -21,7 +21,7 @@ export async function show(root, state) {
   const { a, b, comparison } = both;
   const [diff, effect, ...records] = await Promise.all([
     model.diff(b.selected, a.selected),
-    comparison ? measured(comparison) : null,
+    comparison ? measured(comparison).catch((error) => message("error", error.message)) : null,
     ...[a, b].map(({ run }) => (state.runs.find((other) => other.run === run).record ? model.record(run) : null)),
   ]);
   root.append(
@@ -48,8 +48,10 @@ function summary(diff, { a, b }, effect) {
     trace: "Nothing is normalized: no steps are marked, so whole traces are compared",
   }[diff.unit];
   const warning = effect
-    ? "The profiler slows what it records: the traces say where a difference comes from, the measured effect above says how large it is."
-    : "A difference of two traces is not a timing: one window each, under the profiler. Measure it with `python -m train.ab`.";
+    ? "The profiler slows what it records: the traces say where a difference comes from, " +
+      "the measured effect above says how large it is."
+    : "A difference of two traces is not a timing: one window each, under the profiler. " +
+      "Measure it with `python -m train.ab`.";
   const peaks = diff.memory.map((device) =>
     fact(`peak, ${device.device}`, `${size(device.a_peak_bytes)} → ${size(device.b_peak_bytes)}`),
   );
@@ -117,12 +119,13 @@ function causes(diff, both) {
 function flames(diff, both) {
   const draw = () => icicle(diff, both);
   return panel(
-    "Where it changed",
+    "Difference flame graph",
     el(
       "p",
       { class: "note" },
-      `Phases, and below each the operators it called; as wide as their time on both sides together, orange where ${both.b.title} takes longer, ` +
-        "blue where it takes less. A click opens a part, a click on its top leads back.",
+      "Phases, and below each the operators it called; as wide as their time on both sides together, " +
+        `orange where ${both.b.title} takes longer, blue where it takes less. ` +
+        "A click opens a part, a click on its top leads back.",
     ),
     chart({
       data: () => draw().data,
@@ -172,8 +175,9 @@ function operators(diff, { a, b }) {
       numeric: true,
       format,
     }));
+  const only = [diff.added, diff.removed].map((list, i) => `${count(list.length)} only ${[b, a][i].title}`);
   return panel(
-    `Operators: ${count(diff.changed.length)} on both sides, ${count(diff.added.length)} only ${b.title}, ${count(diff.removed.length)} only ${a.title}`,
+    `Operators: ${[`${count(diff.changed.length)} on both sides`, ...only].join(", ")}`,
     table({
       label: "operators that changed",
       columns: [

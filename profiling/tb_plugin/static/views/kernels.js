@@ -157,7 +157,8 @@ function largest(kernels) {
           cliponaxis: false,
           hovertext: top.map(
             ({ name, operator, calls, device_us }) =>
-              `${escapeLabel(shorten(name, 160))}<br>${duration(device_us)} in ${count(calls)} calls, launched by ${escapeLabel(shorten(operator, 80))}`,
+              `${escapeLabel(shorten(name, 160))}<br>${duration(device_us)} in ${count(calls)} calls, ` +
+              `launched by ${escapeLabel(shorten(operator, 80))}`,
           ),
           hoverinfo: "text",
           marker: PARTS[0],

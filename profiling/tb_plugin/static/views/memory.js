@@ -9,6 +9,7 @@ import { table } from "../table.js";
 import { namer } from "../windows.js";
 
 const LOOKS = { ...LINES, alone: { color: "#3f8fd2", width: 1.5, shape: "hv" } };
+const FIRST = 6; // windows and devices drawn at once; more on request
 const BEFORE = "(before the window)";
 
 export async function show(root, state) {
@@ -32,7 +33,12 @@ export async function show(root, state) {
     );
     return;
   }
-  for (const group of pairUp(devices)) root.append(...part(group, both));
+  const parts = pairUp(devices).map((group) => () => part(group, both));
+  root.append(...parts.slice(0, FIRST).map((make) => make()));
+  const rest = parts.slice(FIRST);
+  const more = (event) => event.target.replaceWith(...rest.map((make) => make()));
+  if (rest.length)
+    root.append(el("button", { type: "button", class: "more", onclick: more }, `Show the other ${rest.length}`));
   root.append(traffic(devices, both));
 }
 
@@ -54,21 +60,19 @@ function pairUp(devices) {
 function part(group, both) {
   const [{ name, device }] = group;
   const title = `${name}, ${device}`;
-  return [
-    el(
-      "div",
-      { class: "columns wide-left" },
-      panel(
-        `Memory, ${title}`,
-        chart({
-          ...curves(group),
-          label: `Allocated memory over time: ${group.map(peakText).join("; ")}`,
-          pngName: `memory-${name}-${device}`,
-        }),
-      ),
-      panel(`Alive at the peak, ${title}`, alive(group, both)),
+  return el(
+    "div",
+    { class: "columns wide-left" },
+    panel(
+      `Memory, ${title}`,
+      chart({
+        ...curves(group),
+        label: `Allocated memory over time: ${group.map(peakText).join("; ")}`,
+        pngName: `memory-${name}-${device}`,
+      }),
     ),
-  ];
+    panel(`Alive at the peak, ${title}`, alive(group, both)),
+  );
 }
 
 const peakText = ({ side, peak_bytes, peak_time_us }) =>

@@ -44,8 +44,8 @@ function flames(rows, trace) {
         textposition: "middle left",
         hovertext: rows.map(
           (row) =>
-            `${escapeLabel(row.path)}<br>${duration(row.total_us)}, ${percent(row.total_us / total || 0)}; own ${duration(row.self_us)}; ` +
-            `backward ${duration(row.backward_us)}; ${count(row.calls)} calls`,
+            `${escapeLabel(row.path)}<br>${duration(row.total_us)}, ${percent(row.total_us / total || 0)}; ` +
+            `own ${duration(row.self_us)}; backward ${duration(row.backward_us)}; ${count(row.calls)} calls`,
         ),
         hoverinfo: "text",
         marker: {
@@ -72,7 +72,8 @@ function flames(rows, trace) {
     el(
       "p",
       { class: "note" },
-      "As wide as the time in the module and what it calls, the bluer the more of it is the module's own. A click opens a part.",
+      "As wide as the time in the module and what it calls, the bluer the more of it is the module's own. " +
+        "A click opens a part, a click on its top leads back.",
     ),
     chart({
       data: () => figure().data,
