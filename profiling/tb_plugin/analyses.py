@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import IO
@@ -115,7 +115,7 @@ def limit_bytes() -> int:
 def _started(
     folder: Path, arguments: Sequence[str], output: IO[bytes], errors: IO[bytes]
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Start the process, and leave none of its family behind."""
+    """Start the process; end it, and those that it started, if it still runs at the end."""
     environment = {
         **os.environ,
         # It runs inside the logdir, so that paths are short and tell nothing of the server; no module comes from there.
@@ -137,24 +137,22 @@ def _started(
         _limit(process.pid)
         yield process
     finally:
-        for relative in _family(process.pid):
-            relative.kill()
-        process.wait()
+        if process.poll() is None:  # once it is known to have ended, its number may be that of another
+            for relative in _family(process.pid):
+                with suppress(psutil.NoSuchProcess):
+                    relative.kill()
+            process.wait()
 
 
 def _limit(pid: int) -> None:
     if sys.platform == "linux":
         from resource import RLIMIT_AS, RLIMIT_CPU, prlimit
 
-        address_space, seconds = (
-            limit_bytes() + _ADDRESS_SPACE_BYTES,
-            int(LIMIT_S) + 5,
-        )  # after the watch, which explains
-        try:
+        address_space = limit_bytes() + _ADDRESS_SPACE_BYTES
+        seconds = int(LIMIT_S) + 5  # later than the watch, which says what happened
+        with suppress(ProcessLookupError, PermissionError):  # it has ended, or a sandbox forbids: the watch holds
             prlimit(pid, RLIMIT_AS, (address_space, address_space))
             prlimit(pid, RLIMIT_CPU, (seconds, seconds))
-        except (ProcessLookupError, PermissionError):  # it has ended, or a sandbox forbids: the watch holds
-            pass
 
 
 def _watched(process: "subprocess.Popen[bytes]", output: IO[bytes]) -> int:
@@ -187,7 +185,8 @@ def _failure(arguments: Sequence[str], status: int, errors: IO[bytes]) -> Analys
     last = said.rpartition("\n")[2]
     if status == _UNREADABLE and said and last == said:
         return AnalysisError(HTTPStatus.UNPROCESSABLE_ENTITY, last)
-    logger.error("python -m profiling %s: status %d\n%s", " ".join(arguments), status, said)
+    shown = "".join(character if character.isprintable() or character == "\n" else "?" for character in said)
+    logger.error("python -m profiling %r: status %d\n%s", list(arguments), status, shown)
     if status < 0:
         return _too_much("more processor time or memory than is allowed")
     return AnalysisError(HTTPStatus.INTERNAL_SERVER_ERROR, f"the analysis failed: {last or f'status {status}'}")
@@ -204,8 +203,6 @@ def _family(pid: int) -> list[psutil.Process]:
 def _resident_bytes(pid: int) -> int:
     total = 0
     for relative in _family(pid):
-        try:
+        with suppress(psutil.NoSuchProcess):
             total += relative.memory_info().rss
-        except psutil.NoSuchProcess:
-            continue
     return total
