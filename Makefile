@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: run test check format bench help clean
+.PHONY: run test check format bench pictures help clean
 
 run: .venv/installed ## train, evaluate and infer on the embedded digits, with traces under runs/
 	$(BIN)/python -m train $(ARGS)
@@ -18,6 +18,9 @@ check: .venv/installed ## lint, format check and strict types
 
 bench: .venv/bench ## the benchmarks, against the peers that the `bench` extra installs
 	$(BIN)/python -m tests.bench $(ARGS)
+
+pictures: .venv/installed ## the README's pictures of the tab, from runs/ (ARGS=FOLDER for others); makes the runs that it lacks
+	$(BIN)/python -m tests.tab.pictures $(ARGS)
 
 format: .venv/installed ## let ruff rewrite the sources
 	$(BIN)/ruff check --fix .
@@ -37,4 +40,6 @@ clean: ## remove the virtual environment and caches; runs/ and data/ stay
 
 .venv/bench: .venv/installed
 	$(BIN)/python -m pip install -qq --editable '.[bench]'
+# A tab of TensorBoard: in the environment itself, every TensorBoard here would load it.
+	$(BIN)/python -m pip install -qq --upgrade --no-deps --target .venv/peers torch-tb-profiler==0.4.3
 	@touch $@

@@ -64,6 +64,13 @@ def record(steps: int, path: str) -> None:
             window.step()
 
 
+def recorded(size: int, path: Path) -> None:
+    """Record a trace of about `size` MB, in a process of its own."""
+    recorder = multiprocessing.get_context("spawn").Process(target=record, args=(round(size / MB_PER_STEP), str(path)))
+    recorder.start()
+    recorder.join()
+
+
 def run(arguments: tuple[str, ...], path: Path, *, sampled: bool = False) -> tuple[float, int]:
     """Seconds from start to exit and, if `sampled`, the highest sum of resident bytes over the processes.
 
@@ -99,9 +106,7 @@ def resident(pid: int) -> int:
 def measure(size: int, folder: Path, *, against_hta: bool) -> dict[str, float]:
     """Record one trace and run both programs on it."""
     path = folder / f"{size}.pt.trace.json"
-    recorder = multiprocessing.get_context("spawn").Process(target=record, args=(round(size / MB_PER_STEP), str(path)))
-    recorder.start()
-    recorder.join()
+    recorded(size, path)
     row = {
         "file_bytes": path.stat().st_size,
         "ours_s": statistics.median(run(OURS, path)[0] for _ in range(5)),
