@@ -75,7 +75,8 @@ def _calls(index: Index) -> tuple[Nest, NDArray[np.intp], list[str]]:
     path, chains = paths(nested, trace.frames.name[nested.rows])
     labels: list[str] = []
     for above, name in chains:
-        label = trace.names[name].removeprefix(_PREFIX)
+        # No class has a slash in its name, but a file may say so; in a path it would be a level.
+        label = trace.names[name].removeprefix(_PREFIX).replace("/", "\\")
         labels.append(label if above < 0 else f"{labels[above]}/{label}")
     return nested, path, labels
 

@@ -136,6 +136,12 @@ def test_shapes_split_operators(tmp_path: Path) -> None:
     assert sorted((row.shapes, row.calls) for row in rows) == [("[[2, 0]]", 3), ("[[2, 1]]", 2)]
 
 
+def test_a_module_with_a_slash_in_its_name_keeps_its_place(tmp_path: Path) -> None:
+    events = [event("nn.Module: a/b_0", 0, 50, "python_function"), event("nn.Module: C_0", 5, 30, "python_function")]
+    rows = modules(Index(read(write(tmp_path / "a.json", events))))
+    assert [(row.path, row.depth) for row in rows] == [("a\\b_0", 0), ("a\\b_0/C_0", 1)]
+
+
 def test_stacks_split_operators_innermost_frame_first(tmp_path: Path) -> None:
     frames = [
         ("train.py(1): <module>", 0, 100),

@@ -26,7 +26,7 @@ export function tree({ label, name, columns, rows, csvName }) {
   }));
   const line = []; // the node open at each level
   for (const node of nodes) {
-    node.parent = node.row.depth ? line[node.row.depth - 1] : null;
+    node.parent = line[node.row.depth - 1] ?? null;
     line[node.row.depth] = node;
     node.element = tr(node);
   }
