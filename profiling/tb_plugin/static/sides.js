@@ -13,6 +13,8 @@ const OFFERED = 12; // runs that are named as something to compare with
 export function sides(state) {
   if (!state.against) return null;
   const [one, other] = [state.against, state.run].map((name) => state.runs.find(({ run }) => run === name));
+  const stage = other.windows.find(({ file }) => file === state.window)?.stage;
+  const alike = stage && one.windows.find((window) => window.stage === stage); // a window is compared with its like
   const arms = one.comparison !== null && one.comparison === other.comparison;
   const side = (found, selected, letter, look) => ({
     run: found.run,
@@ -21,7 +23,7 @@ export function sides(state) {
     look: arms ? found.arm : look,
   });
   return {
-    a: side(one, one.run, "A", "baseline"),
+    a: side(one, alike ? `${one.run}/${alike.file}` : one.run, "A", "baseline"),
     b: side(other, state.selected, "B", "variant"),
     comparison: arms ? one.comparison : null,
   };

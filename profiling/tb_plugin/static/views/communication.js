@@ -31,7 +31,7 @@ function overlap(ranks) {
     orientation: "h",
     name,
     y: ranks.map((_, row) => row),
-    x: ranks.map((rank) => rank[key] / scale),
+    x: ranks.map((rank) => rank[key] / scale || null), // no bar, and no text, for nothing
     text: ranks.map((rank) => `${duration(rank[key])}, ${percent(rank[key] / rank.busy_us || 0)}`),
     textposition: "auto",
     insidetextanchor: "start",

@@ -40,7 +40,7 @@ function busy(devices, trace) {
       orientation: "h",
       name,
       y: devices.map((_, row) => row),
-      x: devices.map((device) => device[key] / scale),
+      x: devices.map((device) => device[key] / scale || null), // no bar, and no text, for nothing
       text: devices.map((device) => `${name} ${duration(device[key])}, ${percent(device[key] / device.span_us || 0)}`),
       textposition: "auto",
       insidetextanchor: "start",
