@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,37 +63,26 @@ def chromium() -> Iterator[Any]:
 
 
 class Tab:
-    """The A/B Trace tab in a page of its own, which records what it asks for and what goes wrong.
-
-    `asked` counts the requests to each host, `refused` those that the Content-Security-Policy stopped before they left:
-    Perfetto looks for scripts of its makers. `said` has the errors of the console but for Perfetto's own, errors of
-    scripts, and dialogs.
-    """
+    """The A/B Trace tab in a page of its own; `hosts` are those that it asks, `said` is what goes wrong on it."""
 
     def __init__(self, browser: Any, url: str, viewport: dict[str, int] = WIDE, **options: Any) -> None:
         self.url = url
         self.said: list[str] = []
-        self.asked: Counter[str] = Counter()
-        self.refused: Counter[str] = Counter()
+        self.hosts: set[str] = set()
         context = browser.new_context(viewport=viewport, **options)
-        context.on("request", lambda request: self.asked.update(_host(request.url)))
-        context.on("requestfailed", self._failed)
+        context.on("request", lambda request: self._asked(request.url))
         self.page = context.new_page()
-        self.page.on("websocket", lambda socket: self.asked.update(_host(socket.url)))
-        self.page.on("console", self._console)
+        self.page.on("websocket", lambda socket: self._asked(socket.url))
+        self.page.on("console", lambda message: self.said.append(message.text) if message.type == "error" else None)
         self.page.on("pageerror", lambda error: self.said.append(str(error)))
         self.page.on("dialog", self._dialog)
         self.page.set_default_timeout(10_000)
         self.frame = self.page.frame_locator("iframe")
         self.main = self.frame.locator("main")
 
-    def _failed(self, request: Any) -> None:
-        if request.failure == "csp":
-            self.refused.update(_host(request.url))
-
-    def _console(self, message: Any) -> None:
-        if message.type == "error" and "/perfetto/" not in message.location["url"]:
-            self.said.append(message.text)
+    def _asked(self, url: str) -> None:
+        if host := urlsplit(url).netloc:  # blob: and data: have none
+            self.hosts.add(host)
 
     def _dialog(self, dialog: Any) -> None:
         self.said.append(f"dialog: {dialog.message}")
@@ -125,6 +113,10 @@ class Tab:
             plot.locator(".main-svg").first.wait_for(state="attached")
         return root
 
+    def choice(self, name: str) -> Any:
+        """Find one of the choices above the views: Run, Window, Compare with."""
+        return self.frame.get_by_role("combobox", name=name, exact=True)
+
     def cells(self, table: Any) -> list[list[str]]:
         """The texts of a table's body."""
         found: list[list[str]] = table.locator("tbody").evaluate(_CELLS)
@@ -151,10 +143,6 @@ class Tab:
     def close(self) -> None:
         """Close the page and all that belongs to it."""
         self.page.context.close()
-
-
-def _host(url: str) -> list[str]:
-    return [host] if (host := urlsplit(url).netloc) else []  # blob: and data: have none
 
 
 # The tab listens for the same event, and did so first: when this one is told, the tab has begun to show the new view.

@@ -188,7 +188,7 @@ def hostile_comparison() -> ComparisonRecord:
         peak_allocated_bytes={HOSTILE: 2**20},
         peak_accelerator_bytes=None,
         results={HOSTILE: 1.0},
-        traces={HOSTILE: f"variant/{HOSTILE}.pt.trace.json"},
+        traces={},
     )
     config = {"hypothesis": {"topic": HOSTILE, "claim": HOSTILE}, HOSTILE: HOSTILE}
     return ComparisonRecord(
@@ -201,5 +201,8 @@ def hostile_comparison() -> ComparisonRecord:
         changed={HOSTILE: (HOSTILE, [HOSTILE])},
         environment=_environment(),
         samples={"train": PhaseSamples(same, same), HOSTILE: slower},
-        arms={"baseline": msgspec.structs.replace(arm, traces={}), "variant": arm},
+        arms={
+            name: msgspec.structs.replace(arm, traces={HOSTILE: f"{name}/{HOSTILE}.pt.trace.json"})
+            for name in ("baseline", "variant")
+        },
     )

@@ -1,13 +1,13 @@
 """Every view opens on every kind of run, and says so where there is nothing to show."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.tab import logdir as made
-from tests.tab.browser import NARROW, VIEWS, Tab
+from tests.tab.browser import NARROW, VIEWS, WIDE, Tab
 
 OURS, FOREIGN = (made.BASELINE, *made.ARMS), (made.FOREIGN, made.PARTIAL)
 RUNS = (*OURS, *FOREIGN, made.EVIL, *made.SHARED_RUNS)
@@ -59,11 +59,17 @@ def test_two_runs_are_shown_against_each_other(tab: Tab, run: str, against: str,
     assert root.locator(".plot").count() > 0
 
 
+@pytest.fixture
+def narrow_tab(tab: Tab) -> Iterator[Tab]:
+    tab.page.set_viewport_size(NARROW)
+    yield tab
+    tab.page.set_viewport_size(WIDE)
+
+
 @pytest.mark.parametrize("view", VIEWS)
-def test_every_view_fits_a_small_screen(new_tab: Callable[..., Tab], view: str) -> None:
-    tab = new_tab(viewport=NARROW)
-    tab.open(view, run=made.ARMS[1], against=made.ARMS[0])
-    assert tab.frame.locator("html").evaluate("page => page.scrollWidth <= page.clientWidth")
+def test_every_view_fits_a_small_screen(narrow_tab: Tab, view: str) -> None:
+    narrow_tab.open(view, run=made.ARMS[1], against=made.ARMS[0])
+    assert narrow_tab.frame.locator("html").evaluate("page => page.scrollWidth <= page.clientWidth")
 
 
 def test_the_ladder_opens(tab: Tab) -> None:

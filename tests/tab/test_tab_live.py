@@ -1,0 +1,32 @@
+"""A logdir that fills while TensorBoard runs."""
+
+import shutil
+from pathlib import Path
+
+from tests.tab import logdir as made
+from tests.tab.browser import Tab
+
+
+def reload(tab: Tab) -> None:
+    tab.page.locator("app-header-reload button").click()
+
+
+def test_runs_and_windows_appear_on_reload(growing: tuple[Path, Tab], logdir: Path) -> None:
+    folder, tab = growing
+    tab.page.goto(tab.url)
+    tab.page.get_by_text("No dashboards are active").wait_for()
+    assert tab.page.get_by_role("tab", name="A/B Trace").count() == 0
+
+    assert "No traces" in tab.open("overview").inner_text()
+    first, second = sorted((logdir / made.FOREIGN).iterdir())
+    (folder / "run").mkdir()
+    shutil.copy(first, folder / "run")
+    reload(tab)
+    tab.page.get_by_role("tab", name="A/B Trace").wait_for()
+    tab.main.locator(".cards").wait_for()  # by itself: the empty view found something to show
+
+    shutil.copy(second, folder / "run")
+    shutil.copytree(logdir / made.PARTIAL, folder / "other")
+    reload(tab)
+    tab.frame.locator("option", has_text="all 2").wait_for(state="attached")
+    assert tab.choice("Run").locator("option").all_inner_texts() == ["other", "run"]
