@@ -147,22 +147,15 @@ class Logdir:
     def record(self, name: str) -> Path:
         """Find the record of a run, or of the run that a window belongs to. Raises NotFoundError."""
         folder = name if inside(self.root, name).is_dir() else str(PurePath(name).parent)
-        return self._file(f"{folder}/{record.FILE_NAME}")
-
-    def comparison(self, name: str) -> Path:
-        """Find the comparison of a folder. Raises NotFoundError."""
-        return self._file(f"{name}/{COMPARISON}")
+        found = inside(self.root, f"{folder}/{record.FILE_NAME}")
+        if not found.is_file():  # reading a pipe would wait for ever
+            raise NotFoundError(f"{name!r} has no record")
+        return found
 
     def comparisons(self) -> list[Path]:
         """Find every comparison."""
         root = self.root
         return [folder / COMPARISON for folder, names in folders(root) if COMPARISON in names]
-
-    def _file(self, name: str) -> Path:
-        found = inside(self.root, name)
-        if not found.is_file():  # reading a pipe would wait for ever
-            raise NotFoundError(f"{name!r} is no file")
-        return found
 
 
 def inside(root: Path, name: str) -> Path:

@@ -73,7 +73,6 @@ class ABTracePlugin(base_plugin.TBPlugin):  # type: ignore[misc]  # TensorBoard 
         routes = {
             "/runs": self._runs,
             "/record": self._record,
-            "/comparison": self._comparison,
             "/summary": self._summary,
             "/diff": self._diff,
             "/effects": self._effects,
@@ -90,17 +89,11 @@ class ABTracePlugin(base_plugin.TBPlugin):  # type: ignore[misc]  # TensorBoard 
 
     def _record(self, request: Request) -> Response:
         file = self._logdir.record(_argument(request, "run"))
-        return self._checked(request, file, record.RunRecord)
-
-    def _comparison(self, request: Request) -> Response:
-        return self._checked(request, self._logdir.comparison(_argument(request, "run")), ShownComparison)
-
-    def _checked(self, request: Request, file: Path, kind: type[Any]) -> Response:
         name = file.relative_to(self._logdir.root).as_posix()
         if file.stat().st_size > MAX_RECORD_BYTES:
             raise AnalysisError(HTTPStatus.UNPROCESSABLE_ENTITY, f"{name} is larger than {MAX_RECORD_BYTES >> 20} MiB")
         try:
-            found = msgspec.json.decode(file.read_bytes(), type=kind)
+            found = msgspec.json.decode(file.read_bytes(), type=record.RunRecord)
         except (ValueError, RecursionError) as error:
             raise AnalysisError(HTTPStatus.UNPROCESSABLE_ENTITY, f"{name} cannot be read: {error}") from error
         if found.schema_version != record.SCHEMA_VERSION:
@@ -186,21 +179,6 @@ class ABTracePlugin(base_plugin.TBPlugin):  # type: ignore[misc]  # TensorBoard 
                 answer = cache.packed(content)
             self._cache.put(key, answer)
         return _packed(request, answer, kind, key)
-
-
-class ShownComparison(msgspec.Struct, frozen=True):
-    """What the tab shows of a comparison.json: all but the samples. Its parts are those of ComparisonRecord."""
-
-    schema_version: int
-    comparison: dict[str, Any]
-    partial: bool
-    started: str
-    seconds: float
-    budget_s: float
-    configs: dict[str, dict[str, Any]]
-    changed: dict[str, tuple[Any, Any]]
-    environment: record.Environment
-    arms: dict[str, dict[str, Any]]
 
 
 def _app(answer: Callable[[Request], Response]) -> Callable[..., Any]:

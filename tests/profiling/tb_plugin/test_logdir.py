@@ -43,7 +43,7 @@ def test_a_pipe_is_not_waited_for(logdir: Path) -> None:
         os.mkfifo(logdir / name)
     folder = Logdir(str(logdir))
     assert folder.listing().runs == []
-    for find in (folder.record, folder.comparison, folder.run):
+    for find in (folder.record, folder.run):
         with pytest.raises(NotFoundError):
             find(".")
 

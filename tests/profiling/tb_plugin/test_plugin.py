@@ -19,7 +19,7 @@ from tests.profiling.make_trace import event, write
 from tests.profiling.tb_plugin.conftest import HOSTILE, STEP, comparison_text, run_record, trace
 
 BASE = "/data/plugin/abtrace"
-ROUTES = ["runs", "record", "comparison", "summary", "diff", "effects", "trace", "plotly.min.js", "static/index.js"]
+ROUTES = ["runs", "record", "summary", "diff", "effects", "trace", "plotly.min.js", "static/index.js"]
 
 
 def get(client: Client, path: str) -> Any:
@@ -85,27 +85,21 @@ def test_analyses_say_what_the_command_line_says(
         assert get(client, asked) == json.loads(capsys.readouterr().out)
 
 
-def test_records_and_comparisons_are_checked(client: Client, logdir: Path) -> None:
+def test_records_are_checked(client: Client, logdir: Path) -> None:
     trace(logdir / "a")
     record.write(run_record(), logdir / "a")
     assert get(client, "record?run=a") == msgspec.to_builtins(run_record())
     assert get(client, "record?run=a/w.1.pt.trace.json") == get(client, "record?run=a")
-    file = logdir / "comparison.json"
-    file.write_bytes(comparison_text(samples={"load": "many"}))
-    found = get(client, "comparison?run=.")
-    assert "samples" not in found
-    assert found["changed"] == {"switches.tf32": [True, False]}
+    file = logdir / "a" / "record.json"
     for wrong, said in {
         b"{}": "missing required field",
-        b'{"configs": {"a": {"b": ' + b"[" * 100_000: "recursion",
+        b'{"config": {"a": {"b": ' + b"[" * 100_000: "recursion",
         b"\xff": "malformed",
-        comparison_text(schema_version=7): "schema version 7",
-        comparison_text(changed=[1]): "$.changed",
+        msgspec.json.encode(msgspec.structs.replace(run_record(), schema_version=7)): "schema version 7",
+        b'{"name": 1}': "a/record.json",
     }.items():
         file.write_bytes(wrong)
-        refused(client.get(f"{BASE}/comparison?run=."), 422, said)
-    (logdir / "a" / "record.json").write_text('{"name": 1}')
-    refused(client.get(f"{BASE}/record?run=a"), 422, "a/record.json")
+        refused(client.get(f"{BASE}/record?run=a"), 422, said)
     assert "record.json is no run record" in get(client, "runs")["runs"][0]["record_error"]
 
 
@@ -170,7 +164,6 @@ def test_only_get(client: Client, route: str, method: str) -> None:
         ("summary?run=", 400, "run="),
         ("diff?run=a", 400, "against="),
         ("record", 400, "run="),
-        ("comparison", 400, "run="),
         ("trace", 400, "run="),
         ("summary?run=a&by=color", 400, "shape, stack"),
         ("summary?run=b", 404, "'b'"),
@@ -179,7 +172,6 @@ def test_only_get(client: Client, route: str, method: str) -> None:
         ("trace?run=a/notes.txt", 404, "no trace"),
         ("record?run=empty", 404, "record.json"),
         ("record?run=a", 404, "record.json"),
-        ("comparison?run=a", 404, "comparison.json"),
         ("diff?run=a&against=b", 404, "'b'"),
         ("nothing", 404, "nothing"),
         ("index.js", 404, "index.js"),
@@ -199,7 +191,7 @@ def test_what_cannot_be_answered_gets_one_line(path: str, status: int, said: str
     refused(client.get(f"{BASE}/{path}"), status, said)
 
 
-@pytest.mark.parametrize("route", ["summary", "record", "comparison", "trace", "diff", "diff_against"])
+@pytest.mark.parametrize("route", ["summary", "record", "trace", "diff", "diff_against"])
 def test_nothing_outside_the_logdir(route: str, client: Client, logdir: Path) -> None:
     outside = logdir.parent / "outside"
     secret = trace(outside)
