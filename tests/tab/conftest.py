@@ -23,7 +23,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"hosts that the tab asked for: {', '.join(sorted(HOSTS))}")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Any]:
     if not CHROMIUM.exists():
         pytest.skip(f"needs {CHROMIUM}")
@@ -31,7 +31,7 @@ def browser() -> Iterator[Any]:
         yield opened
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def logdir(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The logdir; `browser` comes first, since without one nothing needs to be made."""
     folder = tmp_path_factory.mktemp("logdir")
@@ -39,13 +39,13 @@ def logdir(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def server(logdir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with tensorboard(logdir, tmp_path_factory.mktemp("cache")) as url:
         yield url
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shared_tab(browser: Any, server: str) -> Iterator[Tab]:
     opened = Tab(browser, server)
     yield opened
@@ -94,7 +94,7 @@ def check(tab: Tab) -> None:
     assert tab.said == []
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def told(logdir: Path) -> Callable[..., Any]:
     """What `python -m profiling COMMAND RUN... --json` says; runs are named as in the tab."""
     kept: dict[tuple[str, ...], Any] = {}

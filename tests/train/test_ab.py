@@ -53,7 +53,9 @@ def measurement(folder, variant, progress=lambda done, total: None, budget_s=0.5
 
 def descendants() -> list[psutil.Process]:
     """Arms of this process: children of its fork server."""
-    return [arm for server in psutil.Process().children() for arm in server.children()]
+    children = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+    servers = [child for child in children if any("forkserver" in part for part in child.cmdline())]
+    return [arm for server in servers for arm in server.children()]
 
 
 # --- a comparison -----------------------------------------------------------------------------------------------------
