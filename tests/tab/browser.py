@@ -137,7 +137,7 @@ class Tab:
 
         self.page.screenshot(path=path, animations="disabled", **options)
         with Image.open(path) as image:
-            small = image.convert("RGB").quantize(128, dither=Image.Dither.NONE)
+            small = image.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
         small.save(path, optimize=True)
 
     def close(self) -> None:

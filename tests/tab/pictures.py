@@ -60,6 +60,7 @@ def main(arguments: Sequence[str]) -> None:
         root = tab.open("timeline", run=run)
         root.locator(".message.loading").wait_for(state="detached")
         tab.page.wait_for_timeout(DRAWING_MS)
+        root.evaluate("() => scrollTo(0, 0)")  # Perfetto takes the focus
         take(tab, "timeline", root)
         dark = Tab(browser, url, viewport=NARROW, color_scheme="dark")
         arms = {"run": f"{ladder}/vectorized_off/variant", "against": f"{ladder}/vectorized_off/baseline"}
