@@ -3,8 +3,9 @@
 All functions are pure and work on natural logarithms of ratios, in which a slowdown and the speed-up that undoes it
 are equal and opposite.
 
-The interval is Hodges-Lehmann's over *pairs* of blocks, chosen by measurement (`tests/bench/bench_validity_sim.py`,
-2,000 comparisons in each of eight settings: quiet and busy 2-core machine, train and evaluate, 10 s and 45 s):
+The interval is Hodges-Lehmann's, chosen by simulation from pairs of blocks that two workers recorded (git show
+7f0b241:tests/bench/bench_validity_sim.py; 2,000 comparisons in each of eight settings: quiet and busy 2-core machine,
+train and evaluate, 10 s and 45 s):
 
     method                        false positives at 5 %     finds 5 % in 10 s
     Hodges-Lehmann, pairs         3.5 ... 6.9 %, mean 5.0    60 ... 76 %
@@ -22,7 +23,9 @@ after a switch were timed too, neighboring pairs correlated at -0.5 and the inte
 
 Pairs of one launch of the worker processes are not independent: processes that run the same code differ lastingly, by
 where their memory lies. `train.ab` therefore launches its workers many times, and a launch counts as one value: the
-pseudo-median of its pairs.
+pseudo-median of its pairs. `tests/bench/bench_validity_sim.py` draws such launches, from eight comparisons of the
+baseline with itself on a noisy machine: 9 % false positives of the raw interval in `train` and 5 % in `evaluate` (t: 7
+and 5, sign test: 8 and 4, BCa: 13 and 7), 0.5 and 1.3 % after the floor.
 """
 
 from collections.abc import Sequence
