@@ -7,9 +7,9 @@ The rule, for one phase, in log ratios of variant to baseline:
   interval. It is the least that identical code has shown here, or would have had to show to be noticed.
 - An effect is **called** (`slower`, `faster`) when its interval excludes zero *and* |e| > f. The two ask different
   questions: could chance do this, and did identical code do this? By the simulation that profiling.stats cites, means
-  over four recordings at 10 s: a true 5 % is called in 60 % of comparisons, against 69 % with no floor, and false positives
-  fall from 4.9 % to 2.8 %. The farther end of the A/A interval as the floor would count the same chance twice (a trial
-  of 700 comparisons each: 42 %, and 1.0 %).
+  over four recordings at 10 s: a true 5 % is called in 60 % of comparisons, against 69 % with no floor, and false
+  positives fall from 4.9 % to 2.8 %. The farther end of the A/A interval as the floor would count the same chance twice
+  (a trial of 700 comparisons each: 42 %, and 1.0 %).
 - What is not called is bounded by b, the farthest of f and the interval's ends: the effect, if any, is smaller.
   `no detectable effect (< b)` when b is at most NEGLIGIBLE, so that it is a finding; `inconclusive` otherwise.
 
