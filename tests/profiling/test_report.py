@@ -41,17 +41,9 @@ from profiling.report.page import render
 from profiling.report.picture import FARTHEST, ladder
 from profiling.trace import read
 from tests.conftest import ROOT
+from tests.tab.browser import CHROMIUM, chromium
 
 HOSTILE = "<img src=x onerror=alert(1)>&lt;b&gt;</script><b>%{x}$x$"
-CHROMIUM = Path("/usr/bin/chromium")
-CHROMIUM_ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 def samples(shift: float, noise: float, seed: int = 0, seconds: float = 2e-4) -> PhaseSamples:
@@ -556,12 +548,8 @@ def test_plotly_waits_for_a_page_and_torch_is_never_imported() -> None:
 def browser() -> Iterator[Any]:
     if not CHROMIUM.exists():
         pytest.skip(f"needs {CHROMIUM}")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=str(CHROMIUM), args=CHROMIUM_ARGUMENTS)
+    with chromium() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
