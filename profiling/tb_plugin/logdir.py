@@ -122,7 +122,7 @@ class Logdir:
         except NotFoundError:
             pass
         self._witness = witness
-        self._next_search_s = time.monotonic() + max(2.0, 10 * (time.monotonic() - start))
+        self._next_search_s = time.monotonic() + 10 * (time.monotonic() - start)
 
     def run(self, name: str) -> tuple[Path, list[Path]]:
         """Give what to read for `RUN` or `RUN/FILE`, and the traces that this means.
