@@ -29,7 +29,7 @@ from profiling import stats
 SCHEMA_VERSION = 1
 SIGNIFICANCE = 1 - stats.CONFIDENCE
 NEGLIGIBLE = 0.05  # a switch worth less than this is not worth its line of YAML
-MEMORY_RESOLUTION = 0.0005  # of peak memory: the peak of live tensors was the same to the byte in 16 identical runs
+MEMORY_RESOLUTION = 0.0005  # of peak memory: the peak of live tensors was the same to the byte in 29 baseline arms
 MEMORY_TOLERANCE = 0.02  # more than what can be told apart, and still the same for all that anybody plans by
 STEP_PHASES = ("load", "transfer", "preprocess", "forward", "loss", "backward", "optimizer", "metrics")
 
