@@ -4,7 +4,8 @@ The rule, for one phase, in log ratios of variant to baseline:
 
 - The *effect* e has a 95 % interval (`profiling.stats`, which says how it was chosen).
 - The *noise floor* f comes from baseline against baseline (A/A): the larger of that effect and the half width of its
-  interval. It is the least that identical code has shown here, or would have had to show to be noticed.
+  interval, times FLOOR_SCALE. It is the least that identical code has shown here, or would have had to show to be
+  noticed, if it had been compared with the mean of two baselines, as the variant is.
 - An effect is **called** (`slower`, `faster`) when its interval excludes zero *and* |e| > f. The two ask different
   questions: could chance do this, and did identical code do this? By the simulation that profiling.stats cites, means
   over four recordings at 10 s: a true 5 % is called in 60 % of comparisons, against 69 % with no floor, and false
@@ -26,9 +27,10 @@ import numpy as np
 
 from profiling import stats
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SIGNIFICANCE = 1 - stats.CONFIDENCE
 NEGLIGIBLE = 0.05  # a switch worth less than this is not worth its line of YAML
+FLOOR_SCALE = math.sqrt(3 / 4)  # noise of one process against the mean of two, over that of one against one
 MEMORY_RESOLUTION = 0.0005  # of peak memory: the peak of live tensors was the same to the byte in 29 baseline arms
 MEMORY_TOLERANCE = 0.02  # more than what can be told apart, and still the same for all that anybody plans by
 STEP_PHASES = ("load", "transfer", "preprocess", "forward", "loss", "backward", "optimizer", "metrics")
@@ -95,23 +97,22 @@ class Hypothesis(msgspec.Struct, frozen=True):
     expect: Expectation
 
 
-class PairedSamples(msgspec.Struct, frozen=True):
-    """Timings of two arms, [pairs] each, in the order they ran: launch 2k as (first, second), 2k + 1 the other way.
+class PhaseSamples(msgspec.Struct, frozen=True):
+    """One phase's timings, [launches * rounds] seconds per sample of each arm; the twin runs what the baseline runs.
 
-    Turning the order is what cancels drift, so the number of launches is even. Each launch of the arms' processes holds
-    `per_launch` pairs; 1 where every pair stands alone.
+    Launches with an even index ran baseline, variant, twin in turn, the others twin, variant, baseline. Turning the
+    order is what cancels drift, so the number of launches is even.
     """
 
-    first_s_per_sample: Sequence[float]
-    second_s_per_sample: Sequence[float]
-    per_launch: int = 1
+    baseline_s_per_sample: Sequence[float]
+    variant_s_per_sample: Sequence[float]
+    twin_s_per_sample: Sequence[float]
+    rounds: int = 1
 
-
-class PhaseSamples(msgspec.Struct, frozen=True):
-    """One phase's timings: baseline against variant, and baseline against baseline."""
-
-    effect: PairedSamples
-    floor: PairedSamples
+    @property
+    def arms(self) -> tuple[Sequence[float], Sequence[float], Sequence[float]]:
+        """Baseline, variant, twin."""
+        return self.baseline_s_per_sample, self.variant_s_per_sample, self.twin_s_per_sample
 
 
 class PeakMemory(msgspec.Struct, frozen=True):
@@ -138,10 +139,10 @@ class PhaseEffect(msgspec.Struct, frozen=True):
     """One phase of a comparison. Ratios are variant / baseline: 1.05 is 5 % slower."""
 
     phase: str
-    baseline_s_per_sample: float  # median of the blocks
+    baseline_s_per_sample: float  # median over launches, of which each has its fastest
     variant_s_per_sample: float
     share_of_step: float | None  # of the baseline's `train`; None outside the step
-    pairs: int
+    launches: int
     ratio: float
     ratio_low: float
     ratio_high: float
@@ -180,9 +181,10 @@ def compare(
     """
     if hypothesis.phase not in samples:
         raise ValueError(f"{experiment}: phase {hypothesis.phase!r} was not measured, only {', '.join(samples)}")
-    step = samples.get("train")
-    step_s = None if step is None else float(np.median(step.effect.first_s_per_sample))
-    phases = tuple(phase_effect(phase, timings, step_s) for phase, timings in samples.items())
+    phases = tuple(phase_effect(phase, timings) for phase, timings in samples.items())
+    step_s = next((effect.baseline_s_per_sample for effect in phases if effect.phase == "train"), None)
+    if step_s is not None:
+        phases = tuple(_with_share(effect, step_s) for effect in phases)
     verdict = next(effect.verdict for effect in phases if effect.phase == hypothesis.phase)
     return Comparison(
         experiment=experiment,
@@ -221,27 +223,26 @@ def _unmeasured(experiment: str, hypothesis: Hypothesis, verdict: Verdict, reaso
     )
 
 
-def phase_effect(phase: str, samples: PhaseSamples, step_s: float | None = None) -> PhaseEffect:
-    """Estimate and judge one phase; `step_s` is the baseline's seconds per sample of a whole train step.
+def phase_effect(phase: str, samples: PhaseSamples) -> PhaseEffect:
+    """Estimate and judge one phase, without its share of the step.
 
     Raises:
-        ValueError: as `stats.median_effect`, naming the phase.
+        ValueError: as `stats.fastest` and `stats.median_effect`, naming the phase.
     """
     try:
-        effect, idle = (
-            stats.median_effect(pairs.first_s_per_sample, pairs.second_s_per_sample, pairs.per_launch)
-            for pairs in (samples.effect, samples.floor)
-        )
+        baseline_s, variant_s, twin_s = (stats.fastest(timings, samples.rounds) for timings in samples.arms)
+        idle = stats.median_effect(baseline_s, twin_s)
+        both_s = np.sqrt(baseline_s * twin_s)
+        effect = stats.median_effect(both_s, variant_s)
     except ValueError as error:
         raise ValueError(f"phase {phase!r}: {error}") from error
-    floor = max(abs(idle.estimate), (idle.high - idle.low) / 2)
-    baseline_s = float(np.median(samples.effect.first_s_per_sample))
+    floor = FLOOR_SCALE * max(abs(idle.estimate), (idle.high - idle.low) / 2)
     return PhaseEffect(
         phase=phase,
-        baseline_s_per_sample=baseline_s,
-        variant_s_per_sample=float(np.median(samples.effect.second_s_per_sample)),
-        share_of_step=baseline_s / step_s if step_s and phase in STEP_PHASES else None,
-        pairs=len(samples.effect.first_s_per_sample),
+        baseline_s_per_sample=float(np.median(both_s)),
+        variant_s_per_sample=float(np.median(variant_s)),
+        share_of_step=None,
+        launches=len(variant_s),
         ratio=math.exp(effect.estimate),
         ratio_low=math.exp(effect.low),
         ratio_high=math.exp(effect.high),
@@ -251,6 +252,11 @@ def phase_effect(phase: str, samples: PhaseSamples, step_s: float | None = None)
         detectable_ratio=math.exp(stats.detectable((effect.high - effect.low) / 2, floor)),
         verdict=_verdict(effect, floor),
     )
+
+
+def _with_share(effect: PhaseEffect, step_s: float) -> PhaseEffect:
+    share = effect.baseline_s_per_sample / step_s if effect.phase in STEP_PHASES else None
+    return msgspec.structs.replace(effect, share_of_step=share)
 
 
 def correct_ladder(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
@@ -357,11 +363,17 @@ def agreement(
 
 
 def describe(effect: PhaseEffect) -> str:
-    """Spell out a phase's verdict for a table: `slower`, `no detectable effect (< 2.1 %)`, ..."""
+    """Spell out a phase's verdict for a table: `slower`, `no detectable effect (< 2.1 %)`, ...
+
+    An effect that would stand alone and not in its ladder is told from noise: more launches would settle it.
+    """
     low, high, floor = math.log(effect.ratio_low), math.log(effect.ratio_high), math.log(effect.floor_ratio)
+    is_sure, stands_out = effect.p_value <= SIGNIFICANCE, abs(math.log(effect.ratio)) > floor
     match effect.verdict:
         case Verdict.no_effect:
             return f"no detectable effect (< {100 * _bound(low, high, floor):.1f} %)"
+        case Verdict.inconclusive if effect.p_holm is not None and is_sure and stands_out:
+            return f"inconclusive (p = {effect.p_holm:.2g} in a ladder)"
         case Verdict.inconclusive:
             return f"inconclusive (too noisy: ± {100 * math.expm1(max((high - low) / 2, floor)):.1f} %)"
         case _:

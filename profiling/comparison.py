@@ -11,7 +11,7 @@ import msgspec
 from profiling.compare import Comparison, PhaseSamples
 from profiling.record import Environment, replacing
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 FILE_NAME = "comparison.json"
 
 
@@ -43,7 +43,7 @@ class ComparisonRecord(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         partial: interrupted before the planned number of blocks.
         changed: dotted key -> [baseline's value, variant's].
-        samples: phase -> paired timings; empty where an arm failed or the experiment does not apply.
+        samples: phase -> every timing; empty where an arm failed or the experiment does not apply.
         arms: `baseline` and `variant`; without those that never ran.
     """
 
@@ -58,6 +58,12 @@ class ComparisonRecord(msgspec.Struct, frozen=True, kw_only=True):
     environment: Environment
     samples: dict[str, PhaseSamples]
     arms: dict[str, Arm]
+
+
+class _Version(msgspec.Struct, frozen=True):
+    """Read first: the rest may be named otherwise in another version."""
+
+    schema_version: int = SCHEMA_VERSION
 
 
 def write(record: ComparisonRecord, folder: Path) -> Path:
@@ -77,10 +83,11 @@ def read(path: Path) -> ComparisonRecord:
     """
     if path.is_dir():
         path = path / FILE_NAME
+    content = path.read_bytes()
     try:
-        record = msgspec.json.decode(path.read_bytes(), type=ComparisonRecord)
+        version = msgspec.json.decode(content, type=_Version).schema_version
+        if version == SCHEMA_VERSION:
+            return msgspec.json.decode(content, type=ComparisonRecord)
     except (ValueError, RecursionError) as error:  # also bytes that are no text, and brackets nested too deep
         raise ValueError(f"{path}: not a comparison: {error}") from error
-    if record.schema_version != SCHEMA_VERSION:
-        raise ValueError(f"{path}: schema version {record.schema_version}, this program reads {SCHEMA_VERSION}")
-    return record
+    raise ValueError(f"{path}: schema version {version}, this program reads {SCHEMA_VERSION}")

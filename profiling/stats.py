@@ -52,28 +52,36 @@ class Effect(NamedTuple):
     p_value: float
 
 
-def median_effect(first_s: Sequence[float], second_s: Sequence[float], per_launch: int = 1) -> Effect:
-    """Estimate the log ratio second / first from timings in ABBA order.
-
-    Args:
-        first_s: [pairs] seconds per sample, in the order the blocks ran. Pairs of even launches ran first-second, of
-            odd ones second-first, so that steady drift adds as often as it subtracts, and leaves their median.
-        second_s: [pairs], likewise.
-        per_launch: pairs of one launch of the two processes, which are one value; 1 where every pair stands alone.
+def fastest(s_per_sample: Sequence[float] | Floats, rounds: int) -> Floats:
+    """Return the fastest of each launch's `rounds`, from [launches * rounds] seconds per sample.
 
     Raises:
-        ValueError: lengths differ, launches are odd or too few, or a timing is not a positive finite number.
+        ValueError: the last launch is incomplete, or a timing is not a positive finite number.
     """
-    first, second = np.asarray(first_s, dtype=np.float64), np.asarray(second_s, dtype=np.float64)
-    if first.ndim != 1 or first.shape != second.shape:
-        raise ValueError(f"paired timings differ in shape: {first.shape} and {second.shape}")
-    if len(first) % (2 * per_launch) or len(first) < MIN_PAIRS * per_launch:
-        each = "" if per_launch == 1 else f" in launches of {per_launch}"
-        raise ValueError(f"{len(first)} pairs of timings{each}: an even number of at least {MIN_PAIRS} is needed")
-    if not (np.isfinite(first).all() and np.isfinite(second).all() and min(first.min(), second.min()) > 0):
+    timings = np.asarray(s_per_sample, dtype=np.float64)
+    if len(timings) % rounds:
+        raise ValueError(f"{len(timings)} timings are no whole launches of {rounds}")
+    if not (np.isfinite(timings).all() and (timings > 0).all()):
         raise ValueError("timings must be positive, finite seconds per sample")
-    launches = np.log(second / first).reshape(-1, per_launch)
-    return hodges_lehmann(np.array([np.median(walsh_averages(launch)) for launch in launches]))
+    return np.asarray(timings.reshape(-1, rounds).min(axis=1))
+
+
+def median_effect(first_s: Sequence[float] | Floats, second_s: Sequence[float] | Floats) -> Effect:
+    """Estimate the log ratio second / first.
+
+    Args:
+        first_s: [pairs] seconds per sample, in the order they were measured: even pairs first-second, odd ones
+            second-first, so that steady drift adds as often as it subtracts, and leaves their median.
+        second_s: [pairs], likewise.
+
+    Raises:
+        ValueError: lengths differ, pairs are odd in number or too few, or a timing is not a positive finite number.
+    """
+    if len(first_s) != len(second_s):
+        raise ValueError(f"paired timings differ in number: {len(first_s)} and {len(second_s)}")
+    if len(first_s) % 2 or len(first_s) < MIN_PAIRS:
+        raise ValueError(f"{len(first_s)} pairs of timings: an even number of at least {MIN_PAIRS} is needed")
+    return hodges_lehmann(np.log(fastest(second_s, 1) / fastest(first_s, 1)))
 
 
 def walsh_averages(values: Floats) -> Floats:

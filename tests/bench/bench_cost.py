@@ -14,7 +14,7 @@ from hydra import compose, initialize_config_module
 from profiling import record, stats
 from tests.bench.targets import Finding, out_argument, ratio, report
 from train import cli
-from train.ab.measure import PAUSE_S, SETTLE_STEPS, Work, sized, timed_block
+from train.ab.measure import PAUSE_S, PILOT_STEPS, SETTLE_STEPS, sized, timed_block
 from train.ab.process import Process
 from train.compose import to_config
 
@@ -28,14 +28,14 @@ def launch(folder: Path) -> tuple[float, float, record.RunRecord]:
         config = to_config(compose("ab"))
     with Process(config, folder) as first, Process(config, folder) as second:
         for process in (first, second):
-            step_s = timed_block("", process, Work(SETTLE_STEPS, 0)).step_s
-        work = sized(step_s, "train")
+            timed_block("", process, SETTLE_STEPS)
+        steps = sized(timed_block("", first, PILOT_STEPS).step_s, "train")
         alone, turns = [], []
         for _ in range(ROUNDS):
-            timed_block("", first, work)
-            alone.append(first.ask("block", work.steps, 0).s_per_sample["train"])
-            timed_block("", second, work)
-            turns.append(timed_block("", first, work).s_per_sample["train"])
+            timed_block("", first, steps)
+            alone.append(first.ask("block", steps).s_per_sample["train"])
+            timed_block("", second, steps)
+            turns.append(timed_block("", first, steps).s_per_sample["train"])
         first.ask("finish", folder / "arm", "", {}, {})
     return min(alone), min(turns), record.read(folder / "arm")
 

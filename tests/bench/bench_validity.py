@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 from hydra import compose, initialize_config_module
 
-from profiling.compare import PairedSamples, PhaseSamples, Verdict
+from profiling.compare import PhaseSamples, Verdict
 from tests.bench.bench_validity_sim import PHASES, Noise
 from tests.bench.targets import Finding, report
 from train import cli
@@ -42,7 +42,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     high: float
     floor: float
     startup_s: float
-    noise: Noise | None  # of A/A
+    waited_s: float
+    noise: Noise  # its timings, as measured
 
     @property
     def is_called(self) -> bool:
@@ -77,19 +78,15 @@ def one(kind: str) -> Result:
         high=effect.ratio_high,
         floor=effect.floor_ratio,
         startup_s=measured.startup_s,
-        noise=Noise({phase: rounded(measured.samples[phase]) for phase in PHASES}) if kind == "A/A" else None,
+        waited_s=measured.waited_s,
+        noise=Noise({phase: rounded(measured.samples[phase]) for phase in PHASES}),
     )
 
 
 def rounded(samples: PhaseSamples) -> PhaseSamples:
     """Timings to five digits, which is finer than any of them repeats."""
-
-    def short(pairs: PairedSamples) -> PairedSamples:
-        sides = (pairs.first_s_per_sample, pairs.second_s_per_sample)
-        first, second = ([float(f"{seconds:.5g}") for seconds in side] for side in sides)
-        return PairedSamples(first, second, pairs.per_launch)
-
-    return PhaseSamples(short(samples.effect), short(samples.floor))
+    baseline, variant, twin = ([float(f"{seconds:.5g}") for seconds in timings] for timings in samples.arms)
+    return PhaseSamples(baseline, variant, twin, samples.rounds)
 
 
 def measure(counts: Mapping[str, int], log: Path | None) -> list[Result]:
@@ -144,7 +141,7 @@ def main() -> None:
     counts = dict(zip(KINDS, args.counts, strict=True))
     results = measure(counts, args.resume)
     if args.noise:
-        args.noise.write_bytes(msgspec.json.encode([result.noise for result in results if result.noise]))
+        args.noise.write_bytes(msgspec.json.encode([result.noise for result in results if result.kind == "A/A"]))
     title = f"Verdicts of {len(results)} real comparisons of {BUDGET_S:.0f} s (shares)"
     report(
         title,

@@ -20,7 +20,7 @@ import numpy as np
 import scipy.stats
 
 from profiling import compare, stats
-from profiling.compare import PairedSamples, PhaseSamples, Verdict
+from profiling.compare import PhaseSamples, Verdict
 from profiling.stats import Effect, Floats
 from tests.bench.targets import Finding, report
 
@@ -39,9 +39,10 @@ class Noise(msgspec.Struct, frozen=True):
 
 
 class Method(NamedTuple):
-    """A way to turn log ratios [launches, pairs] into an effect."""
+    """A way to turn timings [baseline variant twin, launches, rounds] into an effect."""
 
     name: str
+    launches: Callable[[Floats], Floats]
     estimate: Callable[[Floats], Effect]
 
 
@@ -55,75 +56,68 @@ class Row(msgspec.Struct, frozen=True):
     power: dict[str, float]
 
 
-def hodges_lehmann_of_launches(ratios: Floats) -> Effect:
-    return stats.hodges_lehmann(np.array([np.median(stats.walsh_averages(launch)) for launch in ratios]))
+def fastest(timings: Floats) -> Floats:
+    """A launch's log ratio, from the fastest round of each arm."""
+    baseline, variant, twin = np.log(timings.min(axis=2))
+    return np.asarray(variant - (baseline + twin) / 2)
 
 
-def hodges_lehmann_of_pairs(ratios: Floats) -> Effect:
-    """As if the pairs of a launch were independent."""
-    return stats.hodges_lehmann(ratios.ravel())
+def typical(timings: Floats) -> Floats:
+    """A launch's log ratio, from the rounds' median one."""
+    baseline, variant, twin = np.log(timings)
+    return np.asarray(np.median(variant - (baseline + twin) / 2, axis=1))
 
 
-def t_of_launches(ratios: Floats) -> Effect:
-    means = ratios.mean(axis=1)
-    interval = scipy.stats.ttest_1samp(means, 0.0)
+def without_twin(timings: Floats) -> Floats:
+    baseline, variant, _ = np.log(timings.min(axis=2))
+    return np.asarray(variant - baseline)
+
+
+def t_test(values: Floats) -> Effect:
+    interval = scipy.stats.ttest_1samp(values, 0.0)
     low, high = interval.confidence_interval(stats.CONFIDENCE)
-    return Effect(float(means.mean()), float(low), float(high), float(interval.pvalue))
+    return Effect(float(values.mean()), float(low), float(high), float(interval.pvalue))
 
 
-def sign_test_of_launches(ratios: Floats) -> Effect:
+def sign_test(values: Floats) -> Effect:
     """Order statistics around the median: the interval that assumes least."""
-    values = np.sort(np.median(ratios, axis=1))
-    cut = int(scipy.stats.binom.ppf(0.025, len(values), 0.5))
-    return Effect(float(np.median(values)), float(values[cut - 1]), float(values[-cut]), math.nan)
+    ordered = np.sort(values)
+    cut = int(scipy.stats.binom.ppf(0.025, len(ordered), 0.5))
+    return Effect(float(np.median(ordered)), float(ordered[cut - 1]), float(ordered[-cut]), math.nan)
 
 
-def bootstrap_bca_of_launches(ratios: Floats) -> Effect:
+def bootstrap_bca(values: Floats) -> Effect:
     """Not defined, and then never a false positive, where leaving any one value out leaves the median as it was."""
-    values = np.median(ratios, axis=1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         interval = scipy.stats.bootstrap((values,), np.median, n_resamples=999, rng=0).confidence_interval
     return Effect(float(np.median(values)), float(interval.low), float(interval.high), math.nan)
 
 
-CHOSEN = Method("Hodges-Lehmann, launches", hodges_lehmann_of_launches)
+CHOSEN = Method("Hodges-Lehmann of the fastest", fastest, stats.hodges_lehmann)
 REJECTED = (
-    Method("Hodges-Lehmann, pairs", hodges_lehmann_of_pairs),
-    Method("t, means of launches", t_of_launches),
-    Method("sign test, launches", sign_test_of_launches),
-    Method("BCa of the median, launches", bootstrap_bca_of_launches),
+    Method("Hodges-Lehmann of the typical", typical, stats.hodges_lehmann),
+    Method("Hodges-Lehmann without the twin", without_twin, stats.hodges_lehmann),
+    Method("t of the fastest", fastest, t_test),
+    Method("sign test of the fastest", fastest, sign_test),
+    Method("BCa of the fastest's median", fastest, bootstrap_bca),
 )
 
 
-def launches_of(pairs: PairedSamples) -> Floats:
-    """Timings [launches, 2, pairs] of both sides."""
-    sides = np.array([pairs.first_s_per_sample, pairs.second_s_per_sample])
-    return np.moveaxis(sides.reshape(2, -1, pairs.per_launch), 1, 0)
+def timings_of(samples: PhaseSamples) -> Floats:
+    """Timings [baseline variant twin, launches, rounds]."""
+    return np.array(samples.arms).reshape(len(samples.arms), -1, samples.rounds)
 
 
-def drawn(rng: np.random.Generator, noise: list[Noise], phase: str) -> PhaseSamples:
-    """One simulated comparison: effect and floor from the same launches."""
-    effects, floors = [], []
+def drawn(rng: np.random.Generator, noise: list[Noise], phase: str) -> Floats:
+    """Timings [baseline variant twin, LAUNCHES, rounds] of one simulated comparison."""
+    parts = []
     for _ in range(LAUNCHES // SEGMENT):
-        timings = noise[rng.integers(len(noise))].phases[phase]
-        effect, floor = launches_of(timings.effect), launches_of(timings.floor)
-        start = 2 * rng.integers(0, (len(effect) - SEGMENT) // 2 + 1)
-        effects.append(effect[start : start + SEGMENT])
-        floors.append(floor[start : start + SEGMENT])
-    rounds = min(part.shape[2] for part in effects)
-    return PhaseSamples(*(together([part[..., :rounds] for part in parts], rounds) for parts in (effects, floors)))
-
-
-def together(parts: list[Floats], rounds: int) -> PairedSamples:
-    timings = np.concatenate(parts)
-    return PairedSamples(timings[:, 0].ravel().tolist(), timings[:, 1].ravel().tolist(), rounds)
-
-
-def ratios_of(pairs: PairedSamples) -> Floats:
-    """Log ratios [launches, pairs]."""
-    timings = launches_of(pairs)
-    return np.asarray(np.log(timings[:, 1] / timings[:, 0]))
+        timings = timings_of(noise[rng.integers(len(noise))].phases[phase])
+        start = 2 * rng.integers(0, (timings.shape[1] - SEGMENT) // 2 + 1)
+        parts.append(timings[:, start : start + SEGMENT])
+    rounds = min(part.shape[2] for part in parts)
+    return np.concatenate([part[..., :rounds] for part in parts], axis=1)
 
 
 def simulate(noise: list[Noise], phase: str, method: Method) -> Row:
@@ -131,7 +125,7 @@ def simulate(noise: list[Noise], phase: str, method: Method) -> Row:
     rng = np.random.default_rng(0)
     wrong, found, half_widths = 0, dict.fromkeys(SHIFTS, 0), []
     for _ in range(COMPARISONS):
-        effect = method.estimate(ratios_of(drawn(rng, noise, phase).effect))
+        effect = method.estimate(method.launches(drawn(rng, noise, phase)))
         wrong += effect.low > 0 or effect.high < 0
         half_widths.append((effect.high - effect.low) / 2)
         for name, shift in SHIFTS.items():
@@ -146,10 +140,10 @@ def called(noise: list[Noise], phase: str, shift: float) -> float:
     right = (Verdict.slower,) if shift else (Verdict.slower, Verdict.faster)
     count = 0
     for _ in range(COMPARISONS):
-        samples = drawn(rng, noise, phase)
-        variant = (np.array(samples.effect.second_s_per_sample) * math.exp(shift)).tolist()
-        effect = msgspec.structs.replace(samples.effect, second_s_per_sample=variant)
-        count += compare.phase_effect(phase, PhaseSamples(effect, samples.floor)).verdict in right
+        timings = drawn(rng, noise, phase)
+        timings[1] *= math.exp(shift)
+        samples = PhaseSamples(*timings.reshape(len(timings), -1).tolist(), rounds=timings.shape[2])
+        count += compare.phase_effect(phase, samples).verdict in right
     return count / COMPARISONS
 
 

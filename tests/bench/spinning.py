@@ -25,9 +25,10 @@ class SpinningCNN(CNN):
         super().__init__(**arguments)
         self.spin = spin
         self.spun_at: float | None = None
+        self.own_s_per_image = 0.0
 
     def train(self, mode: bool = True) -> "SpinningCNN":
-        self.spun_at = None  # a new pass: whatever was done since is no step
+        self.spun_at = None  # a new pass, whose first step is as long as the last one of the pass before
         super().train(mode)
         return self
 
@@ -35,7 +36,9 @@ class SpinningCNN(CNN):
         logits = super().forward(images)
         if self.training and self.spin:
             now = time.perf_counter()
-            end = now if self.spun_at is None else now + self.spin * (now - self.spun_at)
+            if self.spun_at is not None:
+                self.own_s_per_image = (now - self.spun_at) / len(images)
+            end = now + self.spin * self.own_s_per_image * len(images)
             while time.perf_counter() < end:
                 pass
             self.spun_at = time.perf_counter()

@@ -15,7 +15,6 @@ from profiling.compare import (
     Hypothesis,
     Memory,
     Outcome,
-    PairedSamples,
     PeakMemory,
     PhaseSamples,
     Time,
@@ -25,15 +24,17 @@ from profiling.compare import (
 SLOWER = Expectation(time=Time.slower)
 
 
-def paired(shift: float = 0.0, noise: float = 0.01, pairs: int = 40, seed: int = 0) -> PairedSamples:
-    """Blocks of 100 us per sample with log-normal noise, the second arm slower by `shift` (a plain ratio minus one)."""
-    rng = np.random.default_rng(seed)
-    first, second = 1e-4 * np.exp(rng.normal(0, noise, size=(2, pairs)))
-    return PairedSamples(first.tolist(), (second * (1 + shift)).tolist())
+def phase(shift: float = 0.0, noise: float = 0.01, apart: float = 0.0, apart_noise: float = 0.0) -> PhaseSamples:
+    """40 launches of 100 us per sample, with log-normal noise.
 
-
-def phase(shift: float = 0.0, noise: float = 0.01, pairs: int = 40, floor: PairedSamples | None = None) -> PhaseSamples:
-    return PhaseSamples(paired(shift, noise, pairs), floor or paired(0, noise, pairs, seed=1))
+    The variant is slower than the mean of both baselines by `shift` (a plain ratio minus one), and the twin than the
+    baseline by `apart`, which `apart_noise` scatters, though they run the same code.
+    """
+    rng = np.random.default_rng(0)
+    baseline, variant, twin = rng.normal(math.log(1e-4), noise, size=(3, 40))
+    half = math.log1p(apart) / 2 + rng.normal(0, apart_noise, size=40)
+    series = (np.exp(log_s).tolist() for log_s in (baseline - half, variant + math.log1p(shift), twin + half))
+    return PhaseSamples(*series)
 
 
 def hypothesis_of(expect: Expectation = SLOWER, named: str = "train") -> Hypothesis:
@@ -90,19 +91,16 @@ def test_linear_drift_cancels() -> None:
 
 
 def test_outliers_do_not_sway() -> None:
-    clean = paired(0.05)
-    second = list(clean.second_s_per_sample)
-    second[4], second[17], second[30] = 100 * second[4], 50 * second[17], 20 * second[30]
-    struck = compare.phase_effect(
-        "train", PhaseSamples(PairedSamples(clean.first_s_per_sample, second), paired(seed=1))
-    )
+    clean = phase(0.05)
+    variant = list(clean.variant_s_per_sample)
+    variant[4], variant[17], variant[30] = 100 * variant[4], 50 * variant[17], 20 * variant[30]
+    struck = compare.phase_effect("train", msgspec.structs.replace(clean, variant_s_per_sample=variant))
     assert struck.verdict is Verdict.slower
     assert struck.ratio == pytest.approx(1.05, rel=0.01)
 
 
 def test_identical_samples_abstain() -> None:
-    same = PairedSamples([1e-4] * 12, [1e-4] * 12)
-    effect = compare.phase_effect("train", PhaseSamples(same, same))
+    effect = compare.phase_effect("train", PhaseSamples(*[[1e-4] * 12] * 3))
     assert effect.verdict is Verdict.no_effect
     assert (effect.ratio, effect.ratio_low, effect.ratio_high, effect.p_value) == (1, 1, 1, 1)
 
@@ -112,7 +110,7 @@ def test_identical_samples_abstain() -> None:
 
 def test_effect_inside_the_floor_is_not_called() -> None:
     # The same code differs by about 4 % here, so a sure 2 % proves nothing.
-    effect = compare.phase_effect("train", phase(0.02, floor=paired(0.04, seed=1)))
+    effect = compare.phase_effect("train", phase(0.02, apart=0.04))
     assert effect.ratio_low > 1
     assert effect.p_value < 0.01
     assert effect.verdict is Verdict.no_effect
@@ -122,7 +120,7 @@ def test_effect_inside_the_floor_is_not_called() -> None:
 
 def test_a_floor_that_could_not_be_measured_well_withholds_the_call() -> None:
     # The 3 % of the variant are sure, but would not have shown in A/A blocks as noisy as these.
-    effect = compare.phase_effect("train", phase(0.03, floor=paired(0, noise=0.3, seed=1)))
+    effect = compare.phase_effect("train", phase(0.03, apart_noise=0.1))
     assert effect.p_value < 0.01
     assert effect.verdict is Verdict.inconclusive
     assert effect.floor_ratio > 1.03
@@ -156,26 +154,35 @@ def test_more_noise_or_a_higher_floor_raises_the_detectable_effect() -> None:
     assert stats.detectable(0.01, 0.0) < stats.detectable(0.02, 0.0) < stats.detectable(0.02, 0.05)
 
 
-# Launches: pairs of the same processes are one value
+# Launches: rounds of the same processes are one value
 
 
-def test_what_processes_differ_by_is_no_effect_however_many_pairs_they_ran() -> None:
-    """Eight exact pairs of each of 12 launches, whose processes differ by 3 %: as if each launch had had one pair."""
+def test_what_processes_differ_by_is_no_effect_however_many_rounds_they_ran() -> None:
+    """Eight exact rounds of each of 12 launches, whose processes differ by 3 %: as if each launch had had one."""
     launches = np.random.default_rng(1).normal(0, 0.03, 12)
-    variant = (1e-4 * np.exp(launches.repeat(8))).tolist()
-    one_value = compare.phase_effect("train", PhaseSamples(PairedSamples([1e-4] * 96, variant, 8), paired(0, 0.001)))
+    variant, still = (1e-4 * np.exp(launches.repeat(8))).tolist(), [1e-4] * 96
+    one_value = compare.phase_effect("train", PhaseSamples(still, variant, still, rounds=8))
     assert one_value.verdict is Verdict.no_effect
     once = stats.hodges_lehmann(launches)
     assert (one_value.ratio_low, one_value.ratio_high) == pytest.approx((math.exp(once.low), math.exp(once.high)))
-    alone = compare.phase_effect("train", PhaseSamples(PairedSamples([1e-4] * 96, variant), paired(0, 0.001)))
+    alone = compare.phase_effect("train", PhaseSamples(still, variant, still))
     assert alone.verdict is Verdict.slower, "96 values that are 12 would have called it"
 
 
-def test_a_launch_is_judged_by_its_typical_pair() -> None:
-    values = np.full((6, 5), math.log(1.05))
-    values[:, 2] = 3.0  # one block of each launch met a burst
-    effect = stats.median_effect([1.0] * 30, np.exp(values.ravel()).tolist(), per_launch=5)
-    assert effect.estimate == pytest.approx(math.log(1.05))
+def test_a_launch_is_judged_by_the_fastest_round_of_each_arm() -> None:
+    late = np.ones((3, 6, 5))
+    late[0, :, 1:], late[1, :, :3], late[2, :, [0, 4]] = 1.3, 2.0, 1.1  # each arm met bursts in other rounds
+    baseline, variant, twin = (1e-4 * late).reshape(3, -1).tolist()
+    effect = compare.phase_effect("train", PhaseSamples(baseline, [1.05 * s for s in variant], twin, rounds=5))
+    assert (effect.ratio, effect.floor_ratio) == pytest.approx((1.05, 1.0))
+    assert (effect.baseline_s_per_sample, effect.variant_s_per_sample) == pytest.approx((1e-4, 1.05e-4))
+    assert effect.launches == 6
+
+
+def test_the_variant_is_compared_with_the_mean_of_both_baselines() -> None:
+    effect = compare.phase_effect("train", PhaseSamples([1e-4] * 6, [1.02e-4] * 6, [1.0404e-4] * 6))
+    assert effect.ratio == pytest.approx(1.0)
+    assert effect.floor_ratio == pytest.approx(1.0404 ** math.sqrt(3 / 4))
 
 
 # Properties
@@ -183,31 +190,28 @@ def test_a_launch_is_judged_by_its_typical_pair() -> None:
 
 logs = st.floats(-2, 2).map(lambda value: round(value, 3))
 log_pairs = st.integers(6, 12).flatmap(
-    lambda quads: st.lists(st.tuples(logs, logs), min_size=2 * quads, max_size=2 * quads)
+    lambda half: st.lists(st.tuples(logs, logs), min_size=2 * half, max_size=2 * half).map(np.array)
 )
 
 
-def samples_of(log_pairs: list[tuple[float, float]], scale: float = 1.0) -> PairedSamples:
-    first, second = zip(*log_pairs, strict=True)
-    return PairedSamples([scale * math.exp(value) for value in first], [scale * math.exp(value) for value in second])
+def effect_of(log_pairs: stats.Floats, scale: float = 1.0) -> stats.Effect:
+    return stats.median_effect(*(scale * np.exp(log_pairs.T)))
 
 
 @given(log_pairs)
-def test_swapping_the_arms_inverts_the_ratio_and_its_interval(drawn: list[tuple[float, float]]) -> None:
-    there = stats.median_effect(*msgspec.structs.astuple(samples_of(drawn)))
-    back = stats.median_effect(*msgspec.structs.astuple(samples_of([(second, first) for first, second in drawn])))
+def test_swapping_the_arms_inverts_the_ratio_and_its_interval(drawn: stats.Floats) -> None:
+    there, back = effect_of(drawn), effect_of(drawn[:, ::-1])
     assert back[:3] == pytest.approx((-there.estimate, -there.high, -there.low), abs=1e-12)
 
 
 @given(log_pairs, st.sampled_from([2.0**-20, 0.5, 1024.0]))
-def test_scaling_both_arms_changes_nothing(drawn: list[tuple[float, float]], scale: float) -> None:
-    plain, scaled = (stats.median_effect(*msgspec.structs.astuple(samples_of(drawn, s))) for s in (1.0, scale))
-    assert scaled == pytest.approx(plain, abs=1e-12)
+def test_scaling_both_arms_changes_nothing(drawn: stats.Floats, scale: float) -> None:
+    assert effect_of(drawn, scale) == pytest.approx(effect_of(drawn), abs=1e-12)
 
 
 @given(log_pairs)
-def test_interval_and_p_value_never_disagree(drawn: list[tuple[float, float]]) -> None:
-    effect = stats.median_effect(*msgspec.structs.astuple(samples_of(drawn)))
+def test_interval_and_p_value_never_disagree(drawn: stats.Floats) -> None:
+    effect = effect_of(drawn)
     assert effect.low <= effect.estimate <= effect.high
     assert (effect.p_value <= 0.05) == (effect.low > 0 or effect.high < 0)
 
@@ -216,20 +220,25 @@ def test_interval_and_p_value_never_disagree(drawn: list[tuple[float, float]]) -
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "message"),
+    ("baseline", "variant", "message"),
     [
         ([1.0], [1.0], "1 pairs of timings: an even number of at least 6"),
         ([1.0] * 13, [1.0] * 13, "13 pairs"),
-        ([1.0] * 12, [1.0] * 14, r"differ in shape: \(12,\) and \(14,\)"),
+        ([1.0] * 12, [1.0] * 14, "differ in number: 12 and 14"),
         ([1.0] * 11 + [math.nan], [1.0] * 12, "positive, finite"),
         ([1.0] * 12, [1.0] * 11 + [0.0], "positive, finite"),
         ([1.0] * 12, [1.0] * 11 + [-1.0], "positive, finite"),
         ([1.0] * 12, [1.0] * 11 + [math.inf], "positive, finite"),
     ],
 )
-def test_samples_that_cannot_be_compared_are_refused(first: list[float], second: list[float], message: str) -> None:
+def test_samples_that_cannot_be_compared_are_refused(baseline: list[float], variant: list[float], message: str) -> None:
     with pytest.raises(ValueError, match=f"phase 'forward': .*{message}"):
-        compare.phase_effect("forward", PhaseSamples(PairedSamples(first, second), paired()))
+        compare.phase_effect("forward", PhaseSamples(baseline, variant, baseline))
+
+
+def test_an_incomplete_launch_is_refused() -> None:
+    with pytest.raises(ValueError, match="phase 'forward': 14 timings are no whole launches of 4"):
+        compare.phase_effect("forward", PhaseSamples([1.0] * 14, [1.0] * 14, [1.0] * 14, rounds=4))
 
 
 def test_a_hypothesis_about_an_unmeasured_phase_is_refused() -> None:
@@ -309,15 +318,15 @@ def test_holm_worked_example() -> None:
 def test_a_ladder_keeps_strong_effects_and_drops_the_one_that_chance_explains() -> None:
     # One of twenty A/A comparisons is expected to reach p < 0.05; this one did, by construction.
     log_ratios = [0.010, 0.011, 0.012, 0.013, 0.014, 0.015, 0.016, -0.001]
-    lucky = PairedSamples([1.0] * 8, [math.exp(value) for value in log_ratios])
-    still = PairedSamples([1.0] * 8, [1.0] * 8)
-    doubtful = compare.compare("doubtful", hypothesis_of(), {"train": PhaseSamples(lucky, still)})
+    lucky = PhaseSamples([1.0] * 8, [math.exp(value) for value in log_ratios], [1.0] * 8)
+    doubtful = compare.compare("doubtful", hypothesis_of(), {"train": lucky})
     assert doubtful.outcome is Outcome.confirmed
     strong = compared(0.1)
     absent = compare.not_applicable("tf32_off", hypothesis_of(), "needs cuda")
     ladder = compare.correct_ladder([doubtful, absent, strong, *[compared(0.0)] * 5])
     assert [comparison.experiment for comparison in ladder[:3]] == ["doubtful", "tf32_off", "x_off"]
     assert (ladder[0].verdict, ladder[0].outcome) == (Verdict.inconclusive, Outcome.undecided)
+    assert compare.describe(ladder[0].phases[0]) == "inconclusive (p = 0.094 in a ladder)"
     # Second of seven p-values.
     assert ladder[0].phases[0].p_holm == pytest.approx(6 * doubtful.phases[0].p_value)
     assert ladder[1] == absent
@@ -366,7 +375,8 @@ def test_comparison_survives_json_and_says_its_version() -> None:
 
 
 def test_share_of_the_step_belongs_to_phases_of_the_step() -> None:
-    quarter = PairedSamples([value / 4 for value in paired().first_s_per_sample], paired().second_s_per_sample)
-    timings = {"forward": PhaseSamples(quarter, paired()), "train": phase(), "evaluate": phase()}
+    whole = phase()
+    quarter = PhaseSamples(*([value / 4 for value in arm] for arm in whole.arms))
+    timings = {"forward": quarter, "train": whole, "evaluate": whole}
     shares = {effect.phase: effect.share_of_step for effect in compare.compare("x", hypothesis_of(), timings).phases}
     assert shares == {"forward": pytest.approx(0.25), "train": None, "evaluate": None}

@@ -10,7 +10,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile, record_function, schedule, tensorboard_trace_handler
 
 from profiling import compare, comparison, record
-from profiling.compare import Agreement, Expectation, Hypothesis, PairedSamples, PeakMemory, PhaseSamples, Time
+from profiling.compare import Agreement, Expectation, Hypothesis, PeakMemory, PhaseSamples, Time
 from profiling.comparison import Arm, ComparisonRecord
 from profiling.record import Environment, RunRecord, Samples, Stage, TraceFile
 from tests.conftest import ROOT, TINY
@@ -172,13 +172,13 @@ def hostile_record() -> RunRecord:
 def hostile_comparison() -> ComparisonRecord:
     """A comparison whose every text is hostile, the claim of its hypothesis too."""
     times = [1e-4 + 1e-6 * (n % 5) for n in range(24)]
-    same = PairedSamples(times, times[1:] + times[:1])
-    slower = PhaseSamples(PairedSamples(times, [1.5 * time for time in times]), same)
+    twin = times[1:] + times[:1]
+    same, slower = (PhaseSamples(times, [ratio * time for time in times], twin) for ratio in (1.0, 1.5))
     hypothesis = Hypothesis(HOSTILE, HOSTILE, HOSTILE, Expectation(time=Time.slower))
     judged = compare.compare(
         HOSTILE,
         hypothesis,
-        {"train": PhaseSamples(same, same), HOSTILE: slower},
+        {"train": same, HOSTILE: slower},
         PeakMemory(2**20, 2**21),
         compare.agreement(Agreement.identical, 0.0, 0.0, 1e-3, 1e-5),
     )
@@ -200,7 +200,7 @@ def hostile_comparison() -> ComparisonRecord:
         configs={"baseline": config, "variant": config},
         changed={HOSTILE: (HOSTILE, [HOSTILE])},
         environment=_environment(),
-        samples={"train": PhaseSamples(same, same), HOSTILE: slower},
+        samples={"train": same, HOSTILE: slower},
         arms={
             name: msgspec.structs.replace(arm, traces={HOSTILE: f"{name}/{HOSTILE}.pt.trace.json"})
             for name in ("baseline", "variant")

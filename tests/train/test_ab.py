@@ -18,14 +18,16 @@ from profiling import compare, comparison, record
 from profiling.compare import Agreement, Outcome, Verdict
 from tests.conftest import ROOT, TINY, TINY_DATA, composed
 from train.ab import gate, measure, process
-from train.ab.arm import fastest
+from train.ab.arm import Arm, fastest
 from train.ab.experiment import CLOSE_ATOL, CLOSE_RTOL, judge, one_change
-from train.ab.measure import ARMS, BASELINE, VARIANT, Measurement, Plan, Side, VariantError, Work, difference
+from train.ab.measure import ARMS, BASELINE, VARIANT, Measurement, Plan, Side, VariantError, difference
 from train.compose import to_config
 from train.errors import UserError
+from train.options import STAGES
 
 SMALL = (*TINY, "model.width=4")
 FAILING = (*TINY_DATA, "profiler=off", "model=custom", "model._target_=tests.train.arms.Failing")
+WORKING = "+model.params={width: 8}"
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +45,8 @@ def nograd_off(tmp_path_factory) -> Path:
     return folder
 
 
-def measurement(folder, variant, progress=lambda done, total: None, budget_s=0.5) -> Measurement:
-    baseline = to_config(composed(*FAILING, "+model.params={width: 8}"))
+def measurement(folder, variant=(WORKING,), progress=lambda done, total: None, budget_s=0.5) -> Measurement:
+    baseline = to_config(composed(*FAILING, WORKING))
     changed = to_config(composed(*FAILING, *variant))
     return Measurement(
         {BASELINE: Side(baseline, {}), VARIANT: Side(changed, {})}, "train", budget_s, folder, "", progress
@@ -102,9 +104,18 @@ def test_an_answer_that_is_not_a_number_counts_as_the_largest_difference():
     assert difference(good, bad) == (np.finfo(float).max, np.finfo(float).max)
 
 
-def test_a_block_is_timed_by_its_fastest_steps_in_a_row():
+def test_a_block_is_timed_by_its_fastest_step_or_by_one_for_each_worker():
     steps = record.Samples(samples=[4, 4, 2, 4, 4], step_s=[9, 3, 1, 1, 4], phase_s={"load": [5, 4, 3, 2, 1]})
-    assert fastest(steps) == record.Samples(samples=[2, 4], step_s=[1, 1], phase_s={"load": [3, 2]})
+    assert fastest(steps, 1) == record.Samples(samples=[4], step_s=[1], phase_s={"load": [2]})
+    assert fastest(steps, 2) == record.Samples(samples=[2, 4], step_s=[1, 1], phase_s={"load": [3, 2]})
+
+
+def test_an_arm_whose_loader_has_workers_times_a_step_for_each(tmp_path):
+    working = Arm(to_config(composed("loader.workers=2", *SMALL)), tmp_path)
+    working.block(dict.fromkeys(STAGES, 1))
+    working.finish(tmp_path / "arm", "", {}, {})
+    stages = record.read(tmp_path / "arm").stages
+    assert {stage: len(shown.timed.samples) for stage, shown in stages.items()} == dict.fromkeys(STAGES, 2)
 
 
 # --- one change at a time ---------------------------------------------------------------------------------------------
@@ -176,19 +187,47 @@ def test_a_baseline_that_fails_is_a_mistake_and_no_verdict(tmp_path):
     assert descendants() == []
 
 
+class Cores:
+    """Stands in for a process: this machine's cores cannot be moved apart on request."""
+
+    def __init__(self, *reference_s: float) -> None:
+        self.reference_s = list(reference_s)
+
+    def ask(self, request: str) -> float:
+        assert request == "reference"
+        return self.reference_s.pop(0)
+
+
+def test_a_round_waits_until_cores_are_as_near_as_they_have_been(tmp_path, monkeypatch):
+    monkeypatch.setattr(measure, "WAIT_S", 0.001)
+    waiting = measurement(tmp_path)
+    cores = Cores(74e-6, 127e-6, 126e-6, 80e-6, 127e-6)
+    waiting._wait(cores)
+    assert len(cores.reference_s) == 4, "nothing is known of these cores yet"
+    waiting._wait(cores)
+    assert cores.reference_s == [127e-6]
+
+
+def test_waiting_ends_when_patience_does(tmp_path, monkeypatch):
+    monkeypatch.setattr(measure, "WAIT_S", 0.04)
+    waiting = measurement(tmp_path, budget_s=0.5)  # a tenth of it
+    waiting._wait(Cores(74e-6))
+    waiting._wait(Cores(127e-6, 127e-6, 127e-6))
+    waiting._wait(Cores(127e-6))
+
+
 @pytest.mark.parametrize(("launches", "kept"), [(3, 0), (8, 6)])
 def test_an_interrupt_keeps_an_even_number_of_whole_launches(launches, kept, tmp_path, monkeypatch):
-    block = Work({"train": 1, "evaluate": 1, "infer": 1}, lead_in=1)
-    plan = Plan(dict.fromkeys(ARMS, block), rounds=2, launches=launches)
+    plan = Plan({arm: dict.fromkeys(STAGES, 1) for arm in ARMS}, rounds=2, launches=launches)
     monkeypatch.setattr(measure, "pilot", lambda processes, stage, budget_s: plan)
 
     def interrupt(done: int, total: int) -> None:
         if done == total - 1:
             os.kill(os.getpid(), signal.SIGINT)
 
-    measured = measurement(tmp_path, ("+model.params={width: 8}",), interrupt).run()
+    measured = measurement(tmp_path, progress=interrupt).run()
     assert isinstance(measured.end, KeyboardInterrupt)
-    assert [len(s.effect.first_s_per_sample) for s in measured.samples.values()] == [2 * kept] * len(measured.samples)
+    assert [len(s.twin_s_per_sample) for s in measured.samples.values()] == [2 * kept] * len(measured.samples)
     judged = judge(to_config(composed("+experiment=baseline")), measured)
     assert bool(judged.phases) == bool(kept)
     assert kept or (judged.verdict, judged.outcome) == (Verdict.inconclusive, Outcome.undecided)

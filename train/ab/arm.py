@@ -1,6 +1,7 @@
 """One arm, in its own process: prepare, answer, blocks of work, traces."""
 
 import math
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain, islice, repeat
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.data import DataLoader
 
 from profiling import record
 from profiling.capture import Capture, NullCapture, TimedCapture
@@ -21,7 +23,7 @@ from train.events import EventFile
 from train.loop import Tally
 from train.options import STAGES, Histograms
 
-SLICE_STEPS = 2
+REFERENCE_REPEATS = 16
 ANSWER_STEPS = 8  # enough for a wrong gradient to show in the weights
 ANSWER_IMAGES = 256
 
@@ -36,6 +38,9 @@ class Arm:
         self._batches: dict[str, Iterator[Batch]] = {
             stage: chain.from_iterable(repeat(source)) for stage, source in sources.items()
         }
+        loaders = {stage: source for stage, source in sources.items() if isinstance(source, DataLoader)}
+        self._workers = {stage: loader.num_workers for stage, loader in loaders.items()}
+        self._ahead = {stage: loader.num_workers * (loader.prefetch_factor or 0) for stage, loader in loaders.items()}
         self._after_step = self._histograms(scratch)
         self._passes: dict[str, Callable[[Any, Capture], Any]] = {
             "train": lambda batches, capture: parts.fit(batches, capture, self._after_step),
@@ -46,6 +51,7 @@ class Arm:
         self._resident_bytes: dict[str, int] = dict.fromkeys(STAGES, 0)
         self._accelerator_bytes: dict[str, int] = {}
         self._per_stage = False
+        self._reference = torch.zeros(2, 256, 256)  # both fit the cache of one core
 
     def _histograms(self, scratch: Path) -> Callable[[Tally], None]:
         if self._parts.config.switches.histograms is Histograms.never:
@@ -67,16 +73,38 @@ class Arm:
             results={f"{name}_after_{ANSWER_STEPS}_steps": value for name, value in named.items()},
         )
 
-    def block(self, steps: Mapping[str, int], lead_in: int) -> Block:
-        """Time so many steps of each stage, in their order, after `lead_in` steps of training that do not count."""
+    def reference(self) -> float:
+        """Seconds of a small addition whose threads read what the other threads wrote: how near the cores are.
+
+        A virtual machine's cores are moved about by its host. On one of 2 cores the fastest of 16 took 74 us, or 127 us
+        for seconds on end while a cache line took 165 ns from core to core instead of 30: the cores no longer shared a
+        cache. Evaluation then took 36 us an image instead of 25, but 26 as before with gradients on, whose tensors are
+        too many for a cache in any case.
+        """
+        one, other = self._reference
+        seconds = []
+        for _ in range(REFERENCE_REPEATS):
+            start = time.perf_counter()
+            torch.add(one.t(), 1.0, out=other)
+            torch.add(other.t(), 1.0, out=one)
+            seconds.append(time.perf_counter() - start)
+        return min(seconds)
+
+    def block(self, steps: Mapping[str, int]) -> Block:
+        """Time so many steps of each stage, in the order of `steps`.
+
+        Batches that workers of a DataLoader have prepared while other arms worked go before and do not count; of what
+        they prepare from then on, a step is timed for each worker.
+        """
         s_per_sample: dict[str, float] = {}
         step_s: dict[str, float] = {}
-        for stage in STAGES:
-            untimed, count = lead_in if stage == "train" else 0, steps[stage]
+        for stage, asked in steps.items():
+            workers, untimed = self._workers.get(stage, 0), self._ahead.get(stage, 0)
+            count = max(asked, workers)
             with TimedCapture(self._parts.device) as capture:
                 self._passes[stage](islice(self._batches[stage], untimed + count), capture)
             timed = _steps(capture.samples(), untimed, untimed + count)
-            best = fastest(timed)
+            best = fastest(timed, max(1, workers))
             samples = sum(best.samples)
             if stage == "train":
                 s_per_sample |= {phase: sum(seconds) / samples for phase, seconds in best.phase_s.items()}
@@ -146,22 +174,16 @@ class Arm:
         }
 
 
-def fastest(timed: Samples) -> Samples:
-    """The SLICE_STEPS consecutive steps with the least seconds per sample.
+def fastest(timed: Samples, steps: int) -> Samples:
+    """So many consecutive steps, those with the least seconds per sample.
 
     Whatever else happens on a machine only ever adds time, so the fastest is nearest to what the code costs (as in
-    https://docs.python.org/3/library/timeit.html#timeit.Timer.repeat). On a 2-core virtual machine with nothing else to
-    do, a quarter of all steps took 4 % longer than the median and a twentieth 25 %, in bursts (neighboring steps
-    correlate at 0.5, steps 8 apart at 0.27). The spread (1.48 MAD) of the log ratio of blocks of 12 steps, one process
-    between two others that run the same code, 21 launches:
-
-        mean 4.2 %    median step 2.3 %    fastest 2 steps 1.8 %    fastest 3 steps 2.0 %    lower quartile 1.7 %
-
-    Steps in a row, not a quantile, so that what comes with every second batch stays in, and phases add up to the step.
-    What is rarer is left out: a DataLoader's restart at the end of a pass, for one.
+    https://docs.python.org/3/library/timeit.html#timeit.Timer.repeat). On a noisy 2-core virtual machine, the typical
+    difference between neighboring blocks of 1 to 7 steps of 14 ms is 5.1, 5.1, 4.5, 4.2, 3.9, 3.7 and 3.3 %, and that
+    of neighboring steps 4.2 %: it is the number of steps that helps. What does not come with every step is left out,
+    such as a DataLoader's restart at the end of a pass; workers deliver in turns, hence one step for each.
     """
-    starts = range(max(1, len(timed.samples) - SLICE_STEPS + 1))
-    slices = [_steps(timed, start, start + SLICE_STEPS) for start in starts]
+    slices = [_steps(timed, start, start + steps) for start in range(len(timed.samples) - steps + 1)]
     return min(slices, key=lambda part: sum(part.step_s) / sum(part.samples))
 
 

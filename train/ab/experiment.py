@@ -23,7 +23,7 @@ from train.config import Config
 from train.errors import NotApplicableError, UserError
 from train.options import STAGES
 
-BUDGET_S, LADDER_BUDGET_S = 45.0, 18.0
+BUDGET_S, LADDER_BUDGET_S = 45.0, 12.0
 DESCRIPTION = ("name", "hypothesis.", "output", "ab.")  # keys that say why and where to, not what is done
 SHOWN_CHANGES = 8
 
@@ -76,7 +76,7 @@ def experiment(
     )
     comparison.write(record, folder)
     report.write([record], [folder], folder / "report.html")
-    table.show(console, record, measured.startup_s, folder)
+    table.show(console, record, measured.startup_s, measured.waited_s, folder)
     return record, stop
 
 

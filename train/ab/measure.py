@@ -2,17 +2,25 @@
 
 Three processes take turns: the baseline, the variant, and the baseline's twin, against which the noise floor is
 measured. One works, the others wait. A launch runs rounds of three blocks, in this order in even launches and in the
-reverse one in odd launches. So the variant's block lies between two of the baseline's, whose mean it is compared with;
-a steady drift adds nothing to that, and to the floor it adds as often as it subtracts.
+reverse one in odd launches, so that a steady drift adds as often as it subtracts. Of each arm's rounds the fastest
+counts, and the variant's is compared with the geometric mean of both baselines' (profiling.compare).
 
 Processes that run the same code differ for as long as they live, by where their memory happens to lie, and no interval
 from within one launch can know of it. In 21 launches of three baselines on a 2-core machine the middle one's effect,
 median of 8 rounds, spread by 0.9 % where the rounds alone explain 0.56 %; one was off by 2 %, which a long launch with
 a floor from inside one process would call an effect. So the time is split over LAUNCHES launches of fresh processes,
 and a launch counts as one value (profiling.stats); the twin is a process of its own, so that the floor contains what
-the effect contains. A launch of three costs 0.45 s with a fork server; that is start-up, and outside the budget.
+the effect contains. A launch of three costs 0.9 s with a fork server, its first steps included; that is start-up, and
+outside the budget.
 
-The number of rounds is fixed by a pilot, within the budget, before the first counted block.
+The number of rounds is fixed by a pilot, within the budget, before the first counted block. Rounds and blocks are
+sized by simulation, from 45 launches of three baselines in a noisy hour, in which blocks of 12 steps are 7 % apart. In
+10 s a true 5 % is called in so many comparisons:
+
+    12 launches of 3 rounds of 3 steps, fastest step        90 %      of 2 steps in a row     76 %
+    12 launches of 2 rounds of 6 steps, fastest step        72 %
+    16 launches of 2 rounds of 3 steps, fastest step        65 %
+     8 launches of 3 rounds of 6 steps, fastest step        80 %
 """
 
 import math
@@ -26,7 +34,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from profiling.compare import PairedSamples, PhaseSamples
+from profiling.compare import PhaseSamples
 from profiling.record import Environment
 from train.ab.process import Answer, ArmError, Block, Closing, Process
 from train.cli import Terminated
@@ -37,16 +45,23 @@ from train.options import STAGES
 BASELINE, VARIANT, TWIN = ARMS = ("baseline", "variant", "twin")
 LAUNCHES = 12  # signed ranks of 12 can reach p = 0.0005, which is still significant in a ladder of 38
 MIN_LAUNCHES = 6  # where one round of 12 launches exceeds the budget; profiling.stats refuses fewer
-BLOCK_S = 0.18  # of timed work, whatever the arm
+MAX_LAUNCHES = 16  # where the budget has room for more launches, but not for one more round in each
+BLOCK_S = 0.05  # of timed work, whatever the arm
 STAGE_SHARE, OTHER_SHARE = 0.8, 0.1  # of a block, for the stage that the hypothesis is about and for both others
 SAME_SPEED = 1.5  # arms that differ by less do the same steps, so that they meet the same, shorter last batches
 SETTLE_STEPS = {"train": 4, "evaluate": 1, "infer": 1}  # a process' first, which count for nothing
 PILOT_STEPS = {"train": 6, "evaluate": 3, "infer": 3}
 
+# In 768 launches that had settled for one turn, the first round was 1 % late, and its first block half a percent more.
+SETTLE_TURNS = 2
+
 # After the other process has worked, the first step took 22 ms, the second 15.3 and the third 14.8, as all later ones:
-# caches are cold, and the other's OpenMP threads spin on for some milliseconds. After 5 ms of rest: 16.9, 15.0, 14.9.
-PAUSE_S = 0.01
-LEAD_IN_S = 0.02  # of training steps that are not timed, after the pause
+# its OpenMP threads spin on for a while, and caches are cold. Hence a pause, and the favored stage goes last.
+PAUSE_S = 0.002
+
+WAIT_S = 0.1
+PATIENCE = 0.1  # of the budget, in addition to it: at most so much waiting for cores that are near each other
+FAR = 1.4  # times the least reference time there was: the cores are not near each other
 
 
 @dataclass(frozen=True)
@@ -74,7 +89,8 @@ class Measured:
         samples: phase -> timings; empty if it ended too early for an interval.
         difference: largest absolute difference and largest relative error of the answers; None if they were not given.
         end: what ended it before its time: VariantError, NotApplicableError, Ctrl-C, SIGTERM.
-        startup_s: seconds spent on starting processes, outside the budget.
+        startup_s: seconds spent on starting processes and on their first steps, outside the budget.
+        waited_s: seconds spent on waiting until cores were near each other (train.ab.arm.Arm.reference).
     """
 
     samples: dict[str, PhaseSamples]
@@ -83,6 +99,7 @@ class Measured:
     difference: tuple[float, float] | None
     end: BaseException | None
     startup_s: float
+    waited_s: float
 
 
 class VariantError(Exception):
@@ -90,18 +107,10 @@ class VariantError(Exception):
 
 
 @dataclass(frozen=True)
-class Work:
-    """A block: steps of each stage, after `lead_in` steps of training that are not timed."""
-
-    steps: Mapping[str, int]
-    lead_in: int
-
-
-@dataclass(frozen=True)
 class Plan:
-    """What is fixed before the first block that counts: each arm's block, rounds in a launch, launches."""
+    """What is fixed before the first block that counts: each arm's steps in a block, rounds in a launch, launches."""
 
-    work: Mapping[str, Work]
+    steps: Mapping[str, Mapping[str, int]]
     rounds: int
     launches: int
 
@@ -145,6 +154,8 @@ class Measurement:
         self._closings: dict[str, Closing] = {}
         self._environment: Environment | None = None
         self._startup_s = 0.0
+        self._nearest_s = math.inf
+        self._waited_s = 0.0
 
     def run(self) -> Measured:
         """Measure, until done or stopped.
@@ -162,7 +173,7 @@ class Measurement:
             end = reason
         answers = list(self._answers.values())
         return Measured(
-            samples=paired(self._launches, self._rounds),
+            samples=samples(self._launches, self._rounds),
             arms={
                 name: Arm(warmup_s, self._answers[name].results, self._closings.get(name))
                 for name, warmup_s in self._warmup_s.items()
@@ -172,6 +183,7 @@ class Measurement:
             difference=difference(*answers) if len(answers) == 2 else None,
             end=end,
             startup_s=self._startup_s,
+            waited_s=self._waited_s,
         )
 
     def _run(self, scratch: Path) -> None:
@@ -179,13 +191,51 @@ class Measurement:
             for name, process in processes.items():
                 self._warmup_s[name] = process.ready.warmup_s
                 self._answers[name] = ask(name, process, "answer")
+            self._settle(processes)
+            self._wait(processes[BASELINE])
             plan = pilot(processes, self._stage, self._budget_s)
         self._rounds = plan.rounds
         for number in range(plan.launches):
             with self._launched(ARMS, scratch) as processes:
-                self._launches.append(one_launch(processes, plan, number, self._progress))
+                self._settle(processes)
+                self._launches.append(self._launch(processes, plan, number))
                 if number == plan.launches - 1:
                     self._finish(processes)
+
+    def _settle(self, processes: Mapping[str, Process]) -> None:
+        start = time.perf_counter()
+        for name, process in [*processes.items()] * SETTLE_TURNS:
+            timed_block(name, process, SETTLE_STEPS)
+        self._startup_s += time.perf_counter() - start
+
+    def _launch(self, processes: Mapping[str, Process], plan: Plan, number: int) -> list[dict[str, Block]]:
+        """All rounds of one launch: arm -> block."""
+        order = ARMS if number % 2 == 0 else ARMS[::-1]
+        rounds: list[dict[str, Block]] = []
+        for i in range(plan.rounds):
+            self._wait(processes[order[0]])
+            blocks = {}
+            for name in order:
+                blocks[name] = timed_block(name, processes[name], plan.steps[name])
+                self._progress(len(ARMS) * (plan.rounds * number + i) + len(blocks), plan.blocks)
+            rounds.append(blocks)
+        return rounds
+
+    def _wait(self, process: Process) -> None:
+        """Wait until the machine's cores are near each other, unless patience has run out.
+
+        The arms feel it unequally (Arm.reference), and it changes every few seconds, so that an effect would be a
+        mixture of two. Only `process`, which runs the baseline's code, is asked; which arm is fast has no say.
+        """
+        start = time.perf_counter()
+        while True:
+            reference_s: float = ask(BASELINE, process, "reference")
+            self._nearest_s = min(self._nearest_s, reference_s)
+            waited_s = self._waited_s + time.perf_counter() - start
+            if reference_s < FAR * self._nearest_s or waited_s > PATIENCE * self._budget_s:
+                break
+            time.sleep(WAIT_S)
+        self._waited_s = waited_s
 
     def _finish(self, processes: Mapping[str, Process]) -> None:
         for name in (BASELINE, VARIANT):
@@ -227,74 +277,52 @@ def ask(name: str, process: Process, request: str, *arguments: object) -> Any:
         return process.ask(request, *arguments)
 
 
-def timed_block(name: str, process: Process, work: Work) -> Block:
+def timed_block(name: str, process: Process, steps: Mapping[str, int]) -> Block:
     """Have one arm work, once the other's threads have come to rest."""
     time.sleep(PAUSE_S)
-    block: Block = ask(name, process, "block", work.steps, work.lead_in)
+    block: Block = ask(name, process, "block", steps)
     return block
 
 
 def pilot(processes: Mapping[str, Process], stage: str, budget_s: float) -> Plan:
     """Size the blocks, then time one round of them, so that all rounds take what is left of `budget_s`."""
     start = time.perf_counter()
-    for name, process in processes.items():
-        timed_block(name, process, Work(SETTLE_STEPS, 0))
-    step_s = {name: timed_block(name, process, Work(PILOT_STEPS, 2)).step_s for name, process in processes.items()}
-    work = {name: sized(seconds, stage) for name, seconds in step_s.items()}
+    step_s = {name: timed_block(name, process, PILOT_STEPS).step_s for name, process in processes.items()}
+    own = {name: sized(seconds, stage) for name, seconds in step_s.items()}
     same = {s for s in STAGES if 1 / SAME_SPEED < step_s[VARIANT][s] / step_s[BASELINE][s] < SAME_SPEED}
-    steps = {s: work[BASELINE if s in same else VARIANT].steps[s] for s in STAGES}
-    work = {BASELINE: work[BASELINE], VARIANT: Work(steps, work[VARIANT].lead_in), TWIN: work[BASELINE]}
+    variant = {s: own[BASELINE if s in same else VARIANT][s] for s in own[BASELINE]}
+    steps = {BASELINE: own[BASELINE], VARIANT: variant, TWIN: own[BASELINE]}
     round_start = time.perf_counter()
     for name in (BASELINE, VARIANT, BASELINE):
-        timed_block(name, processes[name], work[name])
+        timed_block(name, processes[name], steps[name])
     now = time.perf_counter()
-    rounds = (budget_s - (now - start)) / (now - round_start)
-    launches = min(LAUNCHES, max(MIN_LAUNCHES, int(rounds) // 2 * 2))
-    return Plan(work, max(1, int(rounds / launches)), launches)
+    total = int((budget_s - (now - start)) / (now - round_start))
+    rounds = max(1, total // LAUNCHES)
+    launches = min(MAX_LAUNCHES, max(MIN_LAUNCHES, total // rounds // 2 * 2))
+    return Plan(steps, rounds, launches)
 
 
-def sized(step_s: Mapping[str, float], favored: str) -> Work:
-    """A block of about BLOCK_S, from seconds per step of each stage."""
-    shares = {stage: STAGE_SHARE if stage == favored else OTHER_SHARE for stage in STAGES}
-    steps = {stage: max(1, round(share * BLOCK_S / step_s[stage])) for stage, share in shares.items()}
-    return Work(steps, lead_in=math.ceil(LEAD_IN_S / step_s["train"]))
+def sized(step_s: Mapping[str, float], favored: str) -> dict[str, int]:
+    """Steps of each stage in a block of about BLOCK_S, from seconds per step; the favored stage is last."""
+    shares = {stage: OTHER_SHARE for stage in STAGES if stage != favored} | {favored: STAGE_SHARE}
+    return {stage: max(1, round(share * BLOCK_S / step_s[stage])) for stage, share in shares.items()}
 
 
-def one_launch(
-    processes: Mapping[str, Process], plan: Plan, number: int, progress: Callable[[int, int], None]
-) -> list[dict[str, Block]]:
-    """All rounds of one launch: arm -> block."""
-    for name, process in processes.items():
-        timed_block(name, process, Work(SETTLE_STEPS, 0))
-    rounds: list[dict[str, Block]] = []
-    for i in range(plan.rounds):
-        blocks = {}
-        for name in ARMS if number % 2 == 0 else ARMS[::-1]:
-            blocks[name] = timed_block(name, processes[name], plan.work[name])
-            progress(len(ARMS) * (plan.rounds * number + i) + len(blocks), plan.blocks)
-        rounds.append(blocks)
-    return rounds
-
-
-def paired(launches: Sequence[Sequence[Mapping[str, Block]]], per_launch: int) -> dict[str, PhaseSamples]:
+def samples(launches: Sequence[Sequence[Mapping[str, Block]]], rounds: int) -> dict[str, PhaseSamples]:
     """Phase -> timings of an even number of whole launches, if they are enough for an interval."""
     whole = len(launches) // 2 * 2
     if whole < MIN_LAUNCHES:
         return {}
-    rounds = [blocks for launch in launches[:whole] for blocks in launch]
-    phases = [phase for phase in rounds[0][BASELINE].s_per_sample if phase in rounds[0][VARIANT].s_per_sample]
+    blocks = [block for launch in launches[:whole] for block in launch]
+    phases = [phase for phase in blocks[0][BASELINE].s_per_sample if phase in blocks[0][VARIANT].s_per_sample]
 
     def series(arm: str, phase: str) -> list[float]:
-        return [blocks[arm].s_per_sample[phase] for blocks in rounds]
+        return [block[arm].s_per_sample[phase] for block in blocks]
 
-    samples = {}
-    for phase in phases:
-        baseline, variant, twin = (series(arm, phase) for arm in ARMS)
-        around = [(first + second) / 2 for first, second in zip(baseline, twin, strict=True)]
-        samples[phase] = PhaseSamples(
-            effect=PairedSamples(around, variant, per_launch), floor=PairedSamples(baseline, twin, per_launch)
-        )
-    return samples
+    return {
+        phase: PhaseSamples(series(BASELINE, phase), series(VARIANT, phase), series(TWIN, phase), rounds)
+        for phase in phases
+    }
 
 
 def difference(baseline: Answer, variant: Answer) -> tuple[float, float]:

@@ -60,7 +60,7 @@ class Block:
     """One block of work.
 
     Attributes:
-        s_per_sample: phase, or stage -> seconds per sample, in the fastest part of the block (train.ab.arm.fastest).
+        s_per_sample: phase, or stage -> seconds per sample, in the fastest step of the block (train.ab.arm.fastest).
         step_s: stage -> mean seconds of all steps.
     """
 

@@ -28,7 +28,7 @@ def new_console() -> Console:
     return Console(soft_wrap=True, width=None if sys.stdout.isatty() else WIDTH)
 
 
-def show(console: Console, record: ComparisonRecord, startup_s: float, folder: Path) -> None:
+def show(console: Console, record: ComparisonRecord, startup_s: float, waited_s: float, folder: Path) -> None:
     """Print one comparison."""
     judged = record.comparison
     if judged.phases:
@@ -43,7 +43,8 @@ def show(console: Console, record: ComparisonRecord, startup_s: float, folder: P
     if record.partial:
         console.print("[red]partial: interrupted before the planned number of blocks[/red]")
     console.print(
-        f"measured in {record.seconds:.0f} s, {startup_s:.0f} s of it starting processes: {folder}",
+        f"measured in {record.seconds:.0f} s, {startup_s:.0f} s of it starting processes and {waited_s:.0f} s waiting "
+        f"for cores that are near each other: {folder}",
         style="dim",
         highlight=False,
     )

@@ -67,8 +67,8 @@ const badge = ({ mismatch }, text) => el("span", { class: `answer ${mismatch ? "
 const interval = ({ ratio_low, ratio_high }) => `${ratio(ratio_low).slice(1)} – ${ratio(ratio_high).slice(1)}`;
 
 function circumstances({ started, phases, environment: at }) {
-  const pairs = phases.length ? `${Math.max(...phases.map((phase) => phase.pairs))} pairs of blocks, ` : "";
-  return `${pairs}${moment(started)}, ${at.device_name}, ${at.cores} cores, ${at.precision}`;
+  const launches = phases.length ? `${Math.max(...phases.map((phase) => phase.launches))} launches, ` : "";
+  return `${launches}${moment(started)}, ${at.device_name}, ${at.cores} cores, ${at.precision}`;
 }
 
 function bar(effect) {
