@@ -3,29 +3,24 @@
 All functions are pure and work on natural logarithms of ratios, in which a slowdown and the speed-up that undoes it
 are equal and opposite.
 
-The interval is Hodges-Lehmann's, chosen by simulation from pairs of blocks that two workers recorded (git show
-7f0b241:tests/bench/bench_validity_sim.py; 2,000 comparisons in each of eight settings: quiet and busy 2-core machine,
-train and evaluate, 10 s and 45 s):
-
-    method                        false positives at 5 %     finds 5 % in 10 s
-    Hodges-Lehmann, pairs         3.5 ... 6.9 %, mean 5.0    60 ... 76 %
-    Hodges-Lehmann, quadruples    3.1 ... 6.3 %, mean 4.2    40 ... 54 %
-    Hodges-Lehmann, octets        3.1 ... 5.7 %, mean 4.4    28 ... 36 %
-    sign test, pairs              0.9 ... 7.1 %, mean 3.7    57 ... 86 %
-    bootstrap BCa, pairs          1.6 ... 8.1 %, mean 4.4    67 ... 87 %
-
-Coverage is one minus the false positives. The means of an ABBA quadruple or octet cancel drift exactly, but spread
-each burst of a heavy-tailed machine over more of the sample; pairs keep a burst to one value. The sign test and BCa
-find more in 10 s but err less evenly, and BCa of a median was undefined in a fifth of the comparisons of 45 s.
-
-Pairs need one thing from the caller: a block must not depend on which worker ran before it. Where the first steps
-after a switch were timed too, neighboring pairs correlated at -0.5 and the interval was far too wide (0 % false).
-
 Pairs of one launch of the worker processes are not independent: processes that run the same code differ lastingly, by
-where their memory lies. `train.ab` therefore launches its workers many times, and a launch counts as one value: the
-pseudo-median of its pairs. `tests/bench/bench_validity_sim.py` draws such launches, from eight comparisons of the
-baseline with itself on a noisy machine: 9 % false positives of the raw interval in `train` and 5 % in `evaluate` (t: 7
-and 5, sign test: 8 and 4, BCa: 13 and 7), 0.5 and 1.3 % after the floor.
+where their memory lies. `train.ab` therefore launches its workers many times, and a launch counts as one value: that of
+each arm's fastest round, since what else a machine does only ever adds time.
+
+The interval over launches is Hodges-Lehmann's, chosen by `tests/bench/bench_validity_sim.py`: 2,000 comparisons of 12
+launches of 4 rounds, drawn from 40 real comparisons of the baseline with itself, 10 s each, on a noisy 2-core machine.
+`train`, with the variant slower by a known share:
+
+    a launch is worth           interval            false positives     finds 3 %     finds 5 %
+    its fastest rounds          Hodges-Lehmann      6.8 %               91 %          98 %
+    its fastest rounds          t                   6.4 %               87 %          98 %
+    its fastest rounds          sign test           6.9 %               88 %          99 %
+    its fastest rounds          BCa of the median  10.4 %               93 %          99 %
+    its median round            Hodges-Lehmann      8.8 %               88 %          97 %
+    fastest, without the twin   Hodges-Lehmann      4.1 %               85 %          98 %
+
+Coverage is one minus the false positives. The t test is as good there, but one launch that met a burst in every round
+can take its interval anywhere.
 """
 
 from collections.abc import Sequence

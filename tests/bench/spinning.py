@@ -1,10 +1,12 @@
 """A model whose training steps take a given share longer: the known truth that `bench_validity` looks for.
 
-Spinning happens inside the model's forward pass and is sized by the step itself, from the end of one spin to the start
-of the next, so that the slowdown is that share in a busy second as in a quiet one. It is a model because that is what a
-user can put into a run without an option of the product.
+Spinning happens inside the model's forward pass and is sized by the fastest step of the process so far, from the end of
+one spin to the start of the next, since that is the step which train.ab goes by: sized by each step itself, spins that
+followed a slow step were too long, and three effects of 40 came out at 7 % instead of 5. It is a model because that is
+what a user can put into a run without an option of the product.
 """
 
+import math
 import time
 from typing import Any
 
@@ -25,10 +27,11 @@ class SpinningCNN(CNN):
         super().__init__(**arguments)
         self.spin = spin
         self.spun_at: float | None = None
-        self.own_s_per_image = 0.0
+        self.spun_images = 0
+        self.own_s_per_image = math.inf
 
     def train(self, mode: bool = True) -> "SpinningCNN":
-        self.spun_at = None  # a new pass, whose first step is as long as the last one of the pass before
+        self.spun_at = None  # a new pass: whatever was done since is no step
         super().train(mode)
         return self
 
@@ -36,10 +39,10 @@ class SpinningCNN(CNN):
         logits = super().forward(images)
         if self.training and self.spin:
             now = time.perf_counter()
-            if self.spun_at is not None:
-                self.own_s_per_image = (now - self.spun_at) / len(images)
+            if self.spun_at is not None and len(images) == self.spun_images:  # not after the last, smaller batch
+                self.own_s_per_image = min(self.own_s_per_image, (now - self.spun_at) / len(images))
             end = now + self.spin * self.own_s_per_image * len(images)
-            while time.perf_counter() < end:
+            while time.perf_counter() < end < math.inf:
                 pass
-            self.spun_at = time.perf_counter()
+            self.spun_at, self.spun_images = time.perf_counter(), len(images)
         return logits

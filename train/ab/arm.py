@@ -93,9 +93,11 @@ class Arm:
     def block(self, steps: Mapping[str, int]) -> Block:
         """Time so many steps of each stage, in the order of `steps`.
 
-        Batches that workers of a DataLoader have prepared while other arms worked go before and do not count; of what
-        they prepare from then on, a step is timed for each worker.
+        The reference goes before them in every arm, so that none is warmer than another. So do the batches that workers
+        of a DataLoader have prepared while other arms worked, and they do not count; of what is prepared from then on,
+        a step is timed for each worker.
         """
+        self.reference()
         s_per_sample: dict[str, float] = {}
         step_s: dict[str, float] = {}
         for stage, asked in steps.items():

@@ -10,17 +10,19 @@ from within one launch can know of it. In 21 launches of three baselines on a 2-
 median of 8 rounds, spread by 0.9 % where the rounds alone explain 0.56 %; one was off by 2 %, which a long launch with
 a floor from inside one process would call an effect. So the time is split over LAUNCHES launches of fresh processes,
 and a launch counts as one value (profiling.stats); the twin is a process of its own, so that the floor contains what
-the effect contains. A launch of three costs 0.9 s with a fork server, its first steps included; that is start-up, and
+the effect contains. A launch of three costs 1 s with a fork server, its first steps included; that is start-up, and
 outside the budget.
 
-The number of rounds is fixed by a pilot, within the budget, before the first counted block. Rounds and blocks are
-sized by simulation, from 45 launches of three baselines in a noisy hour, in which blocks of 12 steps are 7 % apart. In
-10 s a true 5 % is called in so many comparisons:
+The number of rounds is fixed by a pilot, within the budget, before the first counted block. Many short rounds do more
+than a few long ones: bursts of noise last longer than a block, and one round without any is enough. Simulated from 45
+launches of three baselines in an hour in which neighboring blocks were 7 % apart, 10 s find a true 5 % this often:
 
-    12 launches of 3 rounds of 3 steps, fastest step        90 %      of 2 steps in a row     76 %
-    12 launches of 2 rounds of 6 steps, fastest step        72 %
-    16 launches of 2 rounds of 3 steps, fastest step        65 %
-     8 launches of 3 rounds of 6 steps, fastest step        80 %
+    launches, rounds in each, steps in a block      fastest step
+    14, 3, 3                                        96 %
+    12, 3, 4                                        95 %
+    10, 3, 4                                        89 %
+    14, 2, 6                                        83 %
+    12, 2, 6                                        70 %
 """
 
 import math
@@ -48,6 +50,7 @@ MIN_LAUNCHES = 6  # where one round of 12 launches exceeds the budget; profiling
 MAX_LAUNCHES = 16  # where the budget has room for more launches, but not for one more round in each
 BLOCK_S = 0.05  # of timed work, whatever the arm
 STAGE_SHARE, OTHER_SHARE = 0.8, 0.1  # of a block, for the stage that the hypothesis is about and for both others
+MIN_STEPS = 2  # the first of a stage finds cold caches: alone, evaluation took 27 or 40 us an image, at random
 SAME_SPEED = 1.5  # arms that differ by less do the same steps, so that they meet the same, shorter last batches
 SETTLE_STEPS = {"train": 4, "evaluate": 1, "infer": 1}  # a process' first, which count for nothing
 PILOT_STEPS = {"train": 6, "evaluate": 3, "infer": 3}
@@ -305,7 +308,7 @@ def pilot(processes: Mapping[str, Process], stage: str, budget_s: float) -> Plan
 def sized(step_s: Mapping[str, float], favored: str) -> dict[str, int]:
     """Steps of each stage in a block of about BLOCK_S, from seconds per step; the favored stage is last."""
     shares = {stage: OTHER_SHARE for stage in STAGES if stage != favored} | {favored: STAGE_SHARE}
-    return {stage: max(1, round(share * BLOCK_S / step_s[stage])) for stage, share in shares.items()}
+    return {stage: max(MIN_STEPS, round(share * BLOCK_S / step_s[stage])) for stage, share in shares.items()}
 
 
 def samples(launches: Sequence[Sequence[Mapping[str, Block]]], rounds: int) -> dict[str, PhaseSamples]:
