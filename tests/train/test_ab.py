@@ -210,7 +210,7 @@ def test_a_round_waits_until_cores_are_as_near_as_they_have_been(tmp_path, monke
 
 def test_waiting_ends_when_patience_does(tmp_path, monkeypatch):
     monkeypatch.setattr(measure, "WAIT_S", 0.04)
-    waiting = measurement(tmp_path, budget_s=0.5)  # a tenth of it
+    waiting = measurement(tmp_path, budget_s=0.1)  # half of it
     waiting._wait(Cores(74e-6))
     waiting._wait(Cores(127e-6, 127e-6, 127e-6))
     waiting._wait(Cores(127e-6))
