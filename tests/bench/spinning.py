@@ -1,20 +1,20 @@
 """A model whose training steps take a given share longer: the known truth that `bench_validity` looks for.
 
-Spinning happens inside the model's forward pass and is sized by the fastest step of the process so far, from the end of
-one spin to the start of the next, since that is the step which train.ab goes by: sized by each step itself, spins that
-followed a slow step were too long, and three effects of 40 came out at 7 % instead of 5.
+It spins after every layer, and in the backward pass after every parameter's gradient, each time for that share of what
+has passed since the last spin, as a slower processor would. One spin in a step is not the truth that it seems to be:
+while one thread spins, others and their caches grow cold, and where it is sized by other steps than the one it is in,
+it is too long for one of them. Of 80 comparisons in which a step was to take 5 % longer by such a spin, the typical one
+found 5.3 %.
 
-All threads of torch spin, in turns of a few microseconds. While one spun alone, the others waited for 0.6 ms, and what
-came next was late: 341 blocks on two cores of a virtual machine, beside as many that did not spin, were 5.3 % longer
-instead of 5.0, and 5.0 with this. It is a model because that is what a user can put into a run without an option of the
-product.
+What lies between two steps, such as the optimizer, is spun for at the start of the next one, by the least that it has
+taken: a burst of noise there must not prolong a fast step. It is a model because that is what a user can put into a run
+without an option of the product; the baseline has the hooks, too, and spins for a share of 0.
 """
 
 import math
 import time
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from models.cnn import CNN
@@ -30,25 +30,33 @@ class SpinningCNN(CNN):
 
     def __init__(self, spin: float, **arguments: Any) -> None:
         super().__init__(**arguments)
-        self.spin = spin
-        self.spun_at: float | None = None
-        self.spun_images = 0
-        self.own_s_per_image = math.inf
-        self._work = torch.zeros(2**16, dtype=torch.int8)  # the least that torch divides among threads
+        self._share = spin
+        self._between_s = math.inf  # steps
+        self._spun_at: float | None = None
+        for layer in self.modules():
+            if not list(layer.children()):
+                layer.register_forward_hook(lambda *_: self._catch_up())
+        for parameter in self.parameters():
+            parameter.register_post_accumulate_grad_hook(lambda _: self._catch_up())
 
     def train(self, mode: bool = True) -> "SpinningCNN":
-        self.spun_at = None  # a new pass: whatever was done since is no step
+        self._spun_at = None  # a new pass: whatever was done since is no step
         super().train(mode)
         return self
 
     def forward(self, images: Tensor) -> Tensor:
-        logits = super().forward(images)
-        if self.training and self.spin:
-            now = time.perf_counter()
-            if self.spun_at is not None and len(images) == self.spun_images:  # not after the last, smaller batch
-                self.own_s_per_image = min(self.own_s_per_image, (now - self.spun_at) / len(images))
-            end = now + self.spin * self.own_s_per_image * len(images)
-            while time.perf_counter() < end < math.inf:
-                self._work.neg_()
-            self.spun_at, self.spun_images = time.perf_counter(), len(images)
-        return logits
+        if self.training:
+            if self._spun_at is not None:
+                self._between_s = min(self._between_s, time.perf_counter() - self._spun_at)
+            self._spin(self._between_s if self._between_s < math.inf else 0.0)
+        return super().forward(images)
+
+    def _catch_up(self) -> None:
+        if self._spun_at is not None:
+            self._spin(time.perf_counter() - self._spun_at)
+
+    def _spin(self, own_s: float) -> None:
+        end = time.perf_counter() + self._share * own_s
+        while (now := time.perf_counter()) < end:
+            pass
+        self._spun_at = now
