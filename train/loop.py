@@ -73,7 +73,7 @@ def fit(
         recipe: how each thing is done.
         capture: what is measured.
         tally: makes the sums that the pass fills in.
-        after_step: told after every step.
+        after_step: told after every update, as part of the step.
 
     Raises:
         UserError: the loss became non-finite.
@@ -82,8 +82,8 @@ def fit(
     sums = tally()
     for batch in loaded(batches, capture):
         train_step(model, optimizer, schedule, batch, recipe, capture, sums)
-        capture.step(len(batch[1]))
         after_step(sums)
+        capture.step(len(batch[1]))
     return sums
 
 

@@ -1,6 +1,7 @@
 """The loop: it learns, it is not disturbed by measurement, and it says what went wrong."""
 
 import itertools
+import time
 
 import pytest
 import torch
@@ -95,6 +96,13 @@ def test_the_phases_of_a_step_add_up_to_it(configure):
     for index, step in enumerate(samples.step_s):
         covered = sum(seconds[index] for seconds in samples.phase_s.values())
         assert 0.8 * step < covered <= step
+
+
+def test_what_follows_an_update_belongs_to_its_step(configure):
+    parts = session.prepare(configure(*TINY_DATA, "model.width=4"))
+    with TimedCapture(parts.device) as capture:
+        parts.fit(itertools.islice(parts.train_batches, 1), capture, lambda sums: time.sleep(0.05))
+    assert capture.samples().step_s[0] > 0.05
 
 
 def test_a_frozen_backbone_is_left_alone_and_its_head_learns(configure):
