@@ -8,19 +8,19 @@ where their memory lies. `train.ab` therefore launches its workers many times, a
 each arm's fastest round, since what else a machine does only ever adds time.
 
 The interval over launches is Hodges-Lehmann's, chosen by `tests/bench/bench_validity_sim.py`: 2,000 comparisons of 12
-launches of 4 rounds, drawn from 40 real comparisons of the baseline with itself, 10 s each, on a noisy 2-core machine.
+launches of 2 to 4 rounds, drawn from 40 real ones of the baseline with itself, 10 s each, on a noisy 2-core machine.
 `train`, with the variant slower by a known share:
 
     a launch is worth           interval            false positives     finds 3 %     finds 5 %
-    its fastest rounds          Hodges-Lehmann      6.8 %               91 %          98 %
-    its fastest rounds          t                   6.4 %               87 %          98 %
-    its fastest rounds          sign test           6.9 %               88 %          99 %
-    its fastest rounds          BCa of the median  10.4 %               93 %          99 %
-    its median round            Hodges-Lehmann      8.8 %               88 %          97 %
-    fastest, without the twin   Hodges-Lehmann      4.1 %               85 %          98 %
+    its fastest rounds          Hodges-Lehmann      4.4 %               92 %          99 %
+    its fastest rounds          t                   2.8 %               84 %          93 %
+    its fastest rounds          sign test           5.2 %               93 %         100 %
+    its fastest rounds          BCa of the median   7.8 %               97 %          99 %
+    its median round            Hodges-Lehmann      4.4 %               78 %          97 %
+    fastest, without the twin   Hodges-Lehmann      5.2 %               88 %          97 %
 
-Coverage is one minus the false positives. The t test is as good there, but one launch that met a burst in every round
-can take its interval anywhere.
+Coverage is one minus the false positives. The sign test finds as much, but only one level near 95 % exists for 12
+launches; t lets one launch that met a burst in every round take its interval anywhere.
 """
 
 from collections.abc import Sequence
