@@ -2,7 +2,7 @@
 
 Real comparisons on this machine with a budget of 10 s each: baseline against itself, and against a variant whose
 training steps are longer by a known share (tests/bench/spinning.py). All take place in this process' name, one after
-the other, the three kinds in turn, so that a busy hour meets all of them. 100 comparisons take about 35 minutes on a
+the other, the three kinds in turn, so that a busy hour meets all of them. 100 comparisons take about 45 minutes on a
 2-core machine; with `--resume` each is appended to FILE as it ends, and those that FILE holds are not repeated.
 `--noise FILE` keeps the timings of the A/A comparisons: what tests/bench/bench_validity_sim.py draws from.
 """

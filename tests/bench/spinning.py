@@ -33,7 +33,7 @@ class SpinningCNN(CNN):
     def __init__(self, spin: float, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._share = spin
-        self._between_s = math.inf  # steps
+        self._between_steps_s = math.inf
         self._spun_at: float | None = None
         for layer in self.modules():
             if not list(layer.children()):
@@ -49,8 +49,8 @@ class SpinningCNN(CNN):
     def forward(self, images: Tensor) -> Tensor:
         if self.training:
             if self._spun_at is not None:
-                self._between_s = min(self._between_s, time.perf_counter() - self._spun_at)
-            self._spin(self._between_s if self._between_s < math.inf else 0.0)
+                self._between_steps_s = min(self._between_steps_s, time.perf_counter() - self._spun_at)
+            self._spin(self._between_steps_s if self._between_steps_s < math.inf else 0.0)
         return super().forward(images)
 
     def _catch_up(self) -> None:

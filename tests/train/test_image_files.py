@@ -1,0 +1,157 @@
+"""Images from files: folders as data sets, and how one file is decoded."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from torch.utils.data import DataLoader
+from torchvision.datasets import ImageFolder
+
+from train import data
+from train.data import mean_std
+from train.errors import UserError
+from train.image_files import FileSplit, read_image, unlabeled
+
+
+def write_class_folders(root: Path, digits: data.DataSet, per_class: int = 5) -> None:
+    """`per_class` digits for each of three classes, in every kind of file that is accepted."""
+    for label, name in enumerate(("zero", "one", "two")):
+        for number, index in enumerate((digits.train.labels == label).nonzero().squeeze(1)[:per_class].tolist()):
+            file = root / name / "deeper" / f"{number}{('.jpg', '.png', '.JPEG')[number % 3]}"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(digits.train.images[index, 0].numpy()).convert("RGB").save(file)
+    (root / "zero" / "notes.txt").write_text("not an image")
+
+
+def test_class_folders_are_read_as_torchvision_reads_them(tmp_path: Path, digits: data.DataSet) -> None:
+    write_class_folders(tmp_path, digits)
+    folder = data.image_folder(root=str(tmp_path), image_size=20, test_fraction=0.4, channels=3)
+    reference = ImageFolder(tmp_path)
+    assert list(folder.classes) == reference.classes == ["one", "two", "zero"]
+    found = [
+        (str(file), label)
+        for split in (folder.train, folder.test)
+        for file, label in zip(split.files, split.labels.tolist(), strict=True)
+    ]
+    assert sorted(found) == sorted(reference.samples)
+    assert folder.train.labels.bincount().tolist() == [3, 3, 3]
+    assert folder.test.labels.bincount().tolist() == [2, 2, 2]
+    images, labels = next(iter(DataLoader(folder.test, batch_size=6)))
+    assert (images.shape, images.dtype, labels.dtype) == ((6, 3, 20, 20), torch.uint8, torch.int64)
+
+
+def test_statistics_of_files_come_from_the_decoded_training_images(tmp_path: Path, digits: data.DataSet) -> None:
+    write_class_folders(tmp_path, digits)
+    folder = data.image_folder(root=str(tmp_path), image_size=28, test_fraction=0.4, channels=3)
+    assert (folder.mean, folder.std) == mean_std(torch.stack([folder.train[i][0] for i in range(9)]))
+
+
+def test_a_folder_that_is_no_data_set_is_a_user_error(tmp_path: Path, digits: data.DataSet) -> None:
+    def load(root: Path) -> data.DataSet:
+        return data.image_folder(root=str(root), image_size=28, test_fraction=0.2, channels=1)
+
+    with pytest.raises(UserError, match=r"^data\.root=.*/absent: no such folder$"):
+        load(tmp_path / "absent")
+    with pytest.raises(UserError, match=r"no folders in it; there must be one for each class$"):
+        load(tmp_path)
+    write_class_folders(tmp_path, digits, per_class=2)
+    load(tmp_path)
+    (tmp_path / "one" / "deeper" / "0.jpg").unlink()
+    with pytest.raises(UserError, match=r"the class one has 1 of the 2 images it needs"):
+        load(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"the class empty has 0 of the 2 images it needs"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("size", [9, 40])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_resizing_a_decoded_file_agrees_with_pytorchs_antialiasing(size: int, channels: int, tmp_path: Path) -> None:
+    waves = np.sin(np.arange(24)[:, None, None] * np.arange(1, 4) / 3 + np.arange(31)[None, :, None] / 5)  # [24, 31, 3]
+    pixels = np.rint(127.5 + 127.5 * waves).astype(np.uint8)
+    Image.fromarray(pixels if channels == 3 else pixels[..., 0]).save(tmp_path / "wave.png")
+    image = torch.from_numpy(pixels).permute(2, 0, 1)[None, :channels].float()
+    expected = F.interpolate(image, size=(size, size), mode="bilinear", antialias=True)[0]
+    read = read_image(tmp_path / "wave.png", channels, size)
+    assert read.is_contiguous()
+    torch.testing.assert_close(read.float(), expected, rtol=0, atol=1.5)  # Pillow rounds after each of two passes
+
+
+def test_files_of_any_color_become_the_channels_that_are_asked_for(tmp_path: Path) -> None:
+    half_transparent_red = Image.new("RGBA", (4, 4), (255, 0, 0, 128))
+    for mode in ("RGBA", "RGB", "P"):
+        half_transparent_red.convert(mode).save(tmp_path / f"{mode}.png")
+        assert read_image(tmp_path / f"{mode}.png", 3, 2)[:, 0, 0].tolist() == [255, 0, 0]
+        assert read_image(tmp_path / f"{mode}.png", 1, 2)[:, 0, 0].tolist() == [76]  # luma of red, ITU-R 601
+    Image.new("1", (4, 4), 1).save(tmp_path / "bits.png")
+    assert read_image(tmp_path / "bits.png", 3, 2)[:, 0, 0].tolist() == [255, 255, 255]
+
+
+def test_a_photograph_taken_sideways_is_turned_upright(tmp_path: Path) -> None:
+    pixels = np.zeros((8, 8), dtype=np.uint8)
+    pixels[:, :4] = 255  # bright on the left
+    rotated = Image.Exif()
+    rotated[0x0112] = 6  # orientation: to be shown turned clockwise
+    Image.fromarray(pixels).save(tmp_path / "sideways.jpg", exif=rotated, quality=95)
+    upright = read_image(tmp_path / "sideways.jpg", 1, 8)[0].float()
+    assert upright[:4].mean() > 240
+    assert upright[4:].mean() < 15
+
+
+def test_a_16_bit_image_is_refused_instead_of_cut_off(tmp_path: Path) -> None:
+    Image.fromarray(np.full((4, 4), 40000, dtype=np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(UserError, match=r"deep\.png: has I;16 pixels; convert it to 8 bits a channel$"):
+        read_image(tmp_path / "deep.png", 1, 4)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+@pytest.mark.parametrize("damage", ["absent", "empty", "text", "half", "no data"])
+def test_a_broken_image_is_a_user_error_that_names_the_file(suffix: str, damage: str, tmp_path: Path) -> None:
+    file = tmp_path / f"picture.{suffix}"
+    Image.fromarray(np.random.RandomState(0).randint(0, 256, (32, 32, 3), dtype=np.uint8)).save(file)
+    whole = file.read_bytes()
+    damaged = {"empty": b"", "text": b"hello", "half": whole[: len(whole) // 2], "no data": whole[:60]}
+    if damage == "absent":
+        file.unlink()
+    else:
+        file.write_bytes(damaged[damage])
+    split = FileSplit([file], torch.zeros(1, dtype=torch.int64), channels=3, image_size=8)
+    with pytest.raises(UserError, match=rf"^{file}: cannot be decoded: ") as caught:
+        split[0]
+    assert "\n" not in str(caught.value)
+
+
+def test_a_malformed_png_is_a_user_error_too(tmp_path: Path) -> None:
+    file = tmp_path / "picture.png"
+    comment = PngInfo()
+    comment.add_text("comment", "x" * 2**21, zip=True)  # unpacks to more than Pillow allows
+    Image.new("L", (8, 8)).save(file, pnginfo=comment)
+    with pytest.raises(UserError, match=rf"^{file}: cannot be decoded: .*too large"):
+        read_image(file, 1, 8)
+    Image.fromarray(np.random.RandomState(0).randint(0, 256, (8, 8), dtype=np.uint8)).save(file)
+    before, after = file.read_bytes().split(b"IDAT")
+    file.write_bytes(before[:-4] + (8).to_bytes(4, "big") + b"IDAT" + after)  # the wrong size of the chunk
+    with pytest.raises(UserError, match=rf"^{file}: cannot be decoded: broken PNG file"):
+        read_image(file, 1, 8)
+
+
+def test_images_without_labels_are_every_image_below_a_folder_in_order(tmp_path: Path) -> None:
+    for name in ("z.png", "a.JPG", "deeper/c.jpeg", "notes.txt", "d.gif"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("L", (5, 5), 7).save(tmp_path / name, format="PNG" if name.endswith(("png", "txt")) else None)
+    split = unlabeled(tmp_path, channels=1, image_size=6)
+    assert [str(file.relative_to(tmp_path)) for file in split.files] == ["a.JPG", "deeper/c.jpeg", "z.png"]
+    image, label = split[2]
+    assert image.tolist() == [[[7] * 6] * 6]
+    assert label == -1
+
+
+def test_a_folder_without_images_is_a_user_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^images=.*/absent: no such folder$"):
+        unlabeled(tmp_path / "absent", channels=1, image_size=8)
+    with pytest.raises(UserError, match=r"^images=.*: no \.jpg, \.jpeg, \.png file in it$"):
+        unlabeled(tmp_path, channels=1, image_size=8)
