@@ -13,6 +13,9 @@ The rule, for one phase, in log ratios of variant to baseline:
 - What is not called is bounded by b, the farthest of f and the interval's ends: the effect, if any, is smaller.
   `no detectable effect (< b)` when b is at most NEGLIGIBLE, so that it is a finding; `inconclusive` otherwise.
 
+Launches during which the machine's cores were far from each other, by a reference that runs no arm's code, are left
+out where enough others remain: either state has effects of its own (train.ab.arm.Arm.reference), and a mixture is none.
+
 A hypothesis is confirmed when every expectation it states holds, refuted when one is contradicted, else undecided. "No
 detectable effect" contradicts `slower` and `faster`, since a claim that no measurement can contradict is no hypothesis.
 """
@@ -23,6 +26,7 @@ from enum import StrEnum
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from profiling import stats
 
@@ -30,6 +34,7 @@ SCHEMA_VERSION = 2
 SIGNIFICANCE = 1 - stats.CONFIDENCE
 NEGLIGIBLE = 0.05  # a switch worth less than this is not worth its line of YAML
 FLOOR_SCALE = math.sqrt(3 / 4)  # noise of one process against the mean of two, over that of one against one
+FAR = 1.4  # times the least reference there was; on a 2-core machine near ones were 72 to 100 us, far ones from 125
 MEMORY_RESOLUTION = 0.0005  # of peak memory: the peak of live tensors was the same to the byte in 29 baseline arms
 MEMORY_TOLERANCE = 0.02  # more than what can be told apart, and still the same for all that anybody plans by
 STEP_PHASES = ("load", "transfer", "preprocess", "forward", "loss", "backward", "optimizer", "metrics")
@@ -99,14 +104,23 @@ class Hypothesis(msgspec.Struct, frozen=True):
 class PhaseSamples(msgspec.Struct, frozen=True):
     """One phase's timings, [launches * rounds] seconds per sample of each arm; the twin runs what the baseline runs.
 
-    Launches with an even index ran baseline, variant, twin in turn, the others twin, variant, baseline. Turning the
-    order is what cancels drift, so the number of launches is even.
+    The order of the arms rotates from round to round; launches with an odd index have it reversed. `reference_s` is
+    [launches] seconds of a reference that feels only how near the machine's cores are to each other: the median of
+    those before each round. Empty: not known.
     """
 
     baseline_s_per_sample: Sequence[float]
     variant_s_per_sample: Sequence[float]
     twin_s_per_sample: Sequence[float]
     rounds: int = 1
+    reference_s: Sequence[float] = ()
+
+    @property
+    def near(self) -> npt.NDArray[np.bool_]:
+        """[launches] whether a launch counts: that cores were near, unless too few were for an interval."""
+        reference_s = np.asarray(self.reference_s)
+        near = reference_s < FAR * reference_s.min(initial=np.inf)
+        return near if near.sum() >= stats.MIN_PAIRS else np.ones(len(self.baseline_s_per_sample) // self.rounds, bool)
 
     @property
     def arms(self) -> tuple[Sequence[float], Sequence[float], Sequence[float]]:
@@ -226,10 +240,11 @@ def phase_effect(phase: str, samples: PhaseSamples) -> PhaseEffect:
     """Estimate and judge one phase, without its share of the step.
 
     Raises:
-        ValueError: as `stats.fastest` and `stats.median_effect`, naming the phase.
+        ValueError: arms differ in their number of launches, or as `stats.fastest` and `stats.median_effect`; the
+            message names the phase.
     """
     try:
-        baseline_s, variant_s, twin_s = (stats.fastest(timings, samples.rounds) for timings in samples.arms)
+        baseline_s, variant_s, twin_s = _fastest(samples)
         idle = stats.median_effect(baseline_s, twin_s)
         both_s = np.sqrt(baseline_s * twin_s)
         effect = stats.median_effect(both_s, variant_s)
@@ -251,6 +266,16 @@ def phase_effect(phase: str, samples: PhaseSamples) -> PhaseEffect:
         detectable_ratio=math.exp(stats.detectable((effect.high - effect.low) / 2, floor)),
         verdict=_verdict(effect, floor),
     )
+
+
+def _fastest(samples: PhaseSamples) -> list[stats.Floats]:
+    """Each arm's seconds per sample in the launches that count."""
+    near = samples.near
+    arms = [stats.fastest(timings, samples.rounds) for timings in samples.arms]
+    numbers = [len(launches) for launches in (*arms, near)]
+    if len(set(numbers)) > 1:
+        raise ValueError("baseline, variant, twin and reference have {}, {}, {} and {} launches".format(*numbers))
+    return [launches[near] for launches in arms]
 
 
 def _with_share(effect: PhaseEffect, step_s: float) -> PhaseEffect:

@@ -59,6 +59,17 @@ class ComparisonRecord(msgspec.Struct, frozen=True, kw_only=True):
     samples: dict[str, PhaseSamples]
     arms: dict[str, Arm]
 
+    @property
+    def notes(self) -> list[str]:
+        """Sentences on what was planned and does not count."""
+        notes = ["Interrupted before the planned number of blocks."] if self.partial else []
+        near = next((samples.near for samples in self.samples.values()), None)
+        if near is not None and not near.all():
+            notes.append(
+                f"{(~near).sum()} of {len(near)} launches left out: the machine's cores were far from each other."
+            )
+        return notes
+
 
 class _Version(msgspec.Struct, frozen=True):
     """Read first: the rest may be named otherwise in another version."""

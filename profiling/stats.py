@@ -65,17 +65,17 @@ def median_effect(first_s: Sequence[float] | Floats, second_s: Sequence[float] |
     """Estimate the log ratio second / first.
 
     Args:
-        first_s: [pairs] seconds per sample, in the order they were measured: even pairs first-second, odd ones
+        first_s: [pairs] seconds per sample, in the order they were measured: as many pairs first-second as
             second-first, so that steady drift adds as often as it subtracts, and leaves their median.
         second_s: [pairs], likewise.
 
     Raises:
-        ValueError: lengths differ, pairs are odd in number or too few, or a timing is not a positive finite number.
+        ValueError: lengths differ, pairs are too few, or a timing is not a positive finite number.
     """
     if len(first_s) != len(second_s):
         raise ValueError(f"paired timings differ in number: {len(first_s)} and {len(second_s)}")
-    if len(first_s) % 2 or len(first_s) < MIN_PAIRS:
-        raise ValueError(f"{len(first_s)} pairs of timings: an even number of at least {MIN_PAIRS} is needed")
+    if len(first_s) < MIN_PAIRS:
+        raise ValueError(f"{len(first_s)} pairs of timings: at least {MIN_PAIRS} are needed")
     return hodges_lehmann(np.log(fastest(second_s, 1) / fastest(first_s, 1)))
 
 

@@ -97,8 +97,7 @@ def _hypothesis(comparison: Comparison) -> str:
 
 
 def _notes(record: ComparisonRecord, evidence: Evidence) -> str:
-    notes = ["Interrupted before the planned number of blocks."] if record.partial else []
-    notes += evidence.notes
+    notes = [*record.notes, *evidence.notes]
     return f'<div class="notes">{"<br>".join(map(escape, notes))}</div>' if notes else ""
 
 

@@ -86,7 +86,7 @@ def one(kind: str) -> Result:
 def rounded(samples: PhaseSamples) -> PhaseSamples:
     """Timings to five digits, which is finer than any of them repeats."""
     baseline, variant, twin = ([float(f"{seconds:.5g}") for seconds in timings] for timings in samples.arms)
-    return PhaseSamples(baseline, variant, twin, samples.rounds)
+    return PhaseSamples(baseline, variant, twin, samples.rounds, [float(f"{s:.3g}") for s in samples.reference_s])
 
 
 def measure(counts: Mapping[str, int], log: Path | None) -> list[Result]:

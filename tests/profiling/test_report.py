@@ -129,6 +129,12 @@ def test_partial_comparisons_and_repeated_experiments_are_told_apart() -> None:
     assert page.text.count("Interrupted before") == 1
 
 
+def test_launches_that_do_not_count_are_said() -> None:
+    apart = compare.PhaseSamples([1.0] * 8, [1.0] * 8, [1.0] * 8, reference_s=[75e-6] * 6 + [127e-6] * 2)
+    page = Page(render([recorded(compared("nograd_off", 1.25), samples={"train": apart})], [Path()]))
+    assert "2 of 8 launches left out: the machine's cores were far from each other." in page.text
+
+
 # Traces
 
 

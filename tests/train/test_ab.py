@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import permutations
 from pathlib import Path
 
 import msgspec
@@ -20,7 +21,7 @@ from tests.conftest import ROOT, TINY, TINY_DATA, composed
 from train.ab import gate, measure, process
 from train.ab.arm import Arm, fastest
 from train.ab.experiment import CLOSE_ATOL, CLOSE_RTOL, judge, one_change
-from train.ab.measure import ARMS, BASELINE, VARIANT, Measurement, Plan, Side, VariantError, difference
+from train.ab.measure import ARMS, BASELINE, VARIANT, Measurement, Plan, Side, VariantError, difference, order
 from train.compose import to_config
 from train.errors import UserError
 from train.options import STAGES
@@ -204,7 +205,7 @@ def test_a_round_waits_until_cores_are_as_near_as_they_have_been(tmp_path, monke
     cores = Cores(74e-6, 127e-6, 126e-6, 80e-6, 127e-6)
     waiting._wait(cores)
     assert len(cores.reference_s) == 4, "nothing is known of these cores yet"
-    waiting._wait(cores)
+    assert waiting._wait(cores) == 80e-6
     assert cores.reference_s == [127e-6]
 
 
@@ -216,8 +217,15 @@ def test_waiting_ends_when_patience_does(tmp_path, monkeypatch):
     waiting._wait(Cores(127e-6))
 
 
-@pytest.mark.parametrize(("launches", "kept"), [(3, 0), (8, 6)])
-def test_an_interrupt_keeps_an_even_number_of_whole_launches(launches, kept, tmp_path, monkeypatch):
+def test_every_arm_is_first_in_the_middle_and_last_equally_often():
+    assert {tuple(order(launch, 0)) for launch in range(6)} == set(permutations(ARMS))
+    for launch in range(2):
+        places = zip(*(order(launch, number) for number in range(3)), strict=True)
+        assert [set(arms) for arms in places] == [set(ARMS)] * 3
+
+
+@pytest.mark.parametrize(("launches", "kept"), [(3, 0), (8, 7)])
+def test_an_interrupt_keeps_whole_launches(launches, kept, tmp_path, monkeypatch):
     plan = Plan({arm: dict.fromkeys(STAGES, 1) for arm in ARMS}, rounds=2, launches=launches)
     monkeypatch.setattr(measure, "pilot", lambda processes, stage, budget_s: plan)
 

@@ -1,9 +1,13 @@
 """The measurement: which processes run which blocks, in what order, for how long.
 
 Three processes take turns: the baseline, the variant, and the baseline's twin, against which the noise floor is
-measured. One works, the others wait. A launch runs rounds of three blocks, in this order in even launches and in the
-reverse one in odd launches, so that a steady drift adds as often as it subtracts. Of each arm's rounds the fastest
-counts, and the variant's is compared with the geometric mean of both baselines' (profiling.compare).
+measured. One works, the others wait. A launch runs rounds of three blocks, in an order that rotates from round to
+round and is turned about from launch to launch, so that a steady drift adds as often as it subtracts, and every arm
+comes first, in the middle and last equally often. Of each arm's rounds the fastest counts, and the variant's is
+compared with the geometric mean of both baselines' (profiling.compare).
+
+Processes start in that order, too. While the variant always was the one in the middle, it once was the fastest of
+three that ran the same code in 12 launches of 12, by 1.3 %.
 
 Processes that run the same code differ for as long as they live, by where their memory happens to lie, and no interval
 from within one launch can know of it. In 21 launches of three baselines on a 2-core machine the middle one's effect,
@@ -36,7 +40,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from profiling.compare import PhaseSamples
+from profiling.compare import FAR, PhaseSamples
 from profiling.record import Environment
 from train.ab.process import Answer, ArmError, Block, Closing, Process
 from train.cli import Terminated
@@ -47,7 +51,7 @@ from train.options import STAGES
 BASELINE, VARIANT, TWIN = ARMS = ("baseline", "variant", "twin")
 LAUNCHES = 12  # signed ranks of 12 can reach p = 0.0005, which is still significant in a ladder of 38
 MIN_LAUNCHES = 6  # where one round of 12 launches exceeds the budget; profiling.stats refuses fewer
-MAX_LAUNCHES = 16  # where the budget has room for more launches, but not for one more round in each
+MAX_LAUNCHES = 18  # where the budget has room for more launches, but not for one more round in each
 BLOCK_S = 0.05  # of timed work, whatever the arm
 STAGE_SHARE, OTHER_SHARE = 0.8, 0.1  # of a block, for the stage that the hypothesis is about and for both others
 MIN_STEPS = 2  # the first of a stage finds cold caches: alone, evaluation took 27 or 40 us an image, at random
@@ -63,10 +67,7 @@ SETTLE_TURNS = 2
 PAUSE_S = 0.002
 
 WAIT_S = 0.1
-# Of the budget, in addition to it. Cores were apart for up to 12 s on end; with a tenth, nograd_off was once measured
-# while they were, and came out at 0.90 instead of 1.05.
-PATIENCE = 0.5
-FAR = 1.4  # times the least reference time there was: the cores are not near each other
+PATIENCE = 0.5  # of the budget, in addition to it; launches that ran out of it are left out by profiling.compare
 
 
 @dataclass(frozen=True)
@@ -160,6 +161,7 @@ class Measurement:
         self._environment: Environment | None = None
         self._startup_s = 0.0
         self._nearest_s = math.inf
+        self._references_s: list[float] = []
         self._waited_s = 0.0
 
     def run(self) -> Measured:
@@ -178,7 +180,7 @@ class Measurement:
             end = reason
         answers = list(self._answers.values())
         return Measured(
-            samples=samples(self._launches, self._rounds),
+            samples=samples(self._launches, self._rounds, self._references_s),
             arms={
                 name: Arm(warmup_s, self._answers[name].results, self._closings.get(name))
                 for name, warmup_s in self._warmup_s.items()
@@ -201,9 +203,9 @@ class Measurement:
             plan = pilot(processes, self._stage, self._budget_s)
         self._rounds = plan.rounds
         for number in range(plan.launches):
-            with self._launched(ARMS, scratch) as processes:
+            with self._launched(order(number, 0), scratch) as processes:
                 self._settle(processes)
-                self._launches.append(self._launch(processes, plan, number))
+                self._launch(processes, plan, number)
                 if number == plan.launches - 1:
                     self._finish(processes)
 
@@ -213,21 +215,22 @@ class Measurement:
             timed_block(name, process, SETTLE_STEPS)
         self._startup_s += time.perf_counter() - start
 
-    def _launch(self, processes: Mapping[str, Process], plan: Plan, number: int) -> list[dict[str, Block]]:
-        """All rounds of one launch: arm -> block."""
-        order = ARMS if number % 2 == 0 else ARMS[::-1]
+    def _launch(self, processes: Mapping[str, Process], plan: Plan, number: int) -> None:
+        """Run and keep all rounds of one launch: arm -> block."""
         rounds: list[dict[str, Block]] = []
+        references_s = []
         for i in range(plan.rounds):
-            self._wait(processes[order[0]])
+            references_s.append(self._wait(processes[BASELINE]))
             blocks = {}
-            for name in order:
+            for name in order(number, i):
                 blocks[name] = timed_block(name, processes[name], plan.steps[name])
                 self._progress(len(ARMS) * (plan.rounds * number + i) + len(blocks), plan.blocks)
             rounds.append(blocks)
-        return rounds
+        self._launches.append(rounds)
+        self._references_s.append(float(np.median(references_s)))
 
-    def _wait(self, process: Process) -> None:
-        """Wait until the machine's cores are near each other, unless patience has run out.
+    def _wait(self, process: Process) -> float:
+        """Wait until the machine's cores are near each other, unless patience has run out; return the reference.
 
         The arms feel it unequally (Arm.reference), and it changes every few seconds, so that an effect would be a
         mixture of two. Only `process`, which runs the baseline's code, is asked; which arm is fast has no say.
@@ -241,6 +244,7 @@ class Measurement:
                 break
             time.sleep(WAIT_S)
         self._waited_s = waited_s
+        return reference_s
 
     def _finish(self, processes: Mapping[str, Process]) -> None:
         for name in (BASELINE, VARIANT):
@@ -289,6 +293,16 @@ def timed_block(name: str, process: Process, steps: Mapping[str, int]) -> Block:
     return block
 
 
+def order(launch: int, number: int) -> list[str]:
+    """The arms in the order in which a launch's round runs them.
+
+    Three rounds of a launch have every arm in every place; six launches of one round have all six orders.
+    """
+    first = (launch + number) % len(ARMS)
+    rotated = [*ARMS[first:], *ARMS[:first]]
+    return rotated[::-1] if launch % 2 else rotated
+
+
 def pilot(processes: Mapping[str, Process], stage: str, budget_s: float) -> Plan:
     """Size the blocks, then time one round of them, so that all rounds take what is left of `budget_s`."""
     start = time.perf_counter()
@@ -303,7 +317,7 @@ def pilot(processes: Mapping[str, Process], stage: str, budget_s: float) -> Plan
     now = time.perf_counter()
     total = int((budget_s - (now - start)) / (now - round_start))
     rounds = max(1, total // LAUNCHES)
-    launches = min(MAX_LAUNCHES, max(MIN_LAUNCHES, total // rounds // 2 * 2))
+    launches = min(MAX_LAUNCHES, max(MIN_LAUNCHES, total // rounds // 6 * 6))
     return Plan(steps, rounds, launches)
 
 
@@ -313,19 +327,20 @@ def sized(step_s: Mapping[str, float], favored: str) -> dict[str, int]:
     return {stage: max(MIN_STEPS, round(share * BLOCK_S / step_s[stage])) for stage, share in shares.items()}
 
 
-def samples(launches: Sequence[Sequence[Mapping[str, Block]]], rounds: int) -> dict[str, PhaseSamples]:
-    """Phase -> timings of an even number of whole launches, if they are enough for an interval."""
-    whole = len(launches) // 2 * 2
-    if whole < MIN_LAUNCHES:
+def samples(
+    launches: Sequence[Sequence[Mapping[str, Block]]], rounds: int, references_s: Sequence[float]
+) -> dict[str, PhaseSamples]:
+    """Phase -> timings of all launches, if they are enough for an interval."""
+    if len(launches) < MIN_LAUNCHES:
         return {}
-    blocks = [block for launch in launches[:whole] for block in launch]
+    blocks = [block for launch in launches for block in launch]
     phases = [phase for phase in blocks[0][BASELINE].s_per_sample if phase in blocks[0][VARIANT].s_per_sample]
 
     def series(arm: str, phase: str) -> list[float]:
         return [block[arm].s_per_sample[phase] for block in blocks]
 
     return {
-        phase: PhaseSamples(series(BASELINE, phase), series(VARIANT, phase), series(TWIN, phase), rounds)
+        phase: PhaseSamples(series(BASELINE, phase), series(VARIANT, phase), series(TWIN, phase), rounds, references_s)
         for phase in phases
     }
 

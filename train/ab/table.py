@@ -40,8 +40,8 @@ def show(console: Console, record: ComparisonRecord, startup_s: float, waited_s:
     if judged.numerics is not None:
         largest = f"largest difference {judged.numerics.max_abs_difference:.2g}"
         console.print(f"results: {answer(judged.numerics)} ({largest})", highlight=False)
-    if record.partial:
-        console.print("[red]partial: interrupted before the planned number of blocks[/red]")
+    for note in record.notes:
+        console.print(note, style="red", highlight=False)
     console.print(
         f"measured in {record.seconds:.0f} s, {startup_s:.0f} s of it starting processes and {waited_s:.0f} s waiting "
         f"for cores that are near each other: {folder}",
