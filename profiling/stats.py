@@ -12,12 +12,12 @@ launches of 2 to 4 rounds, drawn from 40 real ones of the baseline with itself, 
 `train`, with the variant slower by a known share:
 
     a launch is worth           interval            false positives     finds 3 %     finds 5 %
-    its fastest rounds          Hodges-Lehmann      4.4 %               92 %          99 %
-    its fastest rounds          t                   2.8 %               84 %          93 %
-    its fastest rounds          sign test           5.2 %               93 %         100 %
-    its fastest rounds          BCa of the median   7.8 %               97 %          99 %
-    its median round            Hodges-Lehmann      4.4 %               78 %          97 %
-    fastest, without the twin   Hodges-Lehmann      5.2 %               88 %          97 %
+    its fastest rounds          Hodges-Lehmann      5.9 %               93 %          98 %
+    its fastest rounds          t                   6.0 %               90 %          97 %
+    its fastest rounds          sign test           5.7 %               93 %         100 %
+    its fastest rounds          BCa of the median   8.8 %               96 %         100 %
+    its median round            Hodges-Lehmann      6.6 %               86 %          98 %
+    fastest, without the twin   Hodges-Lehmann      5.1 %               91 %          98 %
 
 Coverage is one minus the false positives. The sign test finds as much, but only one level near 95 % exists for 12
 launches; t lets one launch that met a burst in every round take its interval anywhere.

@@ -2,10 +2,11 @@
 
 The noise is that of real comparisons of the baseline with itself, 10 s each, as `tests.bench.bench_validity` recorded
 them: every launch of three processes that run the same code, with all its rounds. A simulated comparison strings
-together segments of SEGMENT neighboring launches, drawn with replacement, so that the alternating order, what processes
-differ by for as long as they live, and bursts survive; then `profiling.compare` judges it, or one of the methods that
-were not chosen. A slowdown is put in by scaling the variant's timings. Nothing is centered: what the order of the
-blocks favors counts as a false positive.
+together segments of SEGMENT neighboring launches, drawn with replacement, so that the order of the arms, which repeats
+after as many, what processes differ by for as long as they live, and bursts survive. Any of the three, which are equal
+and take turns in every order, plays the variant; so 40 comparisons say as much as 120. Then `profiling.compare` judges
+it, or one of the methods that were not chosen. A slowdown is put in by scaling the variant's timings. Nothing is
+centered: what a place in the order favors counts as a false positive.
 """
 
 import argparse
@@ -27,7 +28,7 @@ from tests.bench.targets import Finding, report
 NOISE = Path(__file__).parent / "noise.json"
 COMPARISONS = 2000
 LAUNCHES = 12
-SEGMENT = 4
+SEGMENT = 6
 SHIFTS = {"3 %": math.log(1.03), "5 %": math.log(1.05)}
 PHASES = ("train", "evaluate")
 
@@ -115,7 +116,7 @@ def drawn(rng: np.random.Generator, noise: list[Noise], phase: str) -> Floats:
     for _ in range(LAUNCHES // SEGMENT):
         timings = timings_of(noise[rng.integers(len(noise))].phases[phase])
         start = 2 * rng.integers(0, (timings.shape[1] - SEGMENT) // 2 + 1)
-        parts.append(timings[:, start : start + SEGMENT])
+        parts.append(rng.permutation(timings[:, start : start + SEGMENT]))
     rounds = min(part.shape[2] for part in parts)
     return np.concatenate([part[..., :rounds] for part in parts], axis=1)
 
