@@ -8,7 +8,7 @@ The rule, for one phase, in log ratios of variant to baseline:
   noticed, if it had been compared with the mean of two baselines, as the variant is.
 - An effect is **called** (`slower`, `faster`) when its interval excludes zero *and* |e| > f. The two ask different
   questions: could chance do this, and did identical code do this? By the simulation that profiling.stats cites, of 10 s
-  each, false positives fall from 5.9 to 2.7 %, and a true 5 % is called in 97.8 % of comparisons, against 98.4 % with no
+  each, false positives fall from 5.9 to 2.7 %, and a true 5 % is called in 97.8 % of comparisons, 98.4 % without the
   floor. The farther end of the A/A interval as the floor would count the same chance twice.
 - What is not called is bounded by b, the farthest of f and the interval's ends: the effect, if any, is smaller.
   `no detectable effect (< b)` when b is at most NEGLIGIBLE, so that it is a finding; `inconclusive` otherwise.
