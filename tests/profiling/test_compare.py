@@ -118,6 +118,13 @@ def test_effect_inside_the_floor_is_not_called() -> None:
     assert compare.describe(effect) == f"no detectable effect (< {100 * (effect.floor_ratio - 1):.1f} %)"
 
 
+def test_less_than_one_percent_is_not_called_however_sure() -> None:
+    still = [1e-4] * 12
+    below, above = (compare.phase_effect("train", PhaseSamples(still, [r * 1e-4] * 12, still)) for r in (1.009, 1.011))
+    assert below.p_value < 0.001
+    assert (below.verdict, above.verdict) == (Verdict.no_effect, Verdict.slower)
+
+
 def test_a_floor_that_could_not_be_measured_well_withholds_the_call() -> None:
     # The 3 % of the variant are sure, but would not have shown in A/A blocks as noisy as these.
     effect = compare.phase_effect("train", phase(0.03, apart_noise=0.1))
@@ -174,7 +181,7 @@ def test_a_launch_is_judged_by_the_fastest_round_of_each_arm() -> None:
     late[0, :, 1:], late[1, :, :3], late[2, :, [0, 4]] = 1.3, 2.0, 1.1  # each arm met bursts in other rounds
     baseline, variant, twin = (1e-4 * late).reshape(3, -1).tolist()
     effect = compare.phase_effect("train", PhaseSamples(baseline, [1.05 * s for s in variant], twin, rounds=5))
-    assert (effect.ratio, effect.floor_ratio) == pytest.approx((1.05, 1.0))
+    assert (effect.ratio, effect.floor_ratio) == pytest.approx((1.05, 1.01))
     assert (effect.baseline_s_per_sample, effect.variant_s_per_sample) == pytest.approx((1e-4, 1.05e-4))
     assert effect.launches == 6
 
