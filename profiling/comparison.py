@@ -62,7 +62,7 @@ class ComparisonRecord(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def notes(self) -> list[str]:
         """Sentences on what was planned and does not count."""
-        notes = ["Interrupted before the planned number of blocks."] if self.partial else []
+        notes = ["Partial result. Interrupted before the planned number of blocks."] if self.partial else []
         near = next((samples.near for samples in self.samples.values()), None)
         if near is not None and not near.all():
             notes.append(

@@ -304,7 +304,10 @@ def order(launch: int, number: int) -> list[str]:
 
 
 def pilot(processes: Mapping[str, Process], stage: str, budget_s: float) -> Plan:
-    """Size the blocks, then time one round of them, so that all rounds take what is left of `budget_s`."""
+    """Size the blocks, then time one round of them, so that all rounds take what is left of `budget_s`.
+
+    Launches come in sixes, since the order of the arms repeats after six.
+    """
     start = time.perf_counter()
     step_s = {name: timed_block(name, process, PILOT_STEPS).step_s for name, process in processes.items()}
     own = {name: sized(seconds, stage) for name, seconds in step_s.items()}
