@@ -87,5 +87,6 @@ def set_process(config: Config) -> None:
     torch.backends.cudnn.benchmark = config.cudnn_benchmark
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS refuses deterministic mode without it
-    torch.use_deterministic_algorithms(config.deterministic)
+    if torch.are_deterministic_algorithms_enabled() != config.deterministic:
+        torch.use_deterministic_algorithms(config.deterministic)  # imports torch._inductor, which takes 1.4 s
     torch.autograd.set_detect_anomaly(config.anomaly_detection)

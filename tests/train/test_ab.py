@@ -117,6 +117,11 @@ def test_an_arm_whose_loader_has_workers_times_a_step_for_each(tmp_path):
     working.finish(tmp_path / "arm", "", {}, {})
     stages = record.read(tmp_path / "arm").stages
     assert {stage: len(shown.timed.samples) for stage, shown in stages.items()} == dict.fromkeys(STAGES, 2)
+    workers = psutil.Process().children(recursive=True)
+    assert len(workers) >= 2 * len(STAGES)
+    del working
+    ended = [worker for worker in workers if not worker.is_running()]
+    assert len(ended) == 2 * len(STAGES), "they end with their arm, not with the next garbage collection"
 
 
 # --- one change at a time ---------------------------------------------------------------------------------------------

@@ -41,9 +41,10 @@ class Arm:
         loaders = {stage: source for stage, source in sources.items() if isinstance(source, DataLoader)}
         self._workers = {stage: loader.num_workers for stage, loader in loaders.items()}
         self._ahead = {stage: loader.num_workers * (loader.prefetch_factor or 0) for stage, loader in loaders.items()}
-        self._after_step = self._histograms(scratch)
+        after_step = _histograms(parts, scratch)
+        # No `self` in here: a DataLoader in a reference cycle waits 5 s for each worker: its queue is collected first.
         self._passes: dict[str, Callable[[Any, Capture], Any]] = {
-            "train": lambda batches, capture: parts.fit(batches, capture, self._after_step),
+            "train": lambda batches, capture: parts.fit(batches, capture, after_step),
             "evaluate": parts.evaluate,
             "infer": parts.infer,
         }
@@ -52,12 +53,6 @@ class Arm:
         self._accelerator_bytes: dict[str, int] = {}
         self._per_stage = False
         self._reference = torch.zeros(2, 256, 256)  # both fit the cache of one core
-
-    def _histograms(self, scratch: Path) -> Callable[[Tally], None]:
-        if self._parts.config.switches.histograms is Histograms.never:
-            return lambda sums: None
-        events = EventFile(scratch)
-        return lambda sums: events.histograms(self._parts.module, sums.steps)
 
     def answer(self) -> Answer:
         """Train a few steps, then predict fixed images and score them; to be asked before any block."""
@@ -174,6 +169,13 @@ class Arm:
             )
             for stage, timed in self._steps.items()
         }
+
+
+def _histograms(parts: session.Session, scratch: Path) -> Callable[[Tally], None]:
+    if parts.config.switches.histograms is Histograms.never:
+        return lambda sums: None
+    events = EventFile(scratch)
+    return lambda sums: events.histograms(parts.module, sums.steps)
 
 
 def fastest(timed: Samples, steps: int) -> Samples:

@@ -26,7 +26,7 @@ from train.errors import NotApplicableError, UserError
 ANSWER_TIMEOUT_S = 300.0  # of one request; the longest is starting with torch.compile: a minute on two cores
 GRACE_S = 5.0  # between closing an arm's pipe and killing it
 
-# torch._inductor is what torch.use_deterministic_algorithms imports: 1.4 s in every arm otherwise.
+# torch._inductor, with torch._dynamo, is what a first optimizer or deterministic algorithms import: 1.4 s in every arm.
 PRELOADED = ["train.ab.__main__", "train.ab.arm", "sklearn.datasets", "torch._inductor"]
 
 
