@@ -1,6 +1,7 @@
 """train.ab: what it writes, what it refuses, and what becomes of arms that fail."""
 
 import json
+import multiprocessing
 import os
 import re
 import signal
@@ -122,6 +123,14 @@ def test_an_arm_whose_loader_has_workers_times_a_step_for_each(tmp_path):
     del working
     ended = [worker for worker in workers if not worker.is_running()]
     assert len(ended) == 2 * len(STAGES), "they end with their arm, not with the next garbage collection"
+
+
+@pytest.mark.skipif(multiprocessing.get_all_start_methods()[0] != "fork", reason="Python forks no workers here")
+def test_workers_of_an_arm_are_forked_as_those_of_a_run(configure, tmp_path):
+    with process.Process(configure("loader.workers=2", *SMALL), tmp_path):
+        (arm,) = descendants()
+        assert len(arm.children()) == 2 * len(STAGES), "and no fork server, which takes 5 s to start"
+    assert descendants() == []
 
 
 # --- one change at a time ---------------------------------------------------------------------------------------------

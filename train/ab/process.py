@@ -172,6 +172,8 @@ def _serve(pipe: Connection, config: Config, scratch: Path) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides what ends
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    # Python's default for DataLoader workers, as in a run; a child of a fork server would start one more for its own.
+    multiprocessing.set_start_method(None, force=True)
     try:
         from train.ab.arm import Arm
 
