@@ -12,6 +12,8 @@ The rule, for one phase, in log ratios of variant to baseline:
   floor. The farther end of the A/A interval as the floor would count the same chance twice.
 - What is not called is bounded by b, the farthest of f and the interval's ends: the effect, if any, is smaller.
   `no detectable effect (< b)` when b is at most NEGLIGIBLE, so that it is a finding; `inconclusive` otherwise.
+- Many tests call something by chance. So the phases that the hypothesis does not name are corrected as one family (Holm),
+  and the hypotheses of a ladder as another. What does not survive is inconclusive.
 
 Launches during which the machine's cores were far from each other, by a reference that runs no arm's code, are left
 out where enough others remain: either state has effects of its own (train.ab.arm.Arm.reference), and a mixture is none.
@@ -163,7 +165,7 @@ class PhaseEffect(msgspec.Struct, frozen=True):
     ratio_low: float
     ratio_high: float
     p_value: float
-    p_holm: float | None  # corrected over a ladder, None until then
+    p_holm: float | None  # corrected over the phases that the hypothesis does not name, or over a ladder; None: alone
     floor_ratio: float  # >= 1: identical code may seem this much slower, or its inverse faster
     detectable_ratio: float  # >= 1: a true effect of this size would be called four times in five
     verdict: Verdict
@@ -197,7 +199,8 @@ def compare(
     """
     if hypothesis.phase not in samples:
         raise ValueError(f"{experiment}: phase {hypothesis.phase!r} was not measured, only {', '.join(samples)}")
-    phases = tuple(phase_effect(phase, timings) for phase, timings in samples.items())
+    effects = tuple(phase_effect(phase, timings) for phase, timings in samples.items())
+    phases = _correct_others(effects, hypothesis.phase)
     step_s = next((effect.baseline_s_per_sample for effect in phases if effect.phase == "train"), None)
     if step_s is not None:
         phases = tuple(_with_share(effect, step_s) for effect in phases)
@@ -212,6 +215,12 @@ def compare(
         memory=memory,
         numerics=numerics,
     )
+
+
+def _correct_others(effects: Sequence[PhaseEffect], declared: str) -> tuple[PhaseEffect, ...]:
+    """Hold the phases that the hypothesis does not name, ten or so, to one joint error rate (Holm)."""
+    corrected = iter(stats.holm([effect.p_value for effect in effects if effect.phase != declared]))
+    return tuple(effect if effect.phase == declared else _correct(effect, next(corrected)) for effect in effects)
 
 
 def failed(experiment: str, hypothesis: Hypothesis, error: str) -> Comparison:
@@ -289,8 +298,8 @@ def _with_share(effect: PhaseEffect, step_s: float) -> PhaseEffect:
 def correct_ladder(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
     """Hold a family of experiments to one joint error rate: Holm over the p-values of their hypotheses' phases.
 
-    An effect that does not survive becomes inconclusive, not absent, and its hypothesis is judged again. Phases that no
-    hypothesis names are left as they are: they explain, they do not decide. Order is kept.
+    An effect that does not survive becomes inconclusive, not absent, and its hypothesis is judged again. Other phases are
+    left as they are: they explain, they do not decide. Order is kept.
     """
     declared = [_declared_effect(comparison) for comparison in comparisons]
     corrected = iter(stats.holm([effect.p_value for effect in declared if effect is not None]))
@@ -392,7 +401,7 @@ def agreement(
 def describe(effect: PhaseEffect) -> str:
     """Spell out a phase's verdict for a table: `slower`, `no detectable effect (< 2.1 %)`, ...
 
-    An effect that would stand alone and not in its ladder is told from noise: more launches would settle it.
+    An effect that would stand alone and not in its family is told from noise: more launches would settle it.
     """
     low, high, floor = math.log(effect.ratio_low), math.log(effect.ratio_high), math.log(effect.floor_ratio)
     is_sure, stands_out = effect.p_value <= SIGNIFICANCE, abs(math.log(effect.ratio)) > floor
@@ -400,7 +409,7 @@ def describe(effect: PhaseEffect) -> str:
         case Verdict.no_effect:
             return f"no detectable effect (< {100 * _bound(low, high, floor):.1f} %)"
         case Verdict.inconclusive if effect.p_holm is not None and is_sure and stands_out:
-            return f"inconclusive (p = {effect.p_holm:.2g} in a ladder)"
+            return f"inconclusive (p = {effect.p_holm:.2g}, corrected)"
         case Verdict.inconclusive:
             return f"inconclusive (too noisy: ± {100 * math.expm1(max((high - low) / 2, floor)):.1f} %)"
         case _:

@@ -346,7 +346,7 @@ def test_a_ladder_keeps_strong_effects_and_drops_the_one_that_chance_explains() 
     ladder = compare.correct_ladder([doubtful, absent, strong, *[compared(0.0)] * 5])
     assert [comparison.experiment for comparison in ladder[:3]] == ["doubtful", "tf32_off", "x_off"]
     assert (ladder[0].verdict, ladder[0].outcome) == (Verdict.inconclusive, Outcome.undecided)
-    assert compare.describe(ladder[0].phases[0]) == "inconclusive (p = 0.094 in a ladder)"
+    assert compare.describe(ladder[0].phases[0]) == "inconclusive (p = 0.094, corrected)"
     # Second of seven p-values.
     assert ladder[0].phases[0].p_holm == pytest.approx(6 * doubtful.phases[0].p_value)
     assert ladder[1] == absent
@@ -358,6 +358,19 @@ def test_a_ladder_corrects_only_the_phase_that_a_hypothesis_names() -> None:
     (corrected,) = compare.correct_ladder([comparison])
     assert corrected.phases[0] == comparison.phases[0]
     assert corrected.phases[1].p_holm == comparison.phases[1].p_value
+
+
+def test_phases_that_the_hypothesis_does_not_name_are_corrected_as_one_family() -> None:
+    log_ratios = [0.020, 0.021, 0.022, 0.023, 0.024, 0.025, 0.026, -0.001]
+    lucky = PhaseSamples([1.0] * 8, [math.exp(value) for value in log_ratios], [1.0] * 8)
+    timings = {"train": lucky, "load": lucky, "forward": phase(0.1), **dict.fromkeys(("loss", "metrics", "optimizer"), phase())}
+    comparison = compare.compare("x_off", hypothesis_of(), timings)
+    effects = {effect.phase: effect for effect in comparison.phases}
+    assert list(effects) == list(timings)
+    assert (effects["train"].verdict, effects["train"].p_holm) == (Verdict.slower, None)
+    assert effects["load"].p_holm == pytest.approx(4 * effects["load"].p_value)  # second of five
+    assert compare.describe(effects["load"]) == "inconclusive (p = 0.062, corrected)"
+    assert effects["forward"].verdict is Verdict.slower
 
 
 # The same answer
