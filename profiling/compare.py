@@ -12,8 +12,8 @@ The rule, for one phase, in log ratios of variant to baseline:
   floor. The farther end of the A/A interval as the floor would count the same chance twice.
 - What is not called is bounded by b, the farthest of f and the interval's ends: the effect, if any, is smaller.
   `no detectable effect (< b)` when b is at most NEGLIGIBLE, so that it is a finding; `inconclusive` otherwise.
-- Many tests call something by chance. So the phases that the hypothesis does not name are corrected as one family (Holm),
-  and the hypotheses of a ladder as another. What does not survive is inconclusive.
+- Many tests call something by chance. So the phases that the hypothesis does not name are corrected as one family
+  (Holm), and the hypotheses of a ladder as another. What does not survive is inconclusive.
 
 Launches during which the machine's cores were far from each other, by a reference that runs no arm's code, are left
 out where enough others remain: either state has effects of its own (train.ab.arm.Arm.reference), and a mixture is none.
@@ -298,8 +298,8 @@ def _with_share(effect: PhaseEffect, step_s: float) -> PhaseEffect:
 def correct_ladder(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
     """Hold a family of experiments to one joint error rate: Holm over the p-values of their hypotheses' phases.
 
-    An effect that does not survive becomes inconclusive, not absent, and its hypothesis is judged again. Other phases are
-    left as they are: they explain, they do not decide. Order is kept.
+    An effect that does not survive becomes inconclusive, not absent, and its hypothesis is judged again. Other phases
+    are left as they are: they explain, they do not decide. Order is kept.
     """
     declared = [_declared_effect(comparison) for comparison in comparisons]
     corrected = iter(stats.holm([effect.p_value for effect in declared if effect is not None]))

@@ -363,7 +363,8 @@ def test_a_ladder_corrects_only_the_phase_that_a_hypothesis_names() -> None:
 def test_phases_that_the_hypothesis_does_not_name_are_corrected_as_one_family() -> None:
     log_ratios = [0.020, 0.021, 0.022, 0.023, 0.024, 0.025, 0.026, -0.001]
     lucky = PhaseSamples([1.0] * 8, [math.exp(value) for value in log_ratios], [1.0] * 8)
-    timings = {"train": lucky, "load": lucky, "forward": phase(0.1), **dict.fromkeys(("loss", "metrics", "optimizer"), phase())}
+    quiet = dict.fromkeys(("loss", "metrics", "optimizer"), phase())
+    timings = {"train": lucky, "load": lucky, "forward": phase(0.1), **quiet}
     comparison = compare.compare("x_off", hypothesis_of(), timings)
     effects = {effect.phase: effect for effect in comparison.phases}
     assert list(effects) == list(timings)

@@ -1,15 +1,17 @@
-"""Models that fail in one particular way, for tests of train.ab."""
+"""What tests of train.ab run in processes: models that fail in one particular way, and where memory lies."""
 
 import os
 import resource
 import signal
 import time
+from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from models.mlp import MLP
+from train.ab.arm import scatter
 
 
 class Failing(MLP):
@@ -39,3 +41,11 @@ class Failing(MLP):
 
     def die(self) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def distance(pipe: Connection) -> None:
+    """Send how far from each other, in bytes, two tensors lie that an arm makes one after the other."""
+    kept = scatter()
+    one, other = torch.empty(5_000), torch.empty(20_000)
+    pipe.send(other.data_ptr() - one.data_ptr())
+    del kept

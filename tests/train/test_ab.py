@@ -19,6 +19,7 @@ import pytest
 from profiling import compare, comparison, record
 from profiling.compare import Agreement, Outcome, Verdict
 from tests.conftest import ROOT, TINY, TINY_DATA, composed
+from tests.train.arms import distance
 from train.ab import gate, measure, process
 from train.ab.arm import Arm, fastest
 from train.ab.experiment import CLOSE_ATOL, CLOSE_RTOL, judge, one_change
@@ -104,6 +105,19 @@ def test_an_answer_that_is_not_a_number_counts_as_the_largest_difference():
     good = process.Answer({"w": np.ones(2)}, {"loss": 1.0})
     bad = process.Answer({"w": np.array([1.0, np.nan])}, {"loss": 1.0})
     assert difference(good, bad) == (np.finfo(float).max, np.finfo(float).max)
+
+
+@pytest.mark.skipif("forkserver" not in multiprocessing.get_all_start_methods(), reason="processes are spawned here")
+def test_no_two_arms_lay_out_memory_alike():
+    context = multiprocessing.get_context("forkserver")
+    distances = set()
+    for _ in range(4):
+        ours, theirs = context.Pipe()
+        child = context.Process(target=distance, args=(theirs,))
+        child.start()
+        distances.add(ours.recv())
+        child.join()
+    assert len(distances) == 4, "children of a fork server are alike unless they take care"
 
 
 def test_a_block_is_timed_by_its_fastest_step_or_by_one_for_each_worker():
