@@ -38,8 +38,8 @@ NEGLIGIBLE = 0.05  # a switch worth less than this is not worth its line of YAML
 FLOOR_SCALE = math.sqrt(3 / 4)  # noise of one process against the mean of two, over that of one against one
 FAR = 1.4  # times the least reference there was; on a 2-core machine near ones were 72 to 100 us, far ones from 125
 # In 3 of 6 comparisons of 45 s of the baseline with itself, intervals excluded 1 and floors did not help: at 1.3 %
-# before the order of the arms rotated, at 0.7 and 1.7 % before their memory was laid out at random. What lasts as long as
-# a comparison, no launches average away; these two causes are mended, and there may be others.
+# before the order of the arms rotated, at 0.7 and 1.7 % before their memory was laid out at random. What lasts as long
+# as a comparison, no launches average away; these two causes are mended, and there may be others.
 LEAST_FLOOR = math.log(1.01)
 MEMORY_RESOLUTION = 0.0005  # of peak memory: the peak of live tensors was the same to the byte in 29 baseline arms
 MEMORY_TOLERANCE = 0.02  # more than what can be told apart, and still the same for all that anybody plans by
