@@ -13,7 +13,8 @@ The rule, for one phase, in log ratios of variant to baseline:
 - What is not called is bounded by b, the farthest of f and the interval's ends: the effect, if any, is smaller.
   `no detectable effect (< b)` when b is at most NEGLIGIBLE, so that it is a finding; `inconclusive` otherwise.
 - Many tests call something by chance. So the phases that the hypothesis does not name are corrected as one family
-  (Holm), and the hypotheses of a ladder as another. What does not survive is inconclusive.
+  (Holm), and the hypotheses of a ladder as another; `stats.student` says by which p-values. What does not survive is
+  inconclusive.
 
 Launches during which the machine's cores were far from each other, by a reference that runs no arm's code, are left
 out where enough others remain: either state has effects of its own (train.ab.arm.Arm.reference), and a mixture is none.
@@ -32,7 +33,7 @@ import numpy.typing as npt
 
 from profiling import stats
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 SIGNIFICANCE = 1 - stats.CONFIDENCE
 NEGLIGIBLE = 0.05  # a switch worth less than this is not worth its line of YAML
 FLOOR_SCALE = math.sqrt(3 / 4)  # noise of one process against the mean of two, over that of one against one
@@ -166,6 +167,7 @@ class PhaseEffect(msgspec.Struct, frozen=True):
     ratio_low: float
     ratio_high: float
     p_value: float
+    p_family: float  # stats.student says why a family has one of its own
     p_holm: float | None  # corrected over the phases that the hypothesis does not name, or over a ladder; None: alone
     floor_ratio: float  # >= 1: identical code may seem this much slower, or its inverse faster
     detectable_ratio: float  # >= 1: a true effect of this size would be called four times in five
@@ -220,7 +222,7 @@ def compare(
 
 def _correct_others(effects: Sequence[PhaseEffect], declared: str) -> tuple[PhaseEffect, ...]:
     """Hold the phases that the hypothesis does not name, ten or so, to one joint error rate (Holm)."""
-    corrected = iter(stats.holm([effect.p_value for effect in effects if effect.phase != declared]))
+    corrected = iter(stats.holm([effect.p_family for effect in effects if effect.phase != declared]))
     return tuple(effect if effect.phase == declared else _correct(effect, next(corrected)) for effect in effects)
 
 
@@ -274,6 +276,7 @@ def phase_effect(phase: str, samples: PhaseSamples) -> PhaseEffect:
         ratio_low=math.exp(effect.low),
         ratio_high=math.exp(effect.high),
         p_value=effect.p_value,
+        p_family=effect.p_family,
         p_holm=None,
         floor_ratio=math.exp(floor),
         detectable_ratio=math.exp(stats.detectable((effect.high - effect.low) / 2, floor)),
@@ -303,7 +306,7 @@ def correct_ladder(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
     are left as they are: they explain, they do not decide. Order is kept.
     """
     declared = [_declared_effect(comparison) for comparison in comparisons]
-    corrected = iter(stats.holm([effect.p_value for effect in declared if effect is not None]))
+    corrected = iter(stats.holm([effect.p_family for effect in declared if effect is not None]))
     return tuple(
         comparison if effect is None else _with_declared_effect(comparison, _correct(effect, next(corrected)))
         for comparison, effect in zip(comparisons, declared, strict=True)

@@ -11,7 +11,7 @@ import msgspec
 from profiling.compare import Comparison, PhaseSamples
 from profiling.record import Environment, replacing
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 FILE_NAME = "comparison.json"
 
 

@@ -77,14 +77,14 @@ def without_twin(timings: Floats) -> Floats:
 def t_test(values: Floats) -> Effect:
     interval = scipy.stats.ttest_1samp(values, 0.0)
     low, high = interval.confidence_interval(stats.CONFIDENCE)
-    return Effect(float(values.mean()), float(low), float(high), float(interval.pvalue))
+    return Effect(float(values.mean()), float(low), float(high), float(interval.pvalue), math.nan)
 
 
 def sign_test(values: Floats) -> Effect:
     """Order statistics around the median: the interval that assumes least."""
     ordered = np.sort(values)
     cut = int(scipy.stats.binom.ppf(0.025, len(ordered), 0.5))
-    return Effect(float(np.median(ordered)), float(ordered[cut - 1]), float(ordered[-cut]), math.nan)
+    return Effect(float(np.median(ordered)), float(ordered[cut - 1]), float(ordered[-cut]), math.nan, math.nan)
 
 
 def bootstrap_bca(values: Floats) -> Effect:
@@ -92,7 +92,7 @@ def bootstrap_bca(values: Floats) -> Effect:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         interval = scipy.stats.bootstrap((values,), np.median, n_resamples=999, rng=0).confidence_interval
-    return Effect(float(np.median(values)), float(interval.low), float(interval.high), math.nan)
+    return Effect(float(np.median(values)), float(interval.low), float(interval.high), math.nan, math.nan)
 
 
 CHOSEN = Method("Hodges-Lehmann of the fastest", fastest, stats.hodges_lehmann)

@@ -58,8 +58,8 @@ def test_json_holds_the_documented_keys_in_a_stable_order(capsys: pytest.Capture
     assert slow["changed"] == {"switches.eval_context": ["inference_mode", "grad"]}
     train, evaluate = slow["phases"]
     assert evaluate["ratio_low"] < evaluate["ratio"] < evaluate["ratio_high"]
-    assert evaluate["p_holm"] >= evaluate["p_value"]
-    assert train["p_holm"] == train["p_value"], "the only phase that the hypothesis does not name"
+    assert evaluate["p_holm"] >= evaluate["p_family"]
+    assert train["p_holm"] == train["p_family"], "the only phase that the hypothesis does not name"
     assert run_json(capsys, tmp_path / "ladder" / "late")["effects"][0]["folder"] == "."
     assert run_json(capsys, tmp_path / "ladder" / "late" / "comparison.json")["effects"][0]["folder"] == "."
 
