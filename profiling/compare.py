@@ -8,7 +8,7 @@ The rule, for one phase, in log ratios of variant to baseline:
   noticed, if it had been compared with the mean of two baselines, as the variant is. It is never less than LEAST_FLOOR.
 - An effect is **called** (`slower`, `faster`) when its interval excludes zero *and* |e| > f. The two ask different
   questions: could chance do this, and did identical code do this? By the simulation that profiling.stats cites, of 10 s
-  each, false positives fall from 5.9 to 2.1 %, and a true 5 % is called in 97.8 % of comparisons, 98.4 % without the
+  each, false positives fall from 4.65 to 1.3 %, and a true 3 % is called in 96.1 % of comparisons, 97.7 % without the
   floor. The farther end of the A/A interval as the floor would count the same chance twice.
 - What is not called is bounded by b, the farthest of f and the interval's ends: the effect, if any, is smaller.
   `no detectable effect (< b)` when b is at most NEGLIGIBLE, so that it is a finding; `inconclusive` otherwise.

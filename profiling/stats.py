@@ -12,15 +12,15 @@ launches of 2 to 4 rounds, drawn from 40 real ones of the baseline with itself, 
 `train`, with the variant slower by a known share:
 
     a launch is worth           interval            false positives     finds 3 %     finds 5 %
-    its fastest rounds          Hodges-Lehmann      5.9 %               93 %          98 %
-    its fastest rounds          t                   6.0 %               90 %          97 %
-    its fastest rounds          sign test           5.7 %               93 %         100 %
-    its fastest rounds          BCa of the median   8.8 %               96 %         100 %
-    its median round            Hodges-Lehmann      6.6 %               86 %          98 %
-    fastest, without the twin   Hodges-Lehmann      5.1 %               91 %          98 %
+    its fastest rounds          Hodges-Lehmann      4.6 %               98 %         100 %
+    its fastest rounds          t                   5.0 %               98 %         100 %
+    its fastest rounds          sign test           4.2 %               95 %         100 %
+    its fastest rounds          BCa of the median   7.9 %               98 %         100 %
+    its median round            Hodges-Lehmann      2.5 %               95 %         100 %
+    fastest, without the twin   Hodges-Lehmann      4.4 %               93 %         100 %
 
-Coverage is one minus the false positives. The sign test finds as much, but only one level near 95 % exists for 12
-launches; t lets one launch that met a burst in every round take its interval anywhere.
+Coverage is one minus the false positives. For 12 launches the sign test has only one level near 95 %; t lets one launch
+that met a burst in every round take its interval anywhere.
 """
 
 import math
