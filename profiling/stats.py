@@ -115,7 +115,8 @@ def student(values: Floats) -> float:
 
     The exact test of n launches cannot go below 2 / 2**n, which is 0.03 for six: no family of two survives that,
     however large the effect. Hence both tests for a family, and twice the smaller p-value, as there are two
-    (Bonferroni).
+    (Bonferroni). In 2,000 families of 28 simulated comparisons of the baseline with itself, one or more were called in
+    3.0 % (`train`) and 1.2 % (`evaluate`); 5 % are allowed.
     """
     mean, error = float(values.mean()), float(values.std(ddof=1)) / math.sqrt(len(values))
     if error == 0:

@@ -45,7 +45,6 @@ class Failing(MLP):
 
 def distance(pipe: Connection) -> None:
     """Send how far from each other, in bytes, two tensors lie that an arm makes one after the other."""
-    kept = scatter()
+    _kept = scatter()
     one, other = torch.empty(5_000), torch.empty(20_000)
     pipe.send(other.data_ptr() - one.data_ptr())
-    del kept
