@@ -18,6 +18,7 @@ The rule, for one phase, in log ratios of variant to baseline:
 
 Launches during which the machine's cores were far from each other, by a reference that runs no arm's code, are left
 out where enough others remain: either state has effects of its own (train.ab.arm.Arm.reference), and a mixture is none.
+Where too few remain, all count, and the record says so (profiling.comparison.ComparisonRecord.notes).
 
 A hypothesis is confirmed when every expectation it states holds, refuted when one is contradicted, else undecided. "No
 detectable effect" contradicts `slower` and `faster`, since a claim that no measurement can contradict is no hypothesis.
@@ -113,7 +114,7 @@ class PhaseSamples(msgspec.Struct, frozen=True):
 
     The order of the arms rotates from round to round; launches with an odd index have it reversed. `reference_s` is
     [launches] seconds of a reference that feels only how near the machine's cores are to each other: the median of
-    those before each round. Empty: not known.
+    those before each round. Empty: not known. `nearest_s` is the least that earlier comparisons of a ladder have seen.
     """
 
     baseline_s_per_sample: Sequence[float]
@@ -121,13 +122,20 @@ class PhaseSamples(msgspec.Struct, frozen=True):
     twin_s_per_sample: Sequence[float]
     rounds: int = 1
     reference_s: Sequence[float] = ()
+    nearest_s: float | None = None
 
     @property
-    def near(self) -> npt.NDArray[np.bool_]:
+    def far(self) -> npt.NDArray[np.bool_]:
+        """[launches] whether the machine's cores were far from each other."""
+        if not self.reference_s:
+            return np.zeros(len(self.baseline_s_per_sample) // self.rounds, bool)
+        return np.asarray(self.reference_s) >= FAR * min(*self.reference_s, self.nearest_s or math.inf)
+
+    @property
+    def counted(self) -> npt.NDArray[np.bool_]:
         """[launches] whether a launch counts: that cores were near, unless too few were for an interval."""
-        reference_s = np.asarray(self.reference_s)
-        near = reference_s < FAR * reference_s.min(initial=np.inf)
-        return near if near.sum() >= stats.MIN_PAIRS else np.ones(len(self.baseline_s_per_sample) // self.rounds, bool)
+        near = ~self.far
+        return near if near.sum() >= stats.MIN_PAIRS else np.ones_like(near)
 
     @property
     def arms(self) -> tuple[Sequence[float], Sequence[float], Sequence[float]]:
@@ -286,12 +294,12 @@ def phase_effect(phase: str, samples: PhaseSamples) -> PhaseEffect:
 
 def _fastest(samples: PhaseSamples) -> list[stats.Floats]:
     """Each arm's seconds per sample in the launches that count."""
-    near = samples.near
+    counted = samples.counted
     arms = [stats.fastest(timings, samples.rounds) for timings in samples.arms]
-    numbers = [len(launches) for launches in (*arms, near)]
+    numbers = [len(launches) for launches in (*arms, counted)]
     if len(set(numbers)) > 1:
         raise ValueError("baseline, variant, twin and reference have {}, {}, {} and {} launches".format(*numbers))
-    return [launches[near] for launches in arms]
+    return [launches[counted] for launches in arms]
 
 
 def _with_share(effect: PhaseEffect, step_s: float) -> PhaseEffect:

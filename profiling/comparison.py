@@ -61,12 +61,15 @@ class ComparisonRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def notes(self) -> list[str]:
-        """Sentences on what was planned and does not count."""
+        """Sentences on what was planned and does not count, or counts and should not."""
         notes = ["Partial result. Interrupted before the planned number of blocks."] if self.partial else []
-        near = next((samples.near for samples in self.samples.values()), None)
-        if near is not None and not near.all():
+        samples = next(iter(self.samples.values()), None)
+        if samples is not None and samples.far.any():
+            launches = f"{samples.far.sum()} of {len(samples.far)} launches"
             notes.append(
-                f"{(~near).sum()} of {len(near)} launches left out: the machine's cores were far from each other."
+                f"{launches} count though the machine's cores were far from each other: too few others remain."
+                if samples.counted.all()
+                else f"{launches} left out: the machine's cores were far from each other."
             )
         return notes
 

@@ -1,7 +1,8 @@
 """Event files for TensorBoard: curves, pictures, texts, and the switches as hyperparameters."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -9,6 +10,7 @@ from typing import Any, Self
 import torch
 from omegaconf import OmegaConf
 from torch import nn
+from torch.profiler import record_function
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
@@ -16,6 +18,7 @@ from profiling.record import Stage
 from train.compose import flat, plain
 from train.config import Config
 from train.loop import Tally
+from train.options import Histograms
 from train.pictures import confusion_image, predictions_image
 from train.session import Session
 from train.summary import summarize
@@ -55,9 +58,10 @@ class EventFile:
         self._writer.add_scalar("throughput/train_samples_per_s", samples_per_s, step)
 
     def histograms(self, module: nn.Module, step: int) -> None:
-        """Write the distribution of every parameter."""
-        for name, parameter in module.named_parameters():
-            self._writer.add_histogram(name.replace(".", "/"), parameter.detach(), step)
+        """Write the distribution of every parameter; in a trace, that is a phase of its own."""
+        with record_function("log"):
+            for name, parameter in module.named_parameters():
+                self._writer.add_histogram(name.replace(".", "/"), parameter.detach(), step)
 
     def stages(self, stages: Mapping[str, Stage]) -> None:
         """Write the time of each phase, step by step, and each stage's peak memory."""
@@ -101,6 +105,16 @@ class EventFile:
             self._writer._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]
         for name, value in metrics.items():
             self._writer.add_scalar(name, value)
+
+
+@contextmanager
+def histograms(session: Session, folder: Path) -> Iterator[Callable[[Tally], None]]:
+    """Log after every training step, if the configuration says so, to an event file of its own in `folder`."""
+    if session.config.switches.histograms is Histograms.never:
+        yield lambda sums: None
+        return
+    with EventFile(folder) as events:
+        yield lambda sums: events.histograms(session.module, sums.steps)
 
 
 def hypothesis_card(config: Config) -> str:

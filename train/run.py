@@ -1,6 +1,7 @@
 """A training run from its configuration to its folder: fit, evaluate, infer, trace, record."""
 
 import logging
+import tempfile
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ from train.checkpoint import Checkpoint
 from train.compose import plain
 from train.config import Config
 from train.console import PERCENTILES, Bar, print_run, progress_bar
-from train.events import EventFile
+from train.events import EventFile, histograms
 from train.loop import Tally
 from train.options import STAGES, Execution, Histograms
 from train.session import Session
@@ -46,7 +47,9 @@ def train(config: Config, changed: Mapping[str, tuple[Any, Any]], folder: Path) 
     try:
         with EventFile(folder) as events:
             run(parts, timed, events, folder, results)
-            traces.update(session.trace(parts, folder))
+            # What the traced steps log goes elsewhere: they are no part of the run's curves.
+            with tempfile.TemporaryDirectory() as scratch, histograms(parts, Path(scratch)) as after_step:
+                traces.update(session.trace(parts, folder, after_step))
             stages = summarize(timed, traces)
             events.stages(stages)
             events.hyperparameters(config, changed, results)

@@ -238,7 +238,7 @@ def _sizes(batches: Batches, samples: int) -> list[Batch]:
     return [(images, labels)] + ([(images[:rest], labels[:rest])] if rest else [])
 
 
-def trace(session: Session, folder: Path) -> dict[str, TraceFile]:
+def trace(session: Session, folder: Path, after_step: Callable[[loop.Tally], None]) -> dict[str, TraceFile]:
     """Trace one window of each stage into `folder`; no timing is taken from it. Call it last: it goes on training."""
     profiler = session.config.profiler
     if profiler.active == 0:
@@ -249,7 +249,7 @@ def trace(session: Session, folder: Path) -> dict[str, TraceFile]:
     }
     window = Window(folder, profiler.wait, profiler.warmup, profiler.active, options)
     passes: dict[str, tuple[Batches, Callable[[Any, Capture], object]]] = {
-        "train": (session.train_batches, session.fit),
+        "train": (session.train_batches, partial(session.fit, after_step=after_step)),
         "evaluate": (session.test_batches, session.evaluate),
         "infer": (session.infer_batches, session.infer),
     }

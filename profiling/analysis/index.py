@@ -21,6 +21,7 @@ PHASES = (
     "backward",
     "optimizer",
     "metrics",
+    "log",
     "evaluate",
     "infer",
 )

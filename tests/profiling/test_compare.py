@@ -206,6 +206,15 @@ def test_launches_with_far_cores_are_left_out_where_enough_remain(far: int, laun
     assert (effect.launches, effect.verdict) == (launches, verdict)
 
 
+def test_what_is_far_is_known_from_earlier_comparisons_of_a_ladder() -> None:
+    times = [[1e-4] * 12, [0.95e-4] * 12, [1e-4] * 12]
+    alone = PhaseSamples(*times, reference_s=[127e-6] * 12)
+    assert not alone.far.any()
+    told = PhaseSamples(*times, reference_s=[127e-6] * 12, nearest_s=80e-6)
+    assert told.far.all() and told.counted.all(), "too few others remain"
+    assert PhaseSamples(*times, reference_s=[75e-6] * 8 + [127e-6] * 4, nearest_s=80e-6).counted.sum() == 8
+
+
 # Properties
 
 

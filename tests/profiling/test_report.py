@@ -129,10 +129,18 @@ def test_partial_comparisons_and_repeated_experiments_are_told_apart() -> None:
     assert page.text.count("Interrupted before") == 1
 
 
-def test_launches_that_do_not_count_are_said() -> None:
-    apart = compare.PhaseSamples([1.0] * 8, [1.0] * 8, [1.0] * 8, reference_s=[75e-6] * 6 + [127e-6] * 2)
+@pytest.mark.parametrize(
+    ("near", "said"),
+    [
+        (6, "2 of 8 launches left out: the machine's cores were far from each other."),
+        (3, "5 of 8 launches count though the machine's cores were far from each other: too few others remain."),
+    ],
+)
+def test_launches_with_far_cores_are_said(near: int, said: str) -> None:
+    reference_s = [75e-6] * near + [127e-6] * (8 - near)
+    apart = compare.PhaseSamples([1.0] * 8, [1.0] * 8, [1.0] * 8, reference_s=reference_s)
     page = Page(render([recorded(compared("nograd_off", 1.25), samples={"train": apart})], [Path()]))
-    assert "2 of 8 launches left out: the machine's cores were far from each other." in page.text
+    assert said in page.text
 
 
 # Traces

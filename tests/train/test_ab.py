@@ -22,7 +22,7 @@ from tests.conftest import ROOT, TINY, TINY_DATA, composed
 from tests.train.arms import distance
 from train.ab import gate, measure, process
 from train.ab.arm import Arm, fastest
-from train.ab.experiment import CLOSE_ATOL, CLOSE_RTOL, judge, one_change
+from train.ab.experiment import CLOSE_ATOL, CLOSE_RTOL, judge, nearest_s, one_change
 from train.ab.measure import ARMS, BASELINE, VARIANT, Measurement, Plan, Side, VariantError, difference, order
 from train.compose import to_config
 from train.errors import UserError
@@ -48,11 +48,13 @@ def nograd_off(tmp_path_factory) -> Path:
     return folder
 
 
-def measurement(folder, variant=(WORKING,), progress=lambda done, total: None, budget_s=0.5) -> Measurement:
+def measurement(
+    folder, variant=(WORKING,), progress=lambda done, total: None, budget_s=0.5, nearest_s=None
+) -> Measurement:
     baseline = to_config(composed(*FAILING, WORKING))
     changed = to_config(composed(*FAILING, *variant))
     return Measurement(
-        {BASELINE: Side(baseline, {}), VARIANT: Side(changed, {})}, "train", budget_s, folder, "", progress
+        {BASELINE: Side(baseline, {}), VARIANT: Side(changed, {})}, "train", budget_s, folder, "", progress, nearest_s
     )
 
 
@@ -235,6 +237,15 @@ def test_a_round_waits_until_cores_are_as_near_as_they_have_been(tmp_path, monke
     assert len(cores.reference_s) == 4, "nothing is known of these cores yet"
     assert waiting._wait(cores) == 80e-6
     assert cores.reference_s == [127e-6]
+
+
+def test_a_ladder_keeps_what_is_known_of_the_cores(nograd_off, tmp_path, monkeypatch):
+    monkeypatch.setattr(measure, "WAIT_S", 0.001)
+    earlier = comparison.read(nograd_off)
+    near_s = nearest_s([earlier])
+    assert near_s == min(earlier.samples["train"].reference_s)
+    assert measurement(tmp_path, nearest_s=near_s)._wait(Cores(2 * near_s, near_s)) == near_s
+    assert nearest_s([]) is None
 
 
 def test_waiting_ends_when_patience_does(tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ from train import session
 
 STEPS = 4  # active steps of profiler=light
 SAMPLES = 96
+PARAMETERS = 11
 SETUP = (
     "data=synthetic",
     "data.channels=1",
@@ -31,6 +32,7 @@ def traced(tmp_path_factory):
     """Run an experiment's windows once and give the trace of a stage."""
     from tests.conftest import composed  # a module-scoped fixture cannot use the function-scoped `configure`
     from train.compose import to_config
+    from train.events import histograms  # TensorBoard takes a second to import
 
     windows = {}
 
@@ -39,7 +41,9 @@ def traced(tmp_path_factory):
             folder = tmp_path_factory.mktemp(experiment)
             parts = session.prepare(to_config(composed(f"+experiment={experiment}", *SETUP)))
             session.warm_up(parts)
-            windows[experiment] = {name: folder / file.path for name, file in session.trace(parts, folder).items()}
+            with histograms(parts, folder / "scratch") as after_step:
+                found = session.trace(parts, folder, after_step)
+            windows[experiment] = {name: folder / file.path for name, file in found.items()}
         return windows[experiment][stage]
 
     return trace_of
@@ -103,6 +107,14 @@ def test_broadcast_blowup_allocates_n_by_n_by_c(traced):
     every_pair = SAMPLES * SAMPLES * 10 * 4  # bytes of float32 [N, N, C]
     assert excess[0] - excess[1] > STEPS * every_pair
     assert peak_growth(traced("broadcast_blowup", "evaluate")) > every_pair
+
+
+def test_logging_heavy_reads_every_parameter_in_a_phase_of_its_own(traced):
+    fast, slow = (traced(name, "train") for name in ("baseline", "logging_heavy"))
+    assert "log" not in {row.name for row in phases(Index(read(fast)))}
+    assert phase(slow, "log").calls == STEPS
+    detached = calls(slow)["aten::detach"] - calls(fast)["aten::detach"]
+    assert detached >= PARAMETERS * STEPS  # by us; SummaryWriter does it again
 
 
 def test_dataloader_per_sample_indexes_samples_and_stacks_them(traced):

@@ -43,6 +43,7 @@ def job(composed: DictConfig) -> None:
             config,
             cli.changed_from_baseline(composed),
             [override for override in run.overrides.task if override.lstrip("+").partition("=")[0] != "experiment"],
+            [record for record, _ in _done],
             is_ladder=run.mode is RunMode.MULTIRUN,
             folder=Path(run.runtime.output_dir),
         )

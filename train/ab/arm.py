@@ -4,6 +4,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,8 @@ from train.ab.process import Answer, Block, Closing, Ready
 from train.batches import Batch
 from train.compose import plain
 from train.config import Config
-from train.events import EventFile
-from train.loop import Tally
-from train.options import STAGES, Histograms
+from train.events import EventFile, histograms
+from train.options import STAGES
 
 REFERENCE_REPEATS = 16
 ANSWER_STEPS = 8  # enough for a wrong gradient to show in the weights
@@ -45,7 +45,8 @@ class Arm:
         loaders = {stage: source for stage, source in sources.items() if isinstance(source, DataLoader)}
         self._workers = {stage: loader.num_workers for stage, loader in loaders.items()}
         self._ahead = {stage: loader.num_workers * (loader.prefetch_factor or 0) for stage, loader in loaders.items()}
-        after_step = _histograms(parts, scratch)
+        self._open = ExitStack()
+        after_step = self._after_step = self._open.enter_context(histograms(parts, scratch))
         # No `self` in here: a DataLoader in a reference cycle waits 5 s for each worker: its queue is collected first.
         self._passes: dict[str, Callable[[Any, Capture], Any]] = {
             "train": lambda batches, capture: parts.fit(batches, capture, after_step),
@@ -131,7 +132,7 @@ class Arm:
     ) -> Closing:
         """Trace one window of each stage; leave record, traces and event file in `folder`."""
         folder.mkdir(parents=True)
-        traces = session.trace(self._parts, folder)
+        traces = session.trace(self._parts, folder, self._after_step)
         stages = self._stages(traces)
         rates = {f"{name}_samples_per_s": sum(s.timed.samples) / sum(s.timed.step_s) for name, s in stages.items()}
         figures = {**results, **rates}
@@ -193,13 +194,6 @@ def scatter() -> list[bytearray]:
     sizes = np.exp(random.uniform(math.log(64), math.log(SCATTERED_BYTES), SCATTERED)).astype(int)
     blocks = [bytearray(size) for size in sizes]
     return [block for block in blocks if random.random() < 0.5]
-
-
-def _histograms(parts: session.Session, scratch: Path) -> Callable[[Tally], None]:
-    if parts.config.switches.histograms is Histograms.never:
-        return lambda sums: None
-    events = EventFile(scratch)
-    return lambda sums: events.histograms(parts.module, sums.steps)
 
 
 def fastest(timed: Samples, steps: int) -> Samples:

@@ -35,7 +35,13 @@ CLOSE_RTOL, CLOSE_ATOL = 1e-1, 1e-3
 
 
 def experiment(
-    config: Config, changed: Mapping[str, tuple[Any, Any]], common: Sequence[str], *, is_ladder: bool, folder: Path
+    config: Config,
+    changed: Mapping[str, tuple[Any, Any]],
+    common: Sequence[str],
+    before: Sequence[ComparisonRecord],
+    *,
+    is_ladder: bool,
+    folder: Path,
 ) -> tuple[ComparisonRecord, BaseException | None]:
     """Measure `config` against the baseline with the overrides `common`; leave everything in `folder`.
 
@@ -43,6 +49,7 @@ def experiment(
         config: the variant.
         changed: what differs from the plain baseline in it.
         common: overrides that apply to both arms.
+        before: the ladder's earlier comparisons, which have seen how near this machine's cores can be.
         is_ladder: one of several, with a smaller budget.
         folder: where to.
 
@@ -60,7 +67,9 @@ def experiment(
     started, start = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
     console = table.new_console()
     with progress_bar(console, config.name) as progress:
-        measured = Measurement(sides, config.hypothesis.phase, budget_s, folder, started, progress).run()
+        measured = Measurement(
+            sides, config.hypothesis.phase, budget_s, folder, started, progress, nearest_s(before)
+        ).run()
     stop = None if isinstance(measured.end, VariantError | NotApplicableError) else measured.end
     record = ComparisonRecord(
         comparison=judge(config, measured),
@@ -78,6 +87,12 @@ def experiment(
     report.write([record], [folder], folder / "report.html")
     table.show(console, record, measured.startup_s, measured.waited_s, folder)
     return record, stop
+
+
+def nearest_s(before: Sequence[ComparisonRecord]) -> float | None:
+    """The least reference of any launch (train.ab.arm.Arm.reference)."""
+    references = [s for record in before for samples in record.samples.values() for s in samples.reference_s]
+    return min(references, default=None)
 
 
 def done_differently(changed: Mapping[str, tuple[Any, Any]]) -> dict[str, tuple[Any, Any]]:

@@ -136,6 +136,7 @@ class Measurement:
         folder: gets `baseline/` and `variant/`, with a traced window of each.
         started: when, for the records.
         progress: told how many blocks of how many are done.
+        nearest_s: the least reference (train.ab.arm.Arm.reference) that is known of this machine; None: none is.
     """
 
     def __init__(
@@ -146,6 +147,7 @@ class Measurement:
         folder: Path,
         started: str,
         progress: Callable[[int, int], None],
+        nearest_s: float | None = None,
     ) -> None:
         self._sides = {**sides, TWIN: sides[BASELINE]}
         self._stage = phase if phase in STAGES else "train"
@@ -160,7 +162,8 @@ class Measurement:
         self._closings: dict[str, Closing] = {}
         self._environment: Environment | None = None
         self._startup_s = 0.0
-        self._nearest_s = math.inf
+        self._known_s = nearest_s
+        self._nearest_s = nearest_s or math.inf
         self._references_s: list[float] = []
         self._waited_s = 0.0
 
@@ -180,7 +183,7 @@ class Measurement:
             end = reason
         answers = list(self._answers.values())
         return Measured(
-            samples=samples(self._launches, self._rounds, self._references_s),
+            samples=samples(self._launches, self._rounds, self._references_s, self._known_s),
             arms={
                 name: Arm(warmup_s, self._answers[name].results, self._closings.get(name))
                 for name, warmup_s in self._warmup_s.items()
@@ -331,7 +334,10 @@ def sized(step_s: Mapping[str, float], favored: str) -> dict[str, int]:
 
 
 def samples(
-    launches: Sequence[Sequence[Mapping[str, Block]]], rounds: int, references_s: Sequence[float]
+    launches: Sequence[Sequence[Mapping[str, Block]]],
+    rounds: int,
+    references_s: Sequence[float],
+    nearest_s: float | None,
 ) -> dict[str, PhaseSamples]:
     """Phase -> timings of all launches, if they are enough for an interval."""
     if len(launches) < MIN_LAUNCHES:
@@ -343,7 +349,9 @@ def samples(
         return [block[arm].s_per_sample[phase] for block in blocks]
 
     return {
-        phase: PhaseSamples(series(BASELINE, phase), series(VARIANT, phase), series(TWIN, phase), rounds, references_s)
+        phase: PhaseSamples(
+            series(BASELINE, phase), series(VARIANT, phase), series(TWIN, phase), rounds, references_s, nearest_s
+        )
         for phase in phases
     }
 

@@ -6,7 +6,6 @@ import time
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -45,6 +44,13 @@ def run(logdir: Path) -> Path:
     return trace(logdir / "a").parent
 
 
+def running(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def test_time_is_bounded_also_of_a_process_that_started_another(
     client: Client, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -62,8 +68,9 @@ process.wait()
     start = time.monotonic()
     assert asked(client, 422) == "the analysis was stopped: it would take more than 0.5 s"
     assert time.monotonic() - start < 3
-    with suppress(psutil.NoSuchProcess):
-        assert psutil.Process(int((tmp_path / "pid").read_text())).status() == psutil.STATUS_ZOMBIE
+    while running(int((tmp_path / "pid").read_text())):  # a killed process is still running until it is next scheduled
+        assert time.monotonic() - start < 10
+        time.sleep(0.01)
 
 
 def test_memory_is_bounded_by_the_watch_on_every_system(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
