@@ -56,7 +56,7 @@ export function timedSteps(record, only) {
     height: 270,
     barmode: "stack",
     bargap: 0.12,
-    legend: LEGEND,
+    legend: { ...LEGEND, y: 1.05 }, // clear of the highest tick's label, which lies beside it
     ...panels(
       stages.length,
       (i) => stepAxis(...stages[i]),

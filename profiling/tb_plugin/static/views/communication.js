@@ -5,6 +5,7 @@ import { el, message, panel } from "../dom.js";
 import { count, duration, percent, size, timeUnit } from "../format.js";
 import * as model from "../model.js";
 import { table } from "../table.js";
+import { color } from "../theme.js";
 
 export async function show(root, state) {
   const { communication, trace } = await model.summary(state.selected);
@@ -23,22 +24,25 @@ export async function show(root, state) {
 
 function overlap(ranks) {
   const [unit, scale] = timeUnit(Math.max(...ranks.map(({ busy_us }) => busy_us)));
-  const parts = [
-    ["hidden by computing", "overlapped_us", PARTS[0]],
-    ["exposed", "exposed_us", PARTS[1]],
-  ].map(([name, key, marker]) => ({
-    type: "bar",
-    orientation: "h",
-    name,
-    y: ranks.map((_, row) => row),
-    x: ranks.map((rank) => rank[key] / scale || null), // no bar, and no text, for nothing
-    text: ranks.map((rank) => `${duration(rank[key])}, ${percent(rank[key] / rank.busy_us || 0)}`),
-    textposition: "auto",
-    insidetextanchor: "start",
-    hovertext: ranks.map((rank) => `rank ${rank.rank}: ${name} ${duration(rank[key])} of ${duration(rank.busy_us)}`),
-    hoverinfo: "text",
-    marker,
-  }));
+  const parts = () =>
+    [
+      ["hidden by computing", "overlapped_us", PARTS[0], "#ffffff"],
+      ["exposed", "exposed_us", PARTS[1], "#1f2328"],
+    ].map(([name, key, marker, ink]) => ({
+      type: "bar",
+      orientation: "h",
+      name,
+      y: ranks.map((_, row) => row),
+      x: ranks.map((rank) => rank[key] / scale || null), // no bar, and no text, for nothing
+      text: ranks.map((rank) => `${duration(rank[key])}, ${percent(rank[key] / rank.busy_us || 0)}`),
+      textposition: "auto",
+      insidetextanchor: "start",
+      textfont: { color: ink },
+      outsidetextfont: { color: color("ink") },
+      hovertext: ranks.map((rank) => `rank ${rank.rank}: ${name} ${duration(rank[key])} of ${duration(rank.busy_us)}`),
+      hoverinfo: "text",
+      marker,
+    }));
   return panel(
     "Collectives by rank",
     el(

@@ -201,9 +201,9 @@ function hypotheses(effects, onOpen) {
 }
 
 /** The verdict; how far it reaches, or why there is none, in a line below. */
-function verdictOf(text, { verdict, reason }) {
-  const reach = text.slice(verdict.length).trim();
-  return [verdictMark(verdict), (reach || reason) && el("small", null, reach || reason)];
+function verdictOf(text, { verdict, reason, experiment: name }) {
+  const reach = text.slice(verdict.length).trim() || reason?.replace(`${verdict}: ${name} `, ""); // both stand beside it
+  return [verdictMark(verdict), reach && el("small", null, reach)];
 }
 
 function peaks({ baseline_bytes, variant_bytes }) {
