@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -63,6 +64,10 @@ class EventFile:
             for name, parameter in module.named_parameters():
                 self._writer.add_histogram(name.replace(".", "/"), parameter.detach(), step)
 
+    def flush(self) -> None:
+        """Wait until all has been written."""
+        self._writer.flush()
+
     def stages(self, stages: Mapping[str, Stage]) -> None:
         """Write the time of each phase, step by step, and each stage's peak memory."""
         for stage, measured in stages.items():
@@ -107,14 +112,31 @@ class EventFile:
             self._writer.add_scalar(name, value)
 
 
+@dataclass(frozen=True)
+class StepLog:
+    """What is logged after every training step.
+
+    Attributes:
+        after_step: to be told.
+        flush: waits until all has been written.
+        ahead: steps that end before the thread that writes delays them; its queue has room for one.
+    """
+
+    after_step: Callable[[Tally], None]
+    flush: Callable[[], None]
+    ahead: int
+
+
 @contextmanager
-def histograms(session: Session, folder: Path) -> Iterator[Callable[[Tally], None]]:
-    """Log after every training step, if the configuration says so, to an event file of its own in `folder`."""
+def step_log(session: Session, folder: Path) -> Iterator[StepLog]:
+    """Log what the configuration says, to an event file of its own in `folder`."""
     if session.config.switches.histograms is Histograms.never:
-        yield lambda sums: None
+        yield StepLog(after_step=lambda sums: None, flush=lambda: None, ahead=0)
         return
     with EventFile(folder) as events:
-        yield lambda sums: events.histograms(session.module, sums.steps)
+        yield StepLog(
+            after_step=lambda sums: events.histograms(session.module, sums.steps), flush=events.flush, ahead=1
+        )
 
 
 def hypothesis_card(config: Config) -> str:

@@ -19,7 +19,7 @@ from train.checkpoint import Checkpoint
 from train.compose import plain
 from train.config import Config
 from train.console import PERCENTILES, Bar, print_run, progress_bar
-from train.events import EventFile, histograms
+from train.events import EventFile, step_log
 from train.loop import Tally
 from train.options import STAGES, Execution, Histograms
 from train.session import Session
@@ -48,8 +48,8 @@ def train(config: Config, changed: Mapping[str, tuple[Any, Any]], folder: Path) 
         with EventFile(folder) as events:
             run(parts, timed, events, folder, results)
             # What the traced steps log goes elsewhere: they are no part of the run's curves.
-            with tempfile.TemporaryDirectory() as scratch, histograms(parts, Path(scratch)) as after_step:
-                traces.update(session.trace(parts, folder, after_step))
+            with tempfile.TemporaryDirectory() as scratch, step_log(parts, Path(scratch)) as unseen:
+                traces.update(session.trace(parts, folder, unseen.after_step))
             stages = summarize(timed, traces)
             events.stages(stages)
             events.hyperparameters(config, changed, results)

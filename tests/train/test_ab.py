@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 import psutil
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from profiling import compare, comparison, record
 from profiling.compare import Agreement, Outcome, Verdict
@@ -139,6 +140,14 @@ def test_an_arm_whose_loader_has_workers_times_a_step_for_each(tmp_path):
     del working
     ended = [worker for worker in workers if not worker.is_running()]
     assert len(ended) == 2 * len(STAGES), "they end with their arm, not with the next garbage collection"
+
+
+def test_an_arm_that_logs_times_no_step_while_the_queue_has_room(tmp_path):
+    logging = Arm(to_config(composed("+experiment=logging_heavy", *SMALL)), tmp_path)
+    logging.block(dict.fromkeys(STAGES, 2))
+    events = EventAccumulator(str(tmp_path), size_guidance={"histograms": 0}).Reload()
+    written = {event.step for event in events.Histograms(events.Tags()["histograms"][-1])}
+    assert written == {1, 2, 3}, "of which two are timed"
 
 
 @pytest.mark.skipif(multiprocessing.get_all_start_methods()[0] != "fork", reason="Python forks no workers here")

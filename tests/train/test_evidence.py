@@ -32,7 +32,7 @@ def traced(tmp_path_factory):
     """Run an experiment's windows once and give the trace of a stage."""
     from tests.conftest import composed  # a module-scoped fixture cannot use the function-scoped `configure`
     from train.compose import to_config
-    from train.events import histograms  # TensorBoard takes a second to import
+    from train.events import step_log  # TensorBoard takes a second to import
 
     windows = {}
 
@@ -41,8 +41,8 @@ def traced(tmp_path_factory):
             folder = tmp_path_factory.mktemp(experiment)
             parts = session.prepare(to_config(composed(f"+experiment={experiment}", *SETUP)))
             session.warm_up(parts)
-            with histograms(parts, folder / "scratch") as after_step:
-                found = session.trace(parts, folder, after_step)
+            with step_log(parts, folder / "scratch") as log:
+                found = session.trace(parts, folder, log.after_step)
             windows[experiment] = {name: folder / file.path for name, file in found.items()}
         return windows[experiment][stage]
 

@@ -21,7 +21,7 @@ from train.ab.process import Answer, Block, Closing, Ready
 from train.batches import Batch
 from train.compose import plain
 from train.config import Config
-from train.events import EventFile, histograms
+from train.events import EventFile, step_log
 from train.options import STAGES
 
 REFERENCE_REPEATS = 16
@@ -46,10 +46,11 @@ class Arm:
         self._workers = {stage: loader.num_workers for stage, loader in loaders.items()}
         self._ahead = {stage: loader.num_workers * (loader.prefetch_factor or 0) for stage, loader in loaders.items()}
         self._open = ExitStack()
-        after_step = self._after_step = self._open.enter_context(histograms(parts, scratch))
+        log = self._log = self._open.enter_context(step_log(parts, scratch))
+        self._ahead["train"] = self._ahead.get("train", 0) + log.ahead
         # No `self` in here: a DataLoader in a reference cycle waits 5 s for each worker: its queue is collected first.
         self._passes: dict[str, Callable[[Any, Capture], Any]] = {
-            "train": lambda batches, capture: parts.fit(batches, capture, after_step),
+            "train": lambda batches, capture: parts.fit(batches, capture, log.after_step),
             "evaluate": parts.evaluate,
             "infer": parts.infer,
         }
@@ -93,9 +94,11 @@ class Arm:
     def block(self, steps: Mapping[str, int]) -> Block:
         """Time so many steps of each stage, in the order of `steps`.
 
-        The reference goes before them in every arm, so that none is warmer than another. So do the batches that workers
-        of a DataLoader have prepared while other arms worked, and they do not count; of what is prepared from then on,
-        a step is timed for each worker.
+        The reference goes before them in every arm, so that none is warmer than another. So do steps that others spare
+        work, by what they did, or will do, while other arms work: the batches that workers of a DataLoader have
+        prepared, and what the queue of a log has room for. They do not count: logging_heavy is x1.8 with an empty queue
+        and x3.0 with a full one, whose writer takes a core from every step. Of what workers prepare from then on, a
+        step is timed for each.
         """
         self.reference()
         s_per_sample: dict[str, float] = {}
@@ -105,6 +108,7 @@ class Arm:
             count = max(asked, workers)
             with TimedCapture(self._parts.device) as capture:
                 self._passes[stage](islice(self._batches[stage], untimed + count), capture)
+            self._log.flush()
             timed = _steps(capture.samples(), untimed, untimed + count)
             best = fastest(timed, max(1, workers))
             samples = sum(best.samples)
@@ -132,7 +136,7 @@ class Arm:
     ) -> Closing:
         """Trace one window of each stage; leave record, traces and event file in `folder`."""
         folder.mkdir(parents=True)
-        traces = session.trace(self._parts, folder, self._after_step)
+        traces = session.trace(self._parts, folder, self._log.after_step)
         stages = self._stages(traces)
         rates = {f"{name}_samples_per_s": sum(s.timed.samples) / sum(s.timed.step_s) for name, s in stages.items()}
         figures = {**results, **rates}
