@@ -23,7 +23,7 @@ from train.config import Config
 from train.errors import NotApplicableError, UserError
 from train.options import STAGES
 
-BUDGET_S, LADDER_BUDGET_S = 45.0, 12.0
+BUDGET_S, LADDER_BUDGET_S = 45.0, 15.0
 DESCRIPTION = ("name", "hypothesis.", "output", "ab.")  # keys that say why and where to, not what is done
 SHOWN_CHANGES = 8
 
