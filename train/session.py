@@ -24,7 +24,7 @@ from train import loop, needs, variants
 from train.batches import Batch, Batches, make_batches
 from train.config import Config, CustomModel
 from train.data import DataSet, load
-from train.device import choose_device, choose_precision, set_process
+from train.device import choose_device, choose_precision, reserve_heap, set_process
 from train.errors import UserError, nearest
 from train.options import STAGES, Parameters, Precision, Schedule
 
@@ -254,6 +254,7 @@ def trace(session: Session, folder: Path, after_step: Callable[[loop.Tally], Non
         "infer": (session.infer_batches, session.infer),
     }
     traces = {}
+    reserve_heap()
     for stage in STAGES:
         batches, run = passes[stage]
         with TracedCapture(stage, session.device, window) as capture:

@@ -250,7 +250,9 @@ class Measurement:
         return reference_s
 
     def _finish(self, processes: Mapping[str, Process]) -> None:
+        """Trace a window of each arm, with cores that are near: else the faster arm's may well be the longer one."""
         for name in (BASELINE, VARIANT):
+            self._wait(processes[BASELINE])
             results = self._answers[name].results
             here = (self._folder / name, self._started, self._sides[name].changed, results)
             self._closings[name] = ask(name, processes[name], "finish", *here)
