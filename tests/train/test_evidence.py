@@ -20,7 +20,7 @@ from train.device import has_glibc
 
 STEPS = 4  # active steps of profiler=light
 SAMPLES = 96
-PARAMETERS = 11
+PARAMETERS = 11  # three convolutions, three batch norms of two, a linear layer of two
 SETUP = (
     "data=synthetic",
     "data.channels=1",
