@@ -124,6 +124,22 @@ export function rows(names, longest = LONGEST) {
   };
 }
 
+/** One part of stacked, horizontal bars, a row each: no bar and no text where `x` is 0, and `ink` on the bar's color. */
+export function part({ x, ink, ...others }) {
+  return {
+    type: "bar",
+    orientation: "h",
+    y: x.map((_, row) => row),
+    x: x.map((length) => length || null),
+    textposition: "auto",
+    insidetextanchor: "start",
+    textfont: { color: ink },
+    outsidetextfont: { color: color("ink") },
+    hoverinfo: "text",
+    ...others,
+  };
+}
+
 /** Axes of panels side by side, by name of the layout's key; the traces of panel `i` name `x${i + 1}` and `y${i + 1}`. */
 export function panels(number, x, y) {
   const gap = 0.07;

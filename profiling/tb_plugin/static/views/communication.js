@@ -1,11 +1,10 @@
 /** Collectives: what each rank spends on them, what computing hides, and whom the others wait for. */
 
-import { chart, LEGEND, load, PARTS, rows } from "../chart.js";
+import { chart, LEGEND, load, part, PARTS, rows } from "../chart.js";
 import { el, message, panel } from "../dom.js";
 import { count, duration, percent, size, timeUnit } from "../format.js";
 import * as model from "../model.js";
 import { table } from "../table.js";
-import { color } from "../theme.js";
 
 export async function show(root, state) {
   const { communication, trace } = await model.summary(state.selected);
@@ -28,21 +27,16 @@ function overlap(ranks) {
     [
       ["hidden by computing", "overlapped_us", PARTS[0], "#ffffff"],
       ["exposed", "exposed_us", PARTS[1], "#1f2328"],
-    ].map(([name, key, marker, ink]) => ({
-      type: "bar",
-      orientation: "h",
-      name,
-      y: ranks.map((_, row) => row),
-      x: ranks.map((rank) => rank[key] / scale || null), // no bar, and no text, for nothing
-      text: ranks.map((rank) => `${duration(rank[key])}, ${percent(rank[key] / rank.busy_us || 0)}`),
-      textposition: "auto",
-      insidetextanchor: "start",
-      textfont: { color: ink },
-      outsidetextfont: { color: color("ink") },
-      hovertext: ranks.map((rank) => `rank ${rank.rank}: ${name} ${duration(rank[key])} of ${duration(rank.busy_us)}`),
-      hoverinfo: "text",
-      marker,
-    }));
+    ].map(([name, key, marker, ink]) =>
+      part({
+        name,
+        x: ranks.map((rank) => rank[key] / scale),
+        text: ranks.map((rank) => `${duration(rank[key])}, ${percent(rank[key] / rank.busy_us || 0)}`),
+        hovertext: ranks.map((rank) => `rank ${rank.rank}: ${name} ${duration(rank[key])} of ${duration(rank.busy_us)}`),
+        marker,
+        ink,
+      }),
+    );
   return panel(
     "Collectives by rank",
     el(

@@ -1,6 +1,6 @@
 /** What ran on a device: kernels and who launched them, busy and idle time, copies. */
 
-import { chart, escapeLabel, LEGEND, load, PARTS, rows, shorten } from "../chart.js";
+import { chart, escapeLabel, LEGEND, load, part, PARTS, rows, shorten } from "../chart.js";
 import { el, message, panel } from "../dom.js";
 import { count, duration, percent, size, timeUnit } from "../format.js";
 import * as model from "../model.js";
@@ -35,20 +35,17 @@ function busy(devices, trace) {
     [
       ["busy", "busy_us", PARTS[0], "#ffffff"],
       ["idle", "idle_us", { color: color("level-fill") }, color("ink")],
-    ].map(([name, key, marker, ink]) => ({
-      type: "bar",
-      orientation: "h",
-      name,
-      y: devices.map((_, row) => row),
-      x: devices.map((device) => device[key] / scale || null), // no bar, and no text, for nothing
-      text: devices.map((device) => `${name} ${duration(device[key])}, ${percent(device[key] / device.span_us || 0)}`),
-      textposition: "auto",
-      insidetextanchor: "start",
-      hoverinfo: "text",
-      textfont: { color: ink },
-      outsidetextfont: { color: color("ink") },
-      marker,
-    }));
+    ].map(([name, key, marker, ink]) =>
+      part({
+        name,
+        x: devices.map((device) => device[key] / scale),
+        text: devices.map(
+          (device) => `${name} ${duration(device[key])}, ${percent(device[key] / device.span_us || 0)}`,
+        ),
+        marker,
+        ink,
+      }),
+    );
   return panel(
     `Devices: ${trace.device_names.join(", ") || trace.device}`,
     el(
