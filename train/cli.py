@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
 from train import compose
-from train.errors import NotApplicableError, UserError, match, nearest, nearest_or_all
+from train.errors import NotApplicableError, UserError, hush_event_writers, match, nearest, nearest_or_all
 from train.options import TOPICS
 
 NOT_IN_LABEL = ("name", "task", "output", "checkpoint", "images", "profiler")
@@ -108,6 +108,7 @@ def run(job: Callable[[], None]) -> int:
     _failures.clear()
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's own start and stop lines
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # "allocated before the profiling started", and the like
+    hush_event_writers()
     signal.signal(signal.SIGTERM, _terminate)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print composition errors itself, in several lines
     try:
@@ -146,7 +147,7 @@ def explain(error: BaseException) -> str:
         where = f"{mark.name}, line {mark.line + 1}, column {mark.column + 1}" if mark else "a configuration file"
         return f"{where}: not YAML: {error.problem or error.context}"
     if isinstance(error, OSError):
-        written = HydraConfig.get().runtime.output_dir if HydraConfig.initialized() else "a file"
+        written = HydraConfig.get().runtime.output_dir if HydraConfig.initialized() else "the run's folder"
         return f"{error.filename or written}: {error.strerror or error}"
     if isinstance(error, ConfigCompositionException):
         return _explain_composition(error)

@@ -1,6 +1,7 @@
 """Mistakes that are the user's to mend: one line, no traceback."""
 
 import difflib
+import threading
 from collections.abc import Iterable
 
 
@@ -27,3 +28,17 @@ def nearest_or_all(word: str, choices: Iterable[str]) -> str:
     """The nearest match, or all choices where none is near."""
     choices = list(choices)
     return nearest(word, choices) or f" (there are: {', '.join(choices)})"
+
+
+def hush_event_writers() -> None:
+    """Let no thread of TensorBoard's print a traceback.
+
+    What it met, such as a full disk, is raised once more by the next write, flush or close of its event file
+    (tensorboard.summary.writer.event_file_writer), and is said there, in one line.
+    """
+    threading.excepthook = _hushed
+
+
+def _hushed(failure: threading.ExceptHookArgs) -> None:
+    if not type(failure.thread).__module__.startswith("tensorboard."):
+        threading.__excepthook__(failure)

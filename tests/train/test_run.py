@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 from profiling import record
 from tests.conftest import ROOT, TINY
 from train import checkpoint, compose
+from train.errors import hush_event_writers
 from train.run import train
 
 DIGITS = ("epochs=2", "model.width=4", "profiler.wait=0", "profiler.active=1")
@@ -271,13 +273,15 @@ def test_a_run_killed_at_any_moment_leaves_only_whole_files(tmp_path):
     assert any(kinds["event"] for kinds in found), "some were killed after the run had begun"
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 300 kB."""
+# What no longer fits: the events, whose writing is a thread's; and the checkpoint, which leaves no room to the events
+# that this thread still has to write.
+@pytest.fixture(params=["20k", "300k"])
+def small_disk(tmp_path, request):
+    """A file system of this size."""
     mount = tmp_path / "small"
     mount.mkdir()
     made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(mount)], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", f"size={request.param}", "tmpfs", str(mount)], capture_output=True, check=False
     )
     if made.returncode != 0:
         pytest.skip("mounting a small file system needs root")
@@ -294,6 +298,15 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_written_file(command, small_
     assert "No space left on device" in result.stderr
     assert not list(small_disk.rglob("*.pt"))
     assert not list(small_disk.rglob(".tmp-*"))
+
+
+def test_a_thread_that_writes_no_events_may_print_what_it_met(capsys, monkeypatch):
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    hush_event_writers()
+    thread = threading.Thread(target=lambda: 1 // 0)
+    thread.start()
+    thread.join()
+    assert "ZeroDivisionError" in capsys.readouterr().err
 
 
 def test_an_output_that_cannot_be_written_is_one_line(command, tmp_path):

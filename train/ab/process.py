@@ -21,7 +21,7 @@ import psutil
 
 from profiling.record import Environment
 from train.config import Config
-from train.errors import NotApplicableError, UserError
+from train.errors import NotApplicableError, UserError, hush_event_writers
 
 ANSWER_TIMEOUT_S = 300.0  # of one request; the longest is starting with torch.compile: a minute on two cores
 GRACE_S = 5.0  # between closing an arm's pipe and killing it
@@ -171,6 +171,7 @@ def _serve(pipe: Connection, config: Config, scratch: Path) -> None:
     """Answer requests until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides what ends
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    hush_event_writers()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     # Python's default for DataLoader workers, as in a run; a child of a fork server would start one more for its own.
     multiprocessing.set_start_method(None, force=True)
