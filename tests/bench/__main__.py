@@ -5,6 +5,7 @@ figures to FILE as JSON. Those are gathered here under their names.
 """
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -20,7 +21,10 @@ def run(name: str) -> tuple[int, Any]:
     """Exit status of one benchmark, and its figures if it wrote any."""
     with tempfile.TemporaryDirectory() as folder:
         figures = Path(folder) / "figures.json"
-        status = subprocess.call([sys.executable, "-m", f"tests.bench.bench_{name}", "--out", str(figures)])
+        # As train.cli sets them: the profiler says of every window that it starts and stops.
+        quiet = {"KINETO_LOG_LEVEL": "99", "TORCH_CPP_LOG_LEVEL": "ERROR", **os.environ}
+        command = [sys.executable, "-m", f"tests.bench.bench_{name}", "--out", str(figures)]
+        status = subprocess.call(command, env=quiet)
         return status, msgspec.json.decode(figures.read_bytes()) if figures.exists() else None
 
 

@@ -104,6 +104,14 @@ def test_answers_of_the_same_seed_are_identical_or_differ_with_the_batch(configu
     assert compare.agreement(Agreement.close, *other, CLOSE_RTOL, CLOSE_ATOL).mismatch
 
 
+def test_an_arm_leaves_nothing_to_write_to_the_turns_of_others(configure, tmp_path):
+    with process.Process(configure("+experiment=logging_heavy", *SMALL), tmp_path) as arm:
+        arm.ask("block", {"train": 3})
+        logged = EventAccumulator(str(tmp_path), size_guidance={"histograms": 0}).Reload()
+        parameter = logged.Tags()["histograms"][-1]
+        assert len(logged.Histograms(parameter)) == 3 + 1, "one step fills the queue, untimed"
+
+
 def test_an_answer_that_is_not_a_number_counts_as_the_largest_difference():
     good = process.Answer({"w": np.ones(2)}, {"loss": 1.0})
     bad = process.Answer({"w": np.array([1.0, np.nan])}, {"loss": 1.0})
@@ -232,10 +240,11 @@ class Cores:
 
     def __init__(self, *reference_s: float) -> None:
         self.reference_s = list(reference_s)
+        self.asked: list[str] = []
 
-    def ask(self, request: str) -> float:
-        assert request == "reference"
-        return self.reference_s.pop(0)
+    def ask(self, request: str, *_: object) -> float | None:
+        self.asked.append(request)
+        return self.reference_s.pop(0) if request == "reference" else None
 
 
 def test_a_round_waits_until_cores_are_as_near_as_they_have_been(tmp_path, monkeypatch):
@@ -255,6 +264,15 @@ def test_a_ladder_keeps_what_is_known_of_the_cores(nograd_off, tmp_path, monkeyp
     assert near_s == min(earlier.samples["train"].reference_s)
     assert measurement(tmp_path, nearest_s=near_s)._wait(Cores(2 * near_s, near_s)) == near_s
     assert nearest_s([]) is None
+
+
+def test_both_traced_windows_wait_for_near_cores(tmp_path, monkeypatch):
+    monkeypatch.setattr(measure, "WAIT_S", 0.001)
+    waiting = measurement(tmp_path, nearest_s=74e-6)
+    waiting._answers = {name: process.Answer({}, {}) for name in (BASELINE, VARIANT)}
+    cores = Cores(127e-6, 74e-6, 127e-6, 126e-6, 75e-6)
+    waiting._finish({BASELINE: cores, VARIANT: cores})
+    assert cores.asked == [*["reference"] * 2, "finish", *["reference"] * 3, "finish"]
 
 
 def test_waiting_ends_when_patience_does(tmp_path, monkeypatch):
