@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -40,7 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown:
         options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
-        return int(options.run(options))
+        status = int(options.run(options))
+        sys.stdout.flush()
+        return status
     except TraceError as error:
         sys.stderr.write(f"{error}\n")
         return UNREADABLE
@@ -48,8 +51,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write("this takes more memory than there is\n")
         return UNREADABLE
     except BrokenPipeError:  # `| head` closed it
-        sys.stderr.close()
+        _drop_output()
         return UNREADABLE
+    except OSError as error:
+        sys.stderr.write(f"{_explain(error)}\n")
+        return UNREADABLE
+
+
+def _explain(error: OSError) -> str:
+    if error.strerror is None:  # says itself which file
+        return str(error)
+    if error.filename is None:
+        _drop_output()
+    return f"{error.filename or 'standard output'}: {error.strerror}"
+
+
+def _drop_output() -> None:
+    """Let Python's own flush at exit find no reader that is gone and no disk that is full.
+
+    Source: https://docs.python.org/3/library/signal.html#note-on-sigpipe
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _command(commands: Any, name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
@@ -154,7 +176,7 @@ def _report(options: argparse.Namespace) -> int:
             report.write_picture(records, options.out)
         else:
             report.write(records, [folder for folder, _ in found], options.out)
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         sys.stderr.write(f"{error}\n")
         return UNREADABLE
     return 0
@@ -169,11 +191,7 @@ def _add_effects(commands: Any) -> None:
 def _effects(options: argparse.Namespace) -> int:
     from profiling.effects import effects, show
 
-    try:
-        found = effects(options.path)
-    except FileNotFoundError as error:
-        sys.stderr.write(f"{error}\n")
-        return UNREADABLE
+    found = effects(options.path)
     if options.json:
         _write_json(found)
         return 0

@@ -145,10 +145,17 @@ def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary name beside `path`; rename it to `path` if the block succeeds, remove it if not.
 
     Readers see the old file or the whole new one, also when the process is killed or the disk is full.
+
+    Raises:
+        OSError: with `path` as its `filename`; what fails while writing has none.
     """
     temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")  # keeps the ending: torch compresses by it
     try:
         yield temporary
         temporary.replace(path)
+    except OSError as error:
+        if error.strerror and error.filename in (None, str(temporary)):
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)

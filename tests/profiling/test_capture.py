@@ -1,5 +1,6 @@
 """Captures: what is timed, what is traced, what memory peaked."""
 
+import errno
 import gzip
 import json
 import time
@@ -125,6 +126,8 @@ def test_replacing_shows_the_old_file_or_the_whole_new_one(tmp_path):
         assert path.read_text() == "old"
         raise OSError("full")
     assert path.read_text() == "old"
+    with pytest.raises(OSError, match=f"No space left on device: '{path}'"), replacing(path):
+        raise OSError(errno.ENOSPC, "No space left on device")  # as written: of which file, it does not say
     with replacing(path) as temporary:
         temporary.write_text("new")
     assert path.read_text() == "new"

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,22 @@ def test_torch_and_slow_libraries_stay_out(recordings: Callable[[str, bool], Rec
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no file here that is always full")
+@pytest.mark.parametrize("arguments", [("summary", "--json"), ("summary",), ("check",)], ids=" ".join)
+def test_output_that_does_not_fit_is_one_line(tmp_path: Path, arguments: Sequence[str]) -> None:
+    command, *options = arguments
+    trace = write(tmp_path / "a.json", EVENTS)
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "profiling", command, str(trace), *options],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (1, "standard output: No space left on device\n")
 
 
 def test_summary_json_holds_the_documented_keys(

@@ -193,6 +193,8 @@ def _serve(pipe: Connection, config: Config, scratch: Path) -> None:
 def _failure(error: Exception) -> _Failure:
     if isinstance(error, UserError | NotApplicableError):
         return _Failure(type(error), str(error))
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return _Failure(ArmError, f"{error.filename}: {error.strerror}")
     lines = str(error).strip().splitlines()
     return _Failure(ArmError, f"{type(error).__name__}: {lines[-1]}" if lines else type(error).__name__)
 
