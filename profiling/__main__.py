@@ -54,16 +54,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _drop_output()
         return UNREADABLE
     except OSError as error:
-        sys.stderr.write(f"{_explain(error)}\n")
+        if error.strerror and not error.filename:
+            _drop_output()
+            error.filename = "standard output"
+        sys.stderr.write(f"{error.filename}: {error.strerror}\n" if error.strerror else f"{error}\n")
         return UNREADABLE
-
-
-def _explain(error: OSError) -> str:
-    if error.strerror is None:  # says itself which file
-        return str(error)
-    if error.filename is None:
-        _drop_output()
-    return f"{error.filename or 'standard output'}: {error.strerror}"
 
 
 def _drop_output() -> None:
