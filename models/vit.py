@@ -1,12 +1,10 @@
 """A small vision transformer."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
+from models.interface import AttentionFunction
 
 
 def attention_math(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -40,7 +38,7 @@ class ViT(nn.Module):
         depth: int,
         heads: int,
         dropout: float,
-        attention: Attention = scaled_dot_product_attention,
+        attention: AttentionFunction = scaled_dot_product_attention,
     ) -> None:
         super().__init__()
         if image_size % patch:
@@ -66,24 +64,24 @@ class ViT(nn.Module):
 class Block(nn.Module):
     """Self-attention, then a perceptron, each on normalized tokens and added to its input: [B, T, dim] throughout."""
 
-    def __init__(self, dim: int, heads: int, dropout: float, attention: Attention) -> None:
+    def __init__(self, dim: int, heads: int, dropout: float, attention: AttentionFunction) -> None:
         super().__init__()
-        self.attend = nn.Sequential(nn.LayerNorm(dim), SelfAttention(dim, heads, attention), nn.Dropout(dropout))
-        self.think = nn.Sequential(
+        self.attn = nn.Sequential(nn.LayerNorm(dim), SelfAttention(dim, heads, attention), nn.Dropout(dropout))
+        self.mlp = nn.Sequential(
             nn.LayerNorm(dim), nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim), nn.Dropout(dropout)
         )
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Tokens [B, T, dim] to tokens [B, T, dim]."""
-        tokens = tokens + self.attend(tokens)
-        thought: Tensor = self.think(tokens)
-        return tokens + thought
+        tokens = tokens + self.attn(tokens)
+        output: Tensor = tokens + self.mlp(tokens)
+        return output
 
 
 class SelfAttention(nn.Module):
     """Multi-head self-attention over [B, T, dim]."""
 
-    def __init__(self, dim: int, heads: int, attention: Attention) -> None:
+    def __init__(self, dim: int, heads: int, attention: AttentionFunction) -> None:
         super().__init__()
         self.heads = heads
         self.attention = attention

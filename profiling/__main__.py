@@ -1,7 +1,6 @@
 """The command line: python -m profiling summary|diff|memory|check|effects|report PATH."""
 
 import argparse
-import difflib
 import os
 import re
 import sys
@@ -11,7 +10,9 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from profiling.trace import TraceError, read, read_run
+from profiling.errors import nearest
+from profiling.trace.parse import TraceError
+from profiling.trace.trace import read_trace, read_traces
 
 USAGE, UNREADABLE = 2, 1
 
@@ -27,8 +28,7 @@ class Parser(argparse.ArgumentParser):
             wrong, allowed = choice[1], re.findall(r"[\w-]+", choice[2])
         elif unknown := re.search(r"unrecognized arguments: (\S+)", message):
             wrong, allowed = unknown[1], list(self._option_string_actions)
-        near = difflib.get_close_matches(wrong, allowed, n=1)
-        self.exit(USAGE, f"{self.prog}: {message}" + (f"; did you mean {near[0]}?" if near else "") + "\n")
+        self.exit(USAGE, f"{self.prog}: {message}{nearest(wrong, allowed)}\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -90,14 +90,14 @@ def _add_summary(commands: Any) -> None:
 
 
 def _summary(options: argparse.Namespace) -> int:
-    from profiling.summary import shorten, summarize
-    from profiling.timings import timings
+    from profiling.analysis.summary import shorten, summarize
+    from profiling.analysis.timings import stage_timings
 
-    summary = summarize(read_run(options.path), by=options.by, timings=timings(options.path))
+    summary = summarize(read_traces(options.path), by=options.by, timings=stage_timings(options.path))
     if options.json:
         _write_json(shorten(summary, options.top) if options.top else summary)
         return 0
-    from profiling.terminal import show_summary
+    from profiling.terminal.traces import show_summary
 
     show_summary(summary, options.by, options.top or 20)
     return 0
@@ -112,15 +112,15 @@ def _add_memory(commands: Any) -> None:
 def _memory(options: argparse.Namespace) -> int:
     from profiling.analysis.index import Index
     from profiling.analysis.memory import memory
-    from profiling.summary import SCHEMA_VERSION, describe
+    from profiling.analysis.summary import SCHEMA_VERSION, describe
 
-    traces = read_run(options.path)
+    traces = read_traces(options.path)
     info = describe(traces)
     devices = [device for window, trace in enumerate(traces) for device in memory(Index(trace), window)]
     if options.json:
         _write_json({"schema_version": SCHEMA_VERSION, "trace": info, "memory": devices})
         return 0
-    from profiling.terminal import show_memory
+    from profiling.terminal.traces import show_memory
 
     show_memory(info, devices)
     return 0
@@ -132,14 +132,14 @@ def _add_check(commands: Any) -> None:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from profiling.summary import notes
-    from profiling.trace import find_traces
+    from profiling.analysis.summary import notes
+    from profiling.trace.files import find_traces
 
     status = 0
     for path in options.paths:
         try:
             for file in find_traces(path):
-                trace = read(file)
+                trace = read_trace(file)
                 counts = ", ".join(f"{number:,} {category}" for category, number in trace.counts.items())
                 state = "whole" if trace.whole else "PARTIAL"
                 sys.stdout.write(f"{file}: {state}; {trace.backend}, rank {trace.rank}; {counts or 'no events'}\n")
@@ -158,19 +158,21 @@ def _add_report(commands: Any) -> None:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from profiling import report
+    from profiling.figures.ladder import write_picture
+    from profiling.report.page import write_report
+    from profiling.verdict.ladder import collect
 
     if options.out.suffix not in (".html", ".svg"):
         options.parser.error(f"argument -o: {options.out} ends in neither .html nor .svg")
     if not options.out.parent.is_dir():
         options.parser.error(f"argument -o: there is no folder {options.out.parent}")
     try:
-        found = report.collect(options.paths)
-        records = [record for _, record in found]
+        comparisons = collect(options.paths)
+        records = [record for _, record in comparisons]
         if options.out.suffix == ".svg":
-            report.write_picture(records, options.out)
+            write_picture(records, options.out)
         else:
-            report.write(records, [folder for folder, _ in found], options.out)
+            write_report(records, [folder for folder, _ in comparisons], options.out)
     except ValueError as error:
         sys.stderr.write(f"{error}\n")
         return UNREADABLE
@@ -184,13 +186,15 @@ def _add_effects(commands: Any) -> None:
 
 
 def _effects(options: argparse.Namespace) -> int:
-    from profiling.effects import effects, show
+    from profiling.verdict.ladder import read_ladder
 
-    found = effects(options.path)
+    ladder = read_ladder(options.path)
     if options.json:
-        _write_json(found)
+        _write_json(ladder)
         return 0
-    show(found)
+    from profiling.terminal.comparisons import show_ladder
+
+    show_ladder(ladder)
     return 0
 
 
@@ -206,16 +210,16 @@ def _add_diff(commands: Any) -> None:
 
 
 def _diff(options: argparse.Namespace) -> int:
-    from profiling.diff import diff, load
+    from profiling.diff.diff import diff, load_windows
 
     samples = options.samples or (None, None)
-    found = diff(load(options.a, samples[0]), load(options.b, samples[1]))
+    difference = diff(load_windows(options.a, samples[0]), load_windows(options.b, samples[1]))
     if options.json:
-        _write_json(found)
+        _write_json(difference)
         return 0
-    from profiling.terminal import show_diff
+    from profiling.terminal.traces import show_diff
 
-    show_diff(found, options.top)
+    show_diff(difference, options.top)
     return 0
 
 

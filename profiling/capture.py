@@ -22,8 +22,9 @@ from torch.profiler import ProfilerActivity, profile, record_function, schedule
 
 from profiling.analysis.index import Index
 from profiling.analysis.memory import memory
-from profiling.record import Samples, TraceFile, replacing
-from profiling.trace import read
+from profiling.run_record import StepTimings, TraceFile
+from profiling.storage import atomic_write
+from profiling.trace.trace import read_trace
 
 
 class Clock(Protocol):
@@ -149,13 +150,13 @@ class TimedCapture:
         self._samples.append(samples)
         self._step_start = self._clock.mark()
 
-    def samples(self) -> Samples:
+    def timings(self) -> StepTimings:
         """Every step so far."""
-        return Samples(samples=self._samples, step_s=self._step_s, phase_s=dict(self._phase_s))
+        return StepTimings(samples=self._samples, step_s=self._step_s, phase_s=dict(self._phase_s))
 
 
 @dataclass(frozen=True)
-class Window:
+class ProfilerWindow:
     """When and what to trace.
 
     Attributes:
@@ -185,7 +186,7 @@ class TracedCapture:
     worker is torch's default, `<host>_<pid>`, and the stage, since a run has one window for each.
     """
 
-    def __init__(self, stage: str, device: torch.device, window: Window) -> None:
+    def __init__(self, stage: str, device: torch.device, window: ProfilerWindow) -> None:
         self._window = window
         self._device = device
         self._worker = f"{socket.gethostname()}_{os.getpid()}_{stage}"
@@ -229,7 +230,7 @@ class TracedCapture:
     def _export(self, profiler: profile) -> None:
         # tensorboard_trace_handler writes under the final name, so a killed process can leave half a file.
         path = self._window.folder / f"{self._worker}.{time.time_ns()}.pt.trace.json.gz"
-        with replacing(path) as temporary:
+        with atomic_write(path) as temporary:
             profiler.export_chrome_trace(str(temporary))
         peak_bytes, traffic_bytes = _memory_in(path, self._device)
         self._trace = TraceFile(
@@ -253,7 +254,7 @@ class TracedCapture:
 
 def _memory_in(path: Path, device: torch.device) -> tuple[int, int] | tuple[None, None]:
     """Read peak and traffic back from the trace: torch keeps no statistics of its CPU allocator."""
-    for found in memory(Index(read(path))):
+    for found in memory(Index(read_trace(path))):
         if found.device.partition(":")[0] == device.type:
             return found.peak_bytes - (found.start_bytes if device.type == "cpu" else 0), found.allocated_bytes
     return None, None
@@ -277,7 +278,7 @@ class _Timer:
 
 
 class MemoryPeaks:
-    """Peak memory between `reset` and `read`: resident memory of the process, and the accelerator's allocator.
+    """Peak memory between `reset` and `read_trace`: resident memory of the process, and the accelerator's allocator.
 
     Linux forgets the resident peak when 5 is written to /proc/self/clear_refs (man 5 proc); elsewhere the peak since
     the process began is all there is, and `per_stage` says so.

@@ -12,9 +12,9 @@ import torch
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig
 
-from train import cli
-from train.compose import to_config
-from train.config import Config
+from train.config import cli
+from train.config.compose import to_config
+from train.config.schema import Config
 from train.device import DEFAULT_THREADS
 
 ROOT = Path(__file__).parent.parent

@@ -7,9 +7,9 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from train import cli
-from train.compose import to_config
-from train.options import Task
+from train.config import cli
+from train.config.compose import to_config
+from train.config.options import Task
 
 cli.register()
 

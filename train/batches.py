@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler, SequentialSampler
 
-from train.config import Loader
+from profiling.errors import UserError
+from train.config.options import Source
+from train.config.schema import Loader
 from train.data import FileSplit, TensorSplit
-from train.errors import UserError
-from train.options import Source
 
 Batch = tuple[Tensor, Tensor]  # images uint8 [B, C, H, W], labels int64 [B]
 Split = TensorSplit | FileSplit

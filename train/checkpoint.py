@@ -1,5 +1,6 @@
 """Checkpoints: what inference needs, written whole or not at all, read without executing anything."""
 
+import dataclasses
 import io
 import pickle
 import zipfile
@@ -10,12 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from profiling.record import replacing
-from train.config import Config
-from train.errors import UserError
+from profiling.errors import UserError
+from profiling.storage import atomic_write
+from train.config.schema import Config
 
 FILE_NAME = "checkpoint.pt"
-FORMAT = 1
+FORMAT = 2
+RENAMED_IN_FORMAT_2 = {".attend.": ".attn.", ".think.": ".mlp."}  # parts of the names of weights, in models.vit
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ def save(checkpoint: Checkpoint, folder: Path) -> Path:
     path = folder / FILE_NAME
     content = io.BytesIO()  # torch's own writer reports a full disk as an internal error
     torch.save({"format": FORMAT, **vars(checkpoint)}, content)
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(content.getbuffer())
     return path
 
@@ -62,9 +64,20 @@ def load(path: Path) -> Checkpoint:
     except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, OSError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].partition(". ")[0]
         raise UserError(f"checkpoint={path}: cut short, or not a checkpoint: {reason}") from error
-    if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
+    version = content.pop("format", None) if isinstance(content, dict) else None
+    if version not in (1, FORMAT):
         raise UserError(f"checkpoint={path}: not a checkpoint of this program (format {FORMAT})")
-    return Checkpoint(**content)
+    saved = Checkpoint(**content)
+    return saved if version == FORMAT else _from_format_1(saved)
+
+
+def _from_format_1(saved: Checkpoint) -> Checkpoint:
+    def renamed(name: str) -> str:
+        for old, new in RENAMED_IN_FORMAT_2.items():
+            name = name.replace(old, new)
+        return name
+
+    return dataclasses.replace(saved, weights={renamed(name): tensor for name, tensor in saved.weights.items()})
 
 
 def restore(module: nn.Module, checkpoint: Checkpoint, config: Config) -> None:

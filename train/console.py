@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from profiling.record import RunRecord, Stage
-from train.options import PHASES
+from profiling.run_record import RunRecord, StageRecord
+from profiling.vocabulary import STEP_PHASES
 
 MIB = 2**20
 PERCENTILES = (50, 90, 99)
@@ -68,7 +68,7 @@ def latency_line(seconds: Sequence[float]) -> str:
     return ", ".join(f"p{rank} {value * 1e3:.2f} ms" for rank, value in named)
 
 
-def phase_table(name: str, stage: Stage) -> Table:
+def phase_table(name: str, stage: StageRecord) -> Table:
     """Median milliseconds of a stage's phases and their share of its step, and its memory."""
     overhead = stage.profiler_overhead()
     notes = [f"peak resident {stage.peak_resident_bytes / MIB:,.0f} MiB"]
@@ -93,5 +93,5 @@ def phase_table(name: str, stage: Stage) -> Table:
 
 def ordered(phases: Mapping[str, list[float]]) -> dict[str, list[float]]:
     """The phases in the order in which a step runs them, the enclosing one last."""
-    names = [name for name in PHASES if name in phases]
+    names = [name for name in STEP_PHASES if name in phases]
     return {name: phases[name] for name in [*names, *(name for name in phases if name not in names)]}

@@ -1,4 +1,4 @@
-"""Data sets: one function for each file in configs/data/, with that file's fields as arguments.
+"""DataConfig sets: one function for each file in configs/data/, with that file's fields as arguments.
 
 Images are uint8 [N, C, H, W]; the loop normalizes batches of them with `mean` and `std` on the device. Which images are
 held out never depends on a run's seed, so that runs with different seeds are tested on the same images. scikit-learn
@@ -20,8 +20,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from train.config import Data
-from train.errors import UserError, nearest
+from profiling.errors import UserError, nearest
+from train.config.schema import DataConfig
 from train.image_files import SUFFIXES, FileSplit, unlabeled
 
 __all__ = [
@@ -61,7 +61,7 @@ class DataSet:
     std: tuple[float, ...]
 
 
-def load(data: Data) -> DataSet:
+def load(data: DataConfig) -> DataSet:
     """Call the function that `data._target_` names with the other fields.
 
     Raises:

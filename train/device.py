@@ -7,9 +7,9 @@ from functools import cache
 
 import torch
 
-from train.config import Config
-from train.errors import UserError
-from train.options import Device, Precision
+from profiling.errors import UserError
+from train.config.options import Device, Precision
+from train.config.schema import Config
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # mallopt's parameters, in glibc's malloc.h
 RESERVE_BYTES = 2**28  # several times what nograd_off holds; written in 0.1 s

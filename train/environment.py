@@ -8,8 +8,8 @@ from pathlib import Path
 import psutil
 import torch
 
-from profiling.record import Environment
-from train.options import Precision
+from profiling.run_record import Environment
+from train.config.options import Precision
 
 PACKAGES = ("torch", "torchvision", "numpy", "hydra-core", "tensorboard")
 

@@ -15,11 +15,11 @@ from torch.profiler import record_function
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from profiling.record import Stage
-from train.compose import flat, plain
-from train.config import Config
-from train.loop import Tally
-from train.options import Histograms
+from profiling.run_record import StageRecord
+from train.config.compose import flat, plain
+from train.config.options import Histograms
+from train.config.schema import Config
+from train.loop import EpochMetrics
 from train.pictures import confusion_image, predictions_image
 from train.session import Session
 from train.summary import summarize
@@ -49,11 +49,11 @@ class EventFile:
         shape = (1, session.data.channels, session.data.image_size, session.data.image_size)
         self._writer.add_text("3_model", summarize(session.module, torch.zeros(shape, device=session.device)))
 
-    def epoch(self, step: int, training: Tally, held_out: Tally, lr: float, samples_per_s: float) -> None:
+    def epoch(self, step: int, training: EpochMetrics, held_out: EpochMetrics, lr: float, samples_per_s: float) -> None:
         """Write the curves of one epoch at global step `step`."""
-        for name, sums in (("train", training), ("test", held_out)):
-            self._writer.add_scalar(f"loss/{name}", sums.mean_loss(), step)
-            self._writer.add_scalar(f"accuracy/{name}", sums.accuracy(), step)
+        for name, metrics in (("train", training), ("test", held_out)):
+            self._writer.add_scalar(f"loss/{name}", metrics.mean_loss(), step)
+            self._writer.add_scalar(f"accuracy/{name}", metrics.accuracy(), step)
         self._writer.add_scalar("brier/test", held_out.mean_brier(), step)
         self._writer.add_scalar("learning_rate", lr, step)
         self._writer.add_scalar("throughput/train_samples_per_s", samples_per_s, step)
@@ -68,7 +68,7 @@ class EventFile:
         """Wait until all has been written."""
         self._writer.flush()
 
-    def stages(self, stages: Mapping[str, Stage]) -> None:
+    def stages(self, stages: Mapping[str, StageRecord]) -> None:
         """Write the time of each phase, step by step, and each stage's peak memory."""
         for stage, measured in stages.items():
             for phase, seconds in measured.timed.phase_s.items():
@@ -81,7 +81,7 @@ class EventFile:
                 peak_mib = measured.trace.peak_allocated_bytes / 2**20
                 self._writer.add_scalar(f"memory_mib/{stage}/allocated_peak", peak_mib)
 
-    def pictures(self, session: Session, held_out: Tally, probabilities: torch.Tensor) -> None:
+    def pictures(self, session: Session, held_out: EpochMetrics, probabilities: torch.Tensor) -> None:
         """Draw the confusion matrix and some predicted images of the test split."""
         split, classes = session.data.test, session.data.classes
         self._writer.add_image("confusion_matrix", confusion_image(held_out.confusion.cpu(), classes))
@@ -122,7 +122,7 @@ class StepLog:
         ahead: steps that end before the thread that writes delays them; its queue has room for one.
     """
 
-    after_step: Callable[[Tally], None]
+    after_step: Callable[[EpochMetrics], None]
     flush: Callable[[], None]
     ahead: int
 
@@ -131,11 +131,11 @@ class StepLog:
 def step_log(session: Session, folder: Path) -> Iterator[StepLog]:
     """Log what the configuration says, to an event file of its own in `folder`."""
     if session.config.switches.histograms is Histograms.never:
-        yield StepLog(after_step=lambda sums: None, flush=lambda: None, ahead=0)
+        yield StepLog(after_step=lambda metrics: None, flush=lambda: None, ahead=0)
         return
     with EventFile(folder) as events:
         yield StepLog(
-            after_step=lambda sums: events.histograms(session.module, sums.steps), flush=events.flush, ahead=1
+            after_step=lambda metrics: events.histograms(session.module, metrics.steps), flush=events.flush, ahead=1
         )
 
 

@@ -6,7 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from train.errors import UserError
+from profiling.errors import UserError
 
 STEPS_BETWEEN_CHECKS = 50  # on an accelerator: reading the loss waits for the device
 

@@ -9,7 +9,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from train.errors import UserError
+from profiling.errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 

@@ -11,15 +11,15 @@ from rich.console import Console
 from torch import Tensor
 
 from profiling.capture import TimedCapture
-from profiling.record import replacing
+from profiling.errors import UserError
+from profiling.storage import atomic_write
 from train import checkpoint, loop, session, variants
 from train.batches import make_batches
 from train.checkpoint import Checkpoint
-from train.config import Config
+from train.config.schema import Config
 from train.console import latency_line
 from train.data import DataSet, FileSplit, TensorSplit, load, unlabeled
 from train.device import choose_device, choose_precision, set_process
-from train.errors import UserError
 
 FILE_NAME = "predictions.csv"
 
@@ -49,7 +49,7 @@ def infer(config: Config, folder: Path) -> None:
     path = write_predictions(names(data.test), probabilities, data.classes, folder)
     console = Console(soft_wrap=True)
     console.print(f"{len(probabilities)} images in {seconds:.2f} s: {len(probabilities) / seconds:,.0f} samples/s")
-    console.print(f"latency of a batch of {config.infer_batch_size}: {latency_line(capture.samples().step_s)}")
+    console.print(f"latency of a batch of {config.infer_batch_size}: {latency_line(capture.timings().step_s)}")
     console.print(f"predictions: {path}")
 
 
@@ -85,7 +85,7 @@ def write_predictions(rows: Sequence[str], probabilities: Tensor, classes: Seque
     """Write name, label and probability of the likeliest class; `probabilities` is float [N, classes]."""
     path = folder / FILE_NAME
     best, index = torch.max(probabilities, dim=1)
-    with replacing(path) as temporary, temporary.open("w", newline="") as file:
+    with atomic_write(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("image", "label", "probability"))
         for row, label, probability in zip(rows, index.tolist(), best.tolist(), strict=True):

@@ -17,7 +17,7 @@ from train.variants import Recipe
 
 
 @dataclass
-class Tally:
+class EpochMetrics:
     """What an epoch adds up, on the metrics' device.
 
     Attributes:
@@ -47,10 +47,10 @@ class Tally:
         return self.confusion.trace().item() / self.samples
 
 
-def new_tally(recipe: Recipe, device: torch.device, classes: int) -> Tally:
+def new_metrics(recipe: Recipe, device: torch.device, classes: int) -> EpochMetrics:
     """Zeros, where the recipe computes metrics."""
     zero = recipe.to_metrics(torch.zeros((), device=device))
-    return Tally(zero, zero.clone(), torch.zeros((classes, classes), dtype=torch.int64, device=zero.device))
+    return EpochMetrics(zero, zero.clone(), torch.zeros((classes, classes), dtype=torch.int64, device=zero.device))
 
 
 def fit(
@@ -60,9 +60,9 @@ def fit(
     batches: Batches,
     recipe: Recipe,
     capture: Capture,
-    tally: Callable[[], Tally],
-    after_step: Callable[[Tally], None],
-) -> Tally:
+    new_metrics: Callable[[], EpochMetrics],
+    after_step: Callable[[EpochMetrics], None],
+) -> EpochMetrics:
     """Train for one pass over `batches`.
 
     Args:
@@ -72,19 +72,19 @@ def fit(
         batches: the pass.
         recipe: how each thing is done.
         capture: what is measured.
-        tally: makes the sums that the pass fills in.
+        new_metrics: makes the metrics that the pass adds to.
         after_step: told after every update, as part of the step.
 
     Raises:
         UserError: the loss became non-finite.
     """
     model.train()
-    sums = tally()
-    for batch in loaded(batches, capture):
-        train_step(model, optimizer, schedule, batch, recipe, capture, sums)
-        after_step(sums)
+    metrics = new_metrics()
+    for batch in timed_batches(batches, capture):
+        train_step(model, optimizer, schedule, batch, recipe, capture, metrics)
+        after_step(metrics)
         capture.step(len(batch[1]))
-    return sums
+    return metrics
 
 
 def train_step(
@@ -94,7 +94,7 @@ def train_step(
     batch: Batch,
     recipe: Recipe,
     capture: Capture,
-    sums: Tally,
+    metrics: EpochMetrics,
 ) -> None:
     """One update of the parameters, from one batch: images uint8 [B, C, H, W], labels int64 [B]."""
     with capture.phase("transfer"):
@@ -106,37 +106,39 @@ def train_step(
             logits = model(part_inputs).float()  # [B, classes]
         with capture.phase("loss"):
             loss = recipe.loss(logits, part_labels, len(labels))
-            recipe.check_finite(sums.steps, model, part_inputs, logits, loss)
+            recipe.check_finite(metrics.steps, model, part_inputs, logits, loss)
         with capture.phase("backward"):
             recipe.backward(loss)
         with capture.phase("metrics"):
             scored, truth = recipe.to_metrics(logits), recipe.to_metrics(part_labels)
-            sums.loss = recipe.running_loss(sums.loss, scored, truth)
-            recipe.confusion(sums.confusion, scored.detach(), truth)
+            metrics.loss = recipe.running_loss(metrics.loss, scored, truth)
+            recipe.confusion(metrics.confusion, scored.detach(), truth)
     with capture.phase("optimizer"):
         recipe.update(optimizer)
         schedule.step()
-    sums.steps += 1
-    sums.samples += len(labels)
+    metrics.steps += 1
+    metrics.samples += len(labels)
 
 
-def evaluate(model: nn.Module, batches: Batches, recipe: Recipe, capture: Capture, tally: Callable[[], Tally]) -> Tally:
+def evaluate(
+    model: nn.Module, batches: Batches, recipe: Recipe, capture: Capture, new_metrics: Callable[[], EpochMetrics]
+) -> EpochMetrics:
     """Loss, Brier score and confusion matrix of the model over one pass."""
     model.eval()
-    sums = tally()
+    metrics = new_metrics()
     with recipe.eval_context():
-        for batch in loaded(batches, capture):
+        for batch in timed_batches(batches, capture):
             with capture.phase("evaluate"):
                 logits, labels = predict(model, batch, recipe, capture)
                 with capture.phase("metrics"):
                     scored, truth = recipe.to_metrics(logits), recipe.to_metrics(labels)
-                    sums.loss = recipe.running_loss(sums.loss, scored, truth)
-                    sums.brier.add_(recipe.brier(scored, truth).detach().sum())
-                    recipe.confusion(sums.confusion, scored, truth)
-            sums.steps += 1
-            sums.samples += len(labels)
+                    metrics.loss = recipe.running_loss(metrics.loss, scored, truth)
+                    metrics.brier.add_(recipe.brier(scored, truth).detach().sum())
+                    recipe.confusion(metrics.confusion, scored, truth)
+            metrics.steps += 1
+            metrics.samples += len(labels)
             capture.step(len(labels))
-    return sums
+    return metrics
 
 
 def infer(model: nn.Module, batches: Batches, recipe: Recipe, capture: Capture) -> Tensor:
@@ -144,7 +146,7 @@ def infer(model: nn.Module, batches: Batches, recipe: Recipe, capture: Capture) 
     model.eval()
     answers = []
     with recipe.eval_context():
-        for batch in loaded(batches, capture):
+        for batch in timed_batches(batches, capture):
             with capture.phase("infer"):
                 logits, labels = predict(model, batch, recipe, capture)
                 answers.append(recipe.to_metrics(logits.softmax(dim=1)).detach())
@@ -163,7 +165,7 @@ def predict(model: nn.Module, batch: Batch, recipe: Recipe, capture: Capture) ->
     return logits, labels
 
 
-def loaded(batches: Batches, capture: Capture) -> Iterator[Batch]:
+def timed_batches(batches: Batches, capture: Capture) -> Iterator[Batch]:
     """The batches, with the wait for each as phase `load`."""
     source = iter(batches)
     while True:

@@ -9,12 +9,13 @@ import psutil
 import torch
 from torch import nn
 
+from models.interface import has_backbone
+from profiling.errors import NotApplicableError
 from train.batches import source_of
-from train.config import Config
+from train.config.options import Need, Source
+from train.config.schema import Config
 from train.data import DataSet, FileSplit
 from train.device import has_bf16, has_glibc
-from train.errors import NotApplicableError
-from train.options import Need, Source
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ NEEDS: Mapping[Need, tuple[str, Callable[[Here], bool]]] = {
     ),
     Need.frozen_backbone: (
         "a frozen backbone: add model=resnet18 model.freeze_backbone=true",
-        lambda here: bool(getattr(here.model, "freeze_backbone", False)),
+        lambda here: has_backbone(here.model) and here.model.freeze_backbone,
     ),
     Need.image_files: (
         "images that are decoded from files: add data=jpeg_digits, or data=image_folder data.root=...",

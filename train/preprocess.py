@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from train.config import Augment
+from train.config.schema import Augment
 
 Arrange = Callable[[Tensor, tuple[int, ...]], Tensor]
 Shape = tuple[int, ...]
@@ -55,14 +55,14 @@ class FreshBuffers:
 Buffers = ReusedBuffers | FreshBuffers
 
 
-class Run(Protocol):
+class PreprocessFunction(Protocol):
     """Turns uint8 images [B, C, H, W] into the model's input, as `spec` says."""
 
-    def __call__(self, images: Tensor, spec: "Preprocess") -> Tensor: ...  # noqa: D102
+    def __call__(self, images: Tensor, spec: "PreprocessSpec") -> Tensor: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
-class Draw:
+class AugmentationDraw:
     """The random part of one batch's augmentation.
 
     Attributes:
@@ -75,7 +75,7 @@ class Draw:
 
 
 @dataclass(frozen=True)
-class Preprocess:
+class PreprocessSpec:
     """Everything that turning a batch into the model's input depends on.
 
     Attributes:
@@ -95,8 +95,8 @@ class Preprocess:
     augment: Augment | None
     random: torch.Generator
 
-    def draw(self, shape: Shape, device: torch.device) -> Draw | None:
-        """Draw the augmentation of one batch; both twins below use the same numbers."""
+    def draw(self, shape: Shape, device: torch.device) -> AugmentationDraw | None:
+        """AugmentationDraw the augmentation of one batch; both twins below use the same numbers."""
         if self.augment is None:
             return None
         made_on = self.random.device
@@ -105,10 +105,10 @@ class Preprocess:
         if self.augment.noise > 0:
             noise = self.buffers("noise", shape, made_on, torch.contiguous_format)
             noise = noise.normal_(generator=self.random).to(device)
-        return Draw(offsets.to(device), noise)
+        return AugmentationDraw(offsets.to(device), noise)
 
 
-def vectorized(images: Tensor, spec: Preprocess) -> Tensor:
+def vectorized(images: Tensor, spec: PreprocessSpec) -> Tensor:
     """Whole batches: every operation is one call, whatever the batch size."""
     draw = spec.draw(tuple(images.shape), images.device)
     if draw is not None and spec.augment is not None:
@@ -122,7 +122,7 @@ def vectorized(images: Tensor, spec: Preprocess) -> Tensor:
     return out
 
 
-def loop(images: Tensor, spec: Preprocess) -> Tensor:
+def loop(images: Tensor, spec: PreprocessSpec) -> Tensor:
     """Image by image in Python, gathered with torch.stack: what a beginner writes first."""
     draw = spec.draw(tuple(images.shape), images.device)
     rows = []

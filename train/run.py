@@ -11,17 +11,18 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from profiling import record
+from profiling import run_record
 from profiling.capture import TimedCapture
-from profiling.record import RunRecord, Stage, TraceFile
+from profiling.run_record import RunRecord, StageRecord, TraceFile
+from profiling.vocabulary import STAGES
 from train import checkpoint, environment, session
 from train.checkpoint import Checkpoint
-from train.compose import plain
-from train.config import Config
+from train.config.compose import plain
+from train.config.options import Execution, Histograms
+from train.config.schema import Config
 from train.console import PERCENTILES, Bar, print_run, progress_bar
 from train.events import EventFile, step_log
-from train.loop import Tally
-from train.options import STAGES, Execution, Histograms
+from train.loop import EpochMetrics
 from train.session import Session
 
 INFER_PASSES = 5  # over the test split: latencies need more requests than one pass of the digits has
@@ -69,7 +70,7 @@ def train(config: Config, changed: Mapping[str, tuple[Any, Any]], folder: Path) 
             stages=summarize(timed, traces),
             results=results,
         )
-        record.write(outcome, folder)
+        run_record.write(outcome, folder)
     print_run(Console(soft_wrap=True), outcome, folder)
 
 
@@ -106,17 +107,17 @@ def run(
 def observer(parts: Session, bar: Bar, events: EventFile, steps_before: int) -> Any:
     """What is told after every training step."""
 
-    def advance(sums: Tally) -> None:
+    def advance(metrics: EpochMetrics) -> None:
         bar.advance()
 
-    def advance_and_log(sums: Tally) -> None:
+    def advance_and_log(metrics: EpochMetrics) -> None:
         bar.advance()
-        events.histograms(parts.module, steps_before + sums.steps)
+        events.histograms(parts.module, steps_before + metrics.steps)
 
     return advance if parts.config.switches.histograms is Histograms.never else advance_and_log
 
 
-def scores(held_out: Tally) -> dict[str, float]:
+def scores(held_out: EpochMetrics) -> dict[str, float]:
     """How good the model is."""
     return {"accuracy": held_out.accuracy(), "loss": held_out.mean_loss(), "brier": held_out.mean_brier()}
 
@@ -125,21 +126,20 @@ def rates(timed: Mapping[str, TimedCapture]) -> dict[str, float]:
     """How fast each stage was, from its unprofiled steps; latency is that of one batch of inference."""
     figures = {}
     for stage, capture in timed.items():
-        samples = capture.samples()
-        figures[f"{stage}_samples_per_s"] = sum(samples.samples) / sum(samples.step_s)
-    latencies = np.percentile(timed["infer"].samples().step_s, PERCENTILES).tolist()
+        figures[f"{stage}_samples_per_s"] = capture.timings().samples_per_s
+    latencies = np.percentile(timed["infer"].timings().step_s, PERCENTILES).tolist()
     named = zip(PERCENTILES, latencies, strict=True)
     return {**figures, **{f"infer_latency_p{rank}_s": seconds for rank, seconds in named}}
 
 
-def summarize(timed: Mapping[str, TimedCapture], traces: Mapping[str, TraceFile]) -> dict[str, Stage]:
+def summarize(timed: Mapping[str, TimedCapture], traces: Mapping[str, TraceFile]) -> dict[str, StageRecord]:
     """Everything measured of the stages that took at least one step."""
     stages = {}
     for name, capture in timed.items():
-        samples = capture.samples()
-        if samples.samples:
-            stages[name] = Stage(
-                timed=samples,
+        steps = capture.timings()
+        if steps.samples:
+            stages[name] = StageRecord(
+                timed=steps,
                 trace=traces.get(name),
                 peak_resident_bytes=capture.memory.resident_bytes,
                 resident_is_per_stage=capture.memory.per_stage,

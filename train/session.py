@@ -18,15 +18,17 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from profiling.capture import Capture, NullCapture, TracedCapture, Window
-from profiling.record import TraceFile
+from models.interface import CONSTRUCTOR_SWITCHES, ModelClass, has_backbone
+from profiling.capture import Capture, NullCapture, ProfilerWindow, TracedCapture
+from profiling.errors import UserError, nearest
+from profiling.run_record import TraceFile
+from profiling.vocabulary import STAGES
 from train import loop, needs, variants
 from train.batches import Batch, Batches, make_batches
-from train.config import Config, CustomModel
+from train.config.options import Parameters, Precision, Schedule
+from train.config.schema import Config, CustomModelConfig
 from train.data import DataSet, load
 from train.device import choose_device, choose_precision, reserve_heap, set_process
-from train.errors import UserError, nearest
-from train.options import STAGES, Parameters, Precision, Schedule
 
 WARMUP_SHARE = 0.3  # of a one-cycle schedule
 START_FACTOR = 0.04  # of the peak learning rate, at its first step
@@ -56,21 +58,21 @@ class Session:
     infer_batches: Batches
     random: tuple[torch.Generator, ...]
 
-    def new_tally(self) -> loop.Tally:
+    def new_metrics(self) -> loop.EpochMetrics:
         """Sums for one pass."""
-        return loop.new_tally(self.recipe, self.device, len(self.data.classes))
+        return loop.new_metrics(self.recipe, self.device, len(self.data.classes))
 
     def fit(
-        self, batches: Batches, capture: Capture, after_step: Callable[[loop.Tally], None] = lambda sums: None
-    ) -> loop.Tally:
+        self, batches: Batches, capture: Capture, after_step: Callable[[loop.EpochMetrics], None] = lambda metrics: None
+    ) -> loop.EpochMetrics:
         """Train for one pass over `batches`."""
         return loop.fit(
-            self.model, self.optimizer, self.schedule, batches, self.recipe, capture, self.new_tally, after_step
+            self.model, self.optimizer, self.schedule, batches, self.recipe, capture, self.new_metrics, after_step
         )
 
-    def evaluate(self, batches: Batches, capture: Capture) -> loop.Tally:
+    def evaluate(self, batches: Batches, capture: Capture) -> loop.EpochMetrics:
         """Score the model on one pass over `batches`."""
-        return loop.evaluate(self.model, batches, self.recipe, capture, self.new_tally)
+        return loop.evaluate(self.model, batches, self.recipe, capture, self.new_metrics)
 
     def infer(self, batches: Batches, capture: Capture) -> Tensor:
         """Class probabilities float32 [N, classes] of one pass over `batches`."""
@@ -122,17 +124,17 @@ def build_model(config: Config, data: DataSet) -> nn.Module:
         UserError: there is no such class, or it refuses its arguments.
     """
     target = config.model._target_
-    cls = find(target, "model._target_")
-    if isinstance(config.model, CustomModel):
+    model_class: ModelClass = find_by_name(target, "model._target_")
+    if isinstance(config.model, CustomModelConfig):
         fields = dict(config.model.params)
     else:
         names = [field.name for field in dataclasses.fields(config.model) if field.name != "_target_"]
         fields = {name: getattr(config.model, name) for name in names}
-    for name, table in (("conv_bias", variants.CONV_BIAS), ("attention", variants.ATTENTION)):
-        if name in inspect.signature(cls).parameters:
-            fields[name] = table[getattr(config.switches, name)]
+    for name in CONSTRUCTOR_SWITCHES:
+        if name in inspect.signature(model_class).parameters:
+            fields[name] = variants.TABLES[name][getattr(config.switches, name)]
     try:
-        model = cls(channels=data.channels, image_size=data.image_size, classes=len(data.classes), **fields)
+        model = model_class(channels=data.channels, image_size=data.image_size, classes=len(data.classes), **fields)
     except (TypeError, ValueError) as error:
         raise UserError(f"model={target}: {error}") from error
     if not isinstance(model, nn.Module):
@@ -141,7 +143,7 @@ def build_model(config: Config, data: DataSet) -> nn.Module:
     return model
 
 
-def find(target: str, key: str) -> Any:
+def find_by_name(target: str, key: str) -> Any:
     """Import what the dotted path `target` names; `key` is where it was configured.
 
     Raises:
@@ -165,9 +167,9 @@ def trained_part(module: nn.Module, config: Config) -> nn.Module:
     """
     variants.PARAMETERS[config.switches.parameters](module)
     trained = module
-    if getattr(module, "freeze_backbone", False):
-        variants.FREEZE[config.switches.freeze](module.get_submodule("backbone"))
-        trained = module.get_submodule("head")
+    if has_backbone(module) and module.freeze_backbone:
+        variants.FREEZE[config.switches.freeze](module.backbone)
+        trained = module.head
     if not any(parameter.requires_grad for parameter in trained.parameters()):
         key = "switches.parameters" if config.switches.parameters is Parameters.frozen else "model"
         value = config.switches.parameters if key == "switches.parameters" else config.model._target_
@@ -181,9 +183,9 @@ def trained_part(module: nn.Module, config: Config) -> nn.Module:
 def build_optimizer(trained: nn.Module, config: Config) -> Optimizer:
     """torch.optim's class of that name, over the parameters of `trained` that require grad."""
     fields = {field.name: getattr(config.optimizer, field.name) for field in dataclasses.fields(config.optimizer)}
-    cls = find(fields.pop("_target_"), "optimizer._target_")
+    optimizer_class = find_by_name(fields.pop("_target_"), "optimizer._target_")
     parameters = [parameter for parameter in trained.parameters() if parameter.requires_grad]
-    optimizer: Optimizer = cls(parameters, **fields, **variants.OPTIMIZER_LOOP[config.switches.optimizer])
+    optimizer: Optimizer = optimizer_class(parameters, **fields, **variants.OPTIMIZER_LOOP[config.switches.optimizer])
     return optimizer
 
 
@@ -238,7 +240,7 @@ def _sizes(batches: Batches, samples: int) -> list[Batch]:
     return [(images, labels)] + ([(images[:rest], labels[:rest])] if rest else [])
 
 
-def trace(session: Session, folder: Path, after_step: Callable[[loop.Tally], None]) -> dict[str, TraceFile]:
+def trace(session: Session, folder: Path, after_step: Callable[[loop.EpochMetrics], None]) -> dict[str, TraceFile]:
     """Trace one window of each stage into `folder`; no timing is taken from it. Call it last: it goes on training."""
     profiler = session.config.profiler
     if profiler.active == 0:
@@ -247,7 +249,7 @@ def trace(session: Session, folder: Path, after_step: Callable[[loop.Tally], Non
         name: getattr(profiler, name)
         for name in ("record_shapes", "profile_memory", "with_stack", "with_modules", "with_flops")
     }
-    window = Window(folder, profiler.wait, profiler.warmup, profiler.active, options)
+    window = ProfilerWindow(folder, profiler.wait, profiler.warmup, profiler.active, options)
     passes: dict[str, tuple[Batches, Callable[[Any, Capture], object]]] = {
         "train": (session.train_batches, partial(session.fit, after_step=after_step)),
         "evaluate": (session.test_batches, session.evaluate),

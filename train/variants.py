@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.checkpoint import checkpoint
 
+from models.interface import AttentionFunction, has_blocks
 from models.vit import attention_math
+from profiling.vocabulary import Agreement
 from train import health, metrics, preprocess
 from train.batches import Batch
-from train.config import Config
-from train.data import DataSet
-from train.options import (
+from train.config.options import (
     Activations,
     Arithmetic,
     Attention,
@@ -34,7 +34,6 @@ from train.options import (
     Execution,
     Freeze,
     MemoryFormat,
-    Numerics,
     OptimizerLoop,
     Parameters,
     Place,
@@ -43,6 +42,8 @@ from train.options import (
     RunningLoss,
     ZeroGrad,
 )
+from train.config.schema import Config
+from train.data import DataSet
 
 Implementation = TypeVar("Implementation")
 
@@ -52,14 +53,16 @@ class Table(Generic[Implementation]):
     """The implementations of one switch.
 
     Attributes:
+        switch: the field of `switches` in the configuration.
         options: the fast one first.
         numerics: how far the results of two of them may differ after some steps in float32.
         rtol, atol: what `close` means, for weights and metrics alike.
         reason: why results are not identical.
     """
 
+    switch: str
     options: Mapping[StrEnum, Implementation]
-    numerics: Numerics = Numerics.identical
+    numerics: Agreement = Agreement.identical
     rtol: float = 0.0
     atol: float = 0.0
     reason: str = ""
@@ -72,19 +75,21 @@ class Table(Generic[Implementation]):
 
 # Classes, not instances: one `no_grad()` object that is entered twice leaves gradients switched off.
 EVAL_CONTEXT: Table[Callable[[], AbstractContextManager[Any]]] = Table(
+    "eval_context",
     {
         EvalContext.inference_mode: torch.inference_mode,
         EvalContext.no_grad: torch.no_grad,
         EvalContext.grad: torch.enable_grad,
-    }
+    },
 )
 
 RUNNING_LOSS: Table[Callable[[Tensor, Tensor, Tensor], Tensor]] = Table(
+    "running_loss",
     {
         RunningLoss.detached: metrics.loss_detached,
         RunningLoss.attached: metrics.loss_attached,
         RunningLoss.item: metrics.loss_item,
-    }
+    },
 )
 
 
@@ -99,26 +104,29 @@ def zero_grad_fill(optimizer: Optimizer) -> None:
 
 
 ZERO_GRAD: Table[Callable[[Optimizer], None]] = Table(
-    {ZeroGrad.set_to_none: zero_grad_to_none, ZeroGrad.fill: zero_grad_fill}
+    "zero_grad", {ZeroGrad.set_to_none: zero_grad_to_none, ZeroGrad.fill: zero_grad_fill}
 )
 
 
-def leave(module: nn.Module) -> None:
+def no_op(module: nn.Module) -> None:
     """Leave the parameters as they are."""
 
 
-def untrack(module: nn.Module) -> None:
+def freeze_parameters(module: nn.Module) -> None:
     """Take every parameter out of autograd."""
     module.requires_grad_(False)
 
 
 PARAMETERS: Table[Callable[[nn.Module], None]] = Table(
-    {Parameters.trainable: leave, Parameters.frozen: untrack},
-    numerics=Numerics.different,
+    "parameters",
+    {Parameters.trainable: no_op, Parameters.frozen: freeze_parameters},
+    numerics=Agreement.different,
     reason="nothing can be trained: the run stops before its first step",
 )
 
-FREEZE: Table[Callable[[nn.Module], None]] = Table({Freeze.requires_grad: untrack, Freeze.optimizer_only: leave})
+FREEZE: Table[Callable[[nn.Module], None]] = Table(
+    "freeze", {Freeze.requires_grad: freeze_parameters, Freeze.optimizer_only: no_op}
+)
 
 
 def recompute(model: nn.Module) -> None:
@@ -126,28 +134,29 @@ def recompute(model: nn.Module) -> None:
 
     https://docs.pytorch.org/docs/stable/checkpoint.html
     """
-    for block in getattr(model, "blocks", model.children()):  # a model of the user's own need not have blocks
+    for block in model.blocks if has_blocks(model) else model.children():
         block.forward = partial(checkpoint, block.forward, use_reentrant=False)
 
 
 ACTIVATIONS: Table[Callable[[nn.Module], None]] = Table(
-    {Activations.stored: leave, Activations.recomputed: recompute},
-    numerics=Numerics.different,
+    "activations",
+    {Activations.stored: no_op, Activations.recomputed: recompute},
+    numerics=Agreement.different,
     reason="each batch passes through batch norm twice, and so counts twice in its running statistics",
 )
 
 # --- preprocessing ----------------------------------------------------------------------------------------------------
 
-PREPROCESS: Table[preprocess.Run] = Table(
-    {Preprocess.vectorized: preprocess.vectorized, Preprocess.loop: preprocess.loop}
+PREPROCESS: Table[preprocess.PreprocessFunction] = Table(
+    "preprocess", {Preprocess.vectorized: preprocess.vectorized, Preprocess.loop: preprocess.loop}
 )
 
 ARITHMETIC: Table[preprocess.Arrange] = Table(
-    {Arithmetic.broadcast: preprocess.broadcast, Arithmetic.repeat: preprocess.repeat}
+    "arithmetic", {Arithmetic.broadcast: preprocess.broadcast, Arithmetic.repeat: preprocess.repeat}
 )
 
 BUFFERS: Table[type[preprocess.ReusedBuffers] | type[preprocess.FreshBuffers]] = Table(
-    {Buffers.reused: preprocess.ReusedBuffers, Buffers.fresh: preprocess.FreshBuffers}
+    "buffers", {Buffers.reused: preprocess.ReusedBuffers, Buffers.fresh: preprocess.FreshBuffers}
 )
 
 
@@ -162,26 +171,28 @@ def on_cpu(device: torch.device) -> torch.device:
 
 
 RANDOM_ON: Table[Callable[[torch.device], torch.device]] = Table(
+    "random_on",
     {Place.device: on_device, Place.cpu: on_cpu},
-    numerics=Numerics.different,
+    numerics=Agreement.different,
     reason="an accelerator's random generator gives another sequence; on the CPU both are the same",
 )
 
 # --- metrics ----------------------------------------------------------------------------------------------------------
 
 BRIER: Table[Callable[[Tensor, Tensor], Tensor]] = Table(
+    "brier",
     {Brier.matched: metrics.brier_matched, Brier.all_pairs: metrics.brier_all_pairs},
-    numerics=Numerics.close,
+    numerics=Agreement.close,
     rtol=1e-6,
     reason="the sums over classes may be taken in another order",
 )
 
 CONFUSION: Table[Callable[[Tensor, Tensor, Tensor], None]] = Table(
-    {Confusion.vectorized: metrics.confusion_vectorized, Confusion.loop: metrics.confusion_loop}
+    "confusion", {Confusion.vectorized: metrics.confusion_vectorized, Confusion.loop: metrics.confusion_loop}
 )
 
 
-def stay(tensor: Tensor) -> Tensor:
+def identity(tensor: Tensor) -> Tensor:
     """Metrics are computed where the logits are."""
     return tensor
 
@@ -191,39 +202,43 @@ def to_cpu(tensor: Tensor) -> Tensor:
     return tensor.cpu()
 
 
-METRICS_ON: Table[Callable[[Tensor], Tensor]] = Table({Place.device: stay, Place.cpu: to_cpu})
+METRICS_ON: Table[Callable[[Tensor], Tensor]] = Table("metrics_on", {Place.device: identity, Place.cpu: to_cpu})
 
 # --- kernels ----------------------------------------------------------------------------------------------------------
 
 MEMORY_FORMAT: Table[torch.memory_format] = Table(
+    "memory_format",
     {MemoryFormat.channels_last: torch.channels_last, MemoryFormat.contiguous: torch.contiguous_format},
-    numerics=Numerics.close,
+    numerics=Agreement.close,
     rtol=1e-2,
     atol=1e-3,
     reason="another convolution kernel adds in another order",
 )
 
 OPTIMIZER_LOOP: Table[dict[str, bool]] = Table(
+    "optimizer",
     {
         OptimizerLoop.fused: {"fused": True},
         OptimizerLoop.foreach: {"foreach": True},
         OptimizerLoop.for_loop: {"foreach": False, "fused": False},
     },
-    numerics=Numerics.close,
+    numerics=Agreement.close,
     rtol=1e-2,
     atol=1e-3,
     reason="a fused kernel rounds once where separate operations round several times",
 )
 
 CONV_BIAS: Table[bool] = Table(
+    "conv_bias",
     {ConvBias.absent: False, ConvBias.present: True},
-    numerics=Numerics.different,
+    numerics=Agreement.different,
     reason="the biases draw from the random sequence that initializes the layers after them",
 )
 
-ATTENTION: Table[Callable[[Tensor, Tensor, Tensor], Tensor]] = Table(
+ATTENTION: Table[AttentionFunction] = Table(
+    "attention",
     {Attention.sdpa: F.scaled_dot_product_attention, Attention.math: attention_math},
-    numerics=Numerics.close,
+    numerics=Agreement.close,
     rtol=1e-2,
     atol=1e-3,
     reason="the fused kernel computes the softmax block by block",
@@ -241,33 +256,18 @@ def compiled(model: nn.Module) -> nn.Module:
 
 
 EXECUTION: Table[Callable[[nn.Module], nn.Module]] = Table(
+    "execution",
     {Execution.eager: eager, Execution.compiled: compiled},
-    numerics=Numerics.close,
+    numerics=Agreement.close,
     rtol=1e-2,
     atol=1e-3,
     reason="fused operators keep intermediate results in registers and round less often",
 )
 
-TABLES: Mapping[str, Table[Any]] = {  # field of `switches` -> its table
-    "eval_context": EVAL_CONTEXT,
-    "running_loss": RUNNING_LOSS,
-    "zero_grad": ZERO_GRAD,
-    "parameters": PARAMETERS,
-    "freeze": FREEZE,
-    "preprocess": PREPROCESS,
-    "arithmetic": ARITHMETIC,
-    "brier": BRIER,
-    "confusion": CONFUSION,
-    "buffers": BUFFERS,
-    "random_on": RANDOM_ON,
-    "metrics_on": METRICS_ON,
-    "memory_format": MEMORY_FORMAT,
-    "optimizer": OPTIMIZER_LOOP,
-    "conv_bias": CONV_BIAS,
-    "attention": ATTENTION,
-    "activations": ACTIVATIONS,
-    "execution": EXECUTION,
+TABLES: Mapping[str, Table[Any]] = {
+    table.switch: table for table in list(globals().values()) if isinstance(table, Table)
 }
+"""Every table above, by the field of `switches` that it implements."""
 
 
 # --- the recipe -------------------------------------------------------------------------------------------------------
@@ -305,7 +305,7 @@ def resolve(
     switches = config.switches
     channels = (data.channels, 1, 1)
     prepare = partial(
-        preprocess.Preprocess,
+        preprocess.PreprocessSpec,
         mean=torch.tensor(data.mean, device=device).mul(255).view(channels),
         deviation=torch.tensor(data.std, device=device).mul(255).view(channels),
         arrange=ARITHMETIC[switches.arithmetic],

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from profiling.analysis.index import Index
 from profiling.analysis.nesting import union_ns
-from profiling.trace import Kind
+from profiling.trace.columns import Kind
 
 _COLLECTIVE = re.compile(
     r"^(?:nccl|rccl|mccl|xccl|hccl|oneccl|gloo|mpi)[A-Z_:]|ncclDevKernel|ncclKernel|oneCCL", re.ASCII

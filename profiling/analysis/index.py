@@ -8,25 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from profiling.analysis.nesting import Nest, Rows, distinct, nest
-from profiling.trace import Kind, Trace
-
-Int64s = NDArray[np.int64]
-
-PHASES = (
-    "load",
-    "transfer",
-    "preprocess",
-    "forward",
-    "loss",
-    "backward",
-    "optimizer",
-    "metrics",
-    "log",
-    "evaluate",
-    "infer",
-)
-OUTSIDE = "other"
-"""What no phase covers."""
+from profiling.trace.columns import Kind
+from profiling.trace.trace import Int64s, Trace
+from profiling.vocabulary import TRACE_PHASES
 
 _PHASE_OF_PREFIX = {
     "enumerate(DataLoader)": "load",
@@ -41,7 +25,7 @@ _BACKWARD = re.compile(r"^autograd::engine::evaluate_function|Backward\d+$")
 def phase_of(annotation: str) -> str | None:
     """Tell the phase that a `record_function` name means: ours, torch's own, or decorated as in `## forward ##`."""
     plain = annotation.strip("# ").lower()
-    if plain in PHASES:
+    if plain in TRACE_PHASES:
         return plain
     return next((phase for prefix, phase in _PHASE_OF_PREFIX.items() if annotation.startswith(prefix)), None)
 
@@ -55,6 +39,10 @@ class Steps:
     end_ns: Int64s
     thread: int | None
     marked: bool
+
+
+NO_OPERATOR = "(no operator)"
+"""Stands for the operator of kernels and allocations that no operator made."""
 
 
 class Index:
@@ -95,7 +83,7 @@ class Index:
 
     @cached_property
     def phase_ids(self) -> NDArray[np.int8]:
-        """Phase of each position in `phases`, as an index into PHASES."""
+        """Phase of each position in `phases`, as an index into TRACE_PHASES."""
         return self._phase_ids[self.trace.spans.name[self.phases.rows]]
 
     @cached_property
@@ -105,7 +93,7 @@ class Index:
         ids = np.full(len(self.trace.names), -1, dtype=np.int8)
         for name in annotations:
             if phase := phase_of(self.trace.names[name]):
-                ids[name] = PHASES.index(phase)
+                ids[name] = TRACE_PHASES.index(phase)
         return ids
 
     @property
@@ -148,20 +136,20 @@ class Index:
         return found
 
     def phase_at(self, thread: NDArray[np.int32], at_ns: Int64s) -> Rows:
-        """Index into PHASES at a time on a thread; len(PHASES) for none."""
+        """Index into TRACE_PHASES at a time on a thread; len(TRACE_PHASES) for none."""
         position = self.locate_phase(thread, at_ns)
         if not self.phase_ids.size:
-            return np.full(position.size, len(PHASES), dtype=np.intp)
-        return np.where(position >= 0, self.phase_ids[position], len(PHASES))
+            return np.full(position.size, len(TRACE_PHASES), dtype=np.intp)
+        return np.where(position >= 0, self.phase_ids[position], len(TRACE_PHASES))
 
     @cached_property
     def operator_phase(self) -> Rows:
-        """Phase of each operator as an index into PHASES, len(PHASES) for none.
+        """Phase of each operator as an index into TRACE_PHASES, len(TRACE_PHASES) for none.
 
         Where nobody marked the backward pass, autograd's own operators do.
         """
         phase = self.phase_at(self.operators.thread, self.operators.start_ns)
-        phase[(phase == len(PHASES)) & self._of_autograd] = PHASES.index("backward")
+        phase[(phase == len(TRACE_PHASES)) & self._of_autograd] = TRACE_PHASES.index("backward")
         return phase
 
     @cached_property

@@ -7,11 +7,10 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from profiling.analysis.index import Index
+from profiling.analysis.index import NO_OPERATOR, Index
 from profiling.analysis.nesting import distinct, union_ns
-from profiling.trace import Kind
+from profiling.trace.columns import Kind
 
-NO_OPERATOR = "(no operator)"
 LONGEST_GAPS = 10
 _DIRECTION = re.compile(r"\b(HtoD|DtoH|DtoD|HtoH|PtoP|HostToDevice|DeviceToHost|DeviceToDevice|HostToHost)\b")
 _SHORT = {"HostToDevice": "HtoD", "DeviceToHost": "DtoH", "DeviceToDevice": "DtoD", "HostToHost": "HtoH"}
@@ -40,7 +39,7 @@ class Gap(Struct, frozen=True):
     before: str
 
 
-class Device(Struct, frozen=True):
+class DeviceActivity(Struct, frozen=True):
     """One device: the union of its work over all streams, between its first and its last piece of work.
 
     `window` numbers the traces that are summarized together.
@@ -72,7 +71,7 @@ class DeviceWork(Struct, frozen=True):
     busy_us: float
     unlinked: int
     kernels: list[Kernel]
-    devices: list[Device]
+    devices: list[DeviceActivity]
     copies: list[Copies]
 
 
@@ -133,7 +132,7 @@ def _weighted(group: NDArray[np.intp], values: NDArray[np.float64], weight: NDAr
     return [t / w if w else None for t, w in zip(total.tolist(), weights.tolist(), strict=True)]
 
 
-def _devices(index: Index, window: int) -> list[Device]:
+def _devices(index: Index, window: int) -> list[DeviceActivity]:
     trace, spans, rows = index.trace, index.trace.spans, index.device_rows
     by_device = defaultdict(list)
     for thread in distinct(spans.thread[rows]).tolist():
@@ -148,7 +147,7 @@ def _devices(index: Index, window: int) -> list[Device]:
         enders = spans.name[own[np.searchsorted(spans.start_ns[own], start[longest + 1])]]
         busy, span = int((end - start).sum()), int(end[-1] - start[0])
         found.append(
-            Device(
+            DeviceActivity(
                 window=window,
                 device=f"{trace.backend}:{pid}",
                 busy_us=busy / 1e3,

@@ -7,14 +7,13 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from profiling.analysis.index import OUTSIDE, PHASES, Index
-
-Int64s = NDArray[np.int64]
+from profiling.analysis.index import NO_OPERATOR, Index
+from profiling.trace.trace import Int64s
+from profiling.vocabulary import OUTSIDE, TRACE_PHASES
 
 CURVE_POINTS = 400
 """Curves are thinned to about this many points; the highest and lowest of each stretch are kept."""
 _DEVICES = {0: "cpu", 1: "cuda", 2: "mkldnn", 6: "hip", 12: "xpu", 13: "mps", 14: "meta", 15: "hpu", 20: "privateuse1"}
-NO_OPERATOR = "(no operator)"
 
 
 class Holder(Struct, frozen=True):
@@ -117,7 +116,7 @@ def _holders(index: Index, rows: NDArray[np.intp]) -> list[Holder]:
     names = index.operator_names
     for position, number, size in zip(operator.tolist(), phase.tolist(), events.moved[rows].tolist(), strict=True):
         name = trace.names[names[position]] if position >= 0 else NO_OPERATOR
-        entry = held[name, PHASES[number] if number < len(PHASES) else OUTSIDE]
+        entry = held[name, TRACE_PHASES[number] if number < len(TRACE_PHASES) else OUTSIDE]
         entry[0] += size
         entry[1] += 1
     largest = sorted(held.items(), key=lambda item: (-item[1][0], item[0]))

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from profiling.trace import Frames
+from profiling.trace.trace import Frames, Int64s
 
 Rows = NDArray[np.intp]
-Int64s = NDArray[np.int64]
 
 TOLERANCE_NS = 1000
 """Old traces round times to microseconds, so a child may seem to end that much after its parent."""

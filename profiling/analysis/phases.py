@@ -4,10 +4,10 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from profiling.analysis.index import OUTSIDE, PHASES, Index
+from profiling.analysis.index import Index
 from profiling.analysis.nesting import Nest, union_ns
-
-Int64s = NDArray[np.int64]
+from profiling.trace.trace import Int64s
+from profiling.vocabulary import OUTSIDE, TRACE_PHASES
 
 
 class Phase(Struct, frozen=True):
@@ -61,9 +61,9 @@ class StepTime(Struct, frozen=True):
 
 
 def phases(index: Index) -> list[Phase]:
-    """The phases that occur, in the order of PHASES, then `other`."""
+    """The phases that occur, in the order of TRACE_PHASES, then `other`."""
     nested, operators, spans = index.phases, index.operators, index.trace.spans
-    ids, none = index.phase_ids, len(PHASES)
+    ids, none = index.phase_ids, len(TRACE_PHASES)
     total_ns = np.zeros(none + 1, dtype=np.int64)
     self_ns = np.zeros(none + 1, dtype=np.int64)
     np.add.at(total_ns, ids, nested.end_ns - nested.start_ns)
@@ -83,7 +83,7 @@ def phases(index: Index) -> list[Phase]:
     covered = _within(nested.start_ns[outermost], nested.end_ns[outermost], steps.start_ns, steps.end_ns).sum()
     calls = np.bincount(ids, minlength=none + 1)
     calls[none] = len(steps.numbers)
-    backward = PHASES.index("backward")
+    backward = TRACE_PHASES.index("backward")
     if not calls[backward]:  # nobody marked it: what autograd ran is all that is known
         total_ns[backward] = self_ns[backward] = operator_ns[backward]
         covered += operator_ns[backward]
@@ -92,7 +92,7 @@ def phases(index: Index) -> list[Phase]:
     allocated = _by_phase(index.operator_phase, index.operator_allocated)
     return [
         Phase(
-            name=PHASES[i] if i < none else OUTSIDE,
+            name=TRACE_PHASES[i] if i < none else OUTSIDE,
             calls=int(calls[i]),
             total_us=int(total_ns[i]) / 1e3,
             self_us=int(self_ns[i]) / 1e3,
@@ -111,7 +111,7 @@ def steps(index: Index, window: int = 0) -> list[Step]:
     """The steps in order of time; one over the whole extent where the trace marks none."""
     found, nested, operators, spans = index.steps, index.phases, index.operators, index.trace.spans
     bounds = found.start_ns, found.end_ns
-    thread, loads = index.main_thread, PHASES.index("load")
+    thread, loads = index.main_thread, TRACE_PHASES.index("load")
     loading = (nested.thread == thread) & (index.phase_ids == loads)
     load = _within(nested.start_ns[loading], nested.end_ns[loading], *bounds)
     waits = index.wait_rows
@@ -144,7 +144,7 @@ def step_time(rows: list[Step], *, marked: bool) -> StepTime:
 
 
 def _by_phase(phase: NDArray[np.intp], values: Int64s) -> Int64s:
-    return np.bincount(phase, weights=values, minlength=len(PHASES) + 1).astype(np.int64)
+    return np.bincount(phase, weights=values, minlength=len(TRACE_PHASES) + 1).astype(np.int64)
 
 
 def _within(start: Int64s, end: Int64s, low: Int64s, high: Int64s) -> Int64s:

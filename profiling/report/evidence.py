@@ -6,25 +6,13 @@ from pathlib import Path
 
 from profiling.analysis.index import Index
 from profiling.analysis.memory import DeviceMemory, memory
-from profiling.comparison import ComparisonRecord
-from profiling.diff import Cause, diff, load
-from profiling.report.words import ARMS, BASELINE, VARIANT
-from profiling.sides import Window
-from profiling.summary import notes
-from profiling.trace import TraceError
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """Where the traced difference in the declared phase comes from, in microseconds per `unit`, largest causes first.
-
-    The causes and `unattributed_us` add up to `difference_us`.
-    """
-
-    unit: str
-    difference_us: float
-    unattributed_us: float
-    causes: Sequence[Cause]
+from profiling.analysis.summary import notes
+from profiling.diff.diff import load_windows
+from profiling.diff.explanation import Explanation, explain
+from profiling.diff.totals import StageWindow
+from profiling.trace.parse import TraceError
+from profiling.verdict.record import ComparisonRecord
+from profiling.vocabulary import COMPARED_ARMS
 
 
 @dataclass(frozen=True)
@@ -44,50 +32,33 @@ class Evidence:
 
 def gather(record: ComparisonRecord, folder: Path) -> Evidence:
     """Read the traces of `record`, whose paths start at `folder`; one that cannot be read becomes a note."""
-    found: dict[str, dict[str, list[Window]]] = {}
+    windows: dict[str, dict[str, list[StageWindow]]] = {}
     missing: list[str] = []
-    for arm in (arm for arm in ARMS if arm in record.arms):
+    for arm in (arm for arm in COMPARED_ARMS if arm in record.arms):
         traces = record.arms[arm].traces
         if not traces:
             missing.append(f"{arm}: no trace was recorded")
         for stage, path in traces.items():
             try:
-                # The stage is known here also where the arm's own record, which `load` looks for, is gone.
-                windows = [replace(window, stage=stage) for window in load(folder / path)]
+                # The stage is known here also where the arm's own record, which `load_windows` looks for, is gone.
+                of_stage = [replace(window, stage=stage) for window in load_windows(folder / path)]
             except TraceError as error:
                 missing.append(f"{arm}, {stage}: {error}")
                 continue
-            missing += [f"{arm}, {stage}: {note}" for window in windows for note in notes(window.trace)]
-            found.setdefault(stage, {})[arm] = windows
-    return Evidence(_memory(found), _explanation(found, record.comparison.hypothesis.phase), missing)
+            missing += [f"{arm}, {stage}: {note}" for window in of_stage for note in notes(window.trace)]
+            windows.setdefault(stage, {})[arm] = of_stage
+    return Evidence(_memory(windows), explain(windows, record.comparison.hypothesis.phase), missing)
 
 
-def _memory(found: Mapping[str, Mapping[str, Sequence[Window]]]) -> dict[str, dict[str, DeviceMemory]]:
-    return {
-        stage: fullest
-        for stage, arms in found.items()
-        if (fullest := {arm: held for arm, windows in arms.items() if (held := _fullest(windows)) is not None})
+def _memory(windows: Mapping[str, Mapping[str, Sequence[StageWindow]]]) -> dict[str, dict[str, DeviceMemory]]:
+    """Stage -> arm -> the device that held most; without arms and stages of which no memory was recorded."""
+    fullest = {
+        stage: {arm: device for arm, of_arm in arms.items() if (device := _fullest(of_arm)) is not None}
+        for stage, arms in windows.items()
     }
+    return {stage: arms for stage, arms in fullest.items() if arms}
 
 
-def _fullest(windows: Sequence[Window]) -> DeviceMemory | None:
+def _fullest(windows: Sequence[StageWindow]) -> DeviceMemory | None:
     devices = [device for number, window in enumerate(windows) for device in memory(Index(window.trace), number)]
     return max(devices, key=lambda device: device.peak_bytes, default=None)
-
-
-def _explanation(found: Mapping[str, Mapping[str, Sequence[Window]]], phase: str) -> Explanation | None:
-    """Compare the stage that `phase` names as a whole, or else that phase of training."""
-    arms = found.get(phase, found.get("train", {}))
-    if not all(arm in arms for arm in ARMS):
-        return None
-    difference = diff(arms[BASELINE], arms[VARIANT])
-    rows = [row for row in difference.phases if phase in found or row.phase == phase]
-    if not rows:
-        return None
-    names = {row.phase for row in rows}
-    return Explanation(
-        unit=difference.unit,
-        difference_us=sum(row.difference_us for row in rows),
-        unattributed_us=sum(row.unattributed_us for row in rows),
-        causes=[cause for cause in difference.causes if cause.phase in names],
-    )

@@ -1,8 +1,8 @@
 """The page: records and what their traces say, as one HTML file that opens offline.
 
-Whatever comes from a file passes `escape` on its way into the page, and names in charts pass `charts._label`. Behind
-that stands the page's content security policy: it runs only the two scripts whose hashes it names and loads nothing.
-Plotly's JavaScript makes about 4.8 MB of each file.
+Whatever comes from a file passes through `escape`, names in charts through `profiling.figures`. As a second barrier,
+the content security policy of the page runs only the two scripts whose hashes it names, and loads nothing. Plotly's
+JavaScript is about 4.8 MB of each file.
 """
 
 import base64
@@ -16,23 +16,17 @@ from string import Template
 
 import msgspec
 
-from profiling.compare import Outcome, Verdict
-from profiling.comparison import ComparisonRecord
-from profiling.record import replacing
-from profiling.report import charts, section
+from profiling.figures.comparison import Figure
+from profiling.figures.ladder import ladder_svg
+from profiling.format import minute, ratio, size
+from profiling.report import section
 from profiling.report.evidence import gather
-from profiling.report.picture import ladder
 from profiling.report.section import Row
-from profiling.report.words import (
-    answer,
-    by_topic,
-    declared_effect,
-    interval,
-    moment,
-    ratio,
-    titles,
-)
-from profiling.terminal import size
+from profiling.storage import atomic_write
+from profiling.verdict.ladder import by_topic, titles
+from profiling.verdict.record import ComparisonRecord
+from profiling.verdict.wording import describe_numerics, effect_interval
+from profiling.vocabulary import Outcome, Verdict
 
 TITLE = "What each optimization is worth here"
 _READING = (
@@ -42,9 +36,9 @@ _READING = (
 )
 
 
-def write(records: Sequence[ComparisonRecord], folders: Sequence[Path], out: Path) -> None:
+def write_report(records: Sequence[ComparisonRecord], folders: Sequence[Path], out: Path) -> None:
     """Write the report of `records`, whose traces are in `folders`, whole or not at all."""
-    with replacing(out) as temporary:
+    with atomic_write(out) as temporary:
         temporary.write_bytes(render(records, folders).encode())
 
 
@@ -55,7 +49,7 @@ def render(records: Sequence[ComparisonRecord], folders: Sequence[Path]) -> str:
     names = titles(records)
     numbered = list(zip(records, range(len(records)), strict=True))
     order = [pair for group in by_topic(numbered).values() for pair in group]
-    figures: list[charts.Figure] = []
+    figures: list[Figure] = []
     alone = len(records) == 1
     sections = [
         section.render(Row(record, names[number], f"e{number}"), gather(record, folders[number]), figures, opened=alone)
@@ -68,7 +62,7 @@ def render(records: Sequence[ComparisonRecord], folders: Sequence[Path]) -> str:
         style=_static("page.css"),
         counts=_counts(records),
         subtitle=_subtitle(records),
-        ladder=ladder(records),
+        ladder=ladder_svg(records),
         table=_table(records, names),
         reading=_READING,
         experiments="\n".join(sections) or "<p>No comparisons.</p>",
@@ -100,7 +94,7 @@ def _subtitle(records: Sequence[ComparisonRecord]) -> str:
     if not records:
         return ""
     machines = sorted({section.machine(record.environment) for record in records})
-    days = sorted(moment(record.started) for record in records)
+    days = sorted(minute(record.started) for record in records)
     seconds = sum(record.seconds for record in records)
     when = " to ".join(dict.fromkeys([days[0], days[-1]]))
     minutes = f"{seconds:,.0f} s" if seconds < 120 else f"{seconds / 60:,.0f} min"
@@ -125,19 +119,23 @@ def _table(records: Sequence[ComparisonRecord], names: Sequence[str]) -> str:
 
 def _tr(row: Row) -> str:
     comparison = row.record.comparison
-    effect, memory, numerics = declared_effect(comparison), comparison.memory, comparison.numerics
+    effect, memory, numerics = comparison.declared_effect, comparison.memory, comparison.numerics
     numbers = [
         ratio(effect.ratio) if effect else "–",
-        interval(effect) if effect else "",
+        effect_interval(effect) if effect else "",
         size(memory.baseline_bytes) if memory else "–",
         size(memory.variant_bytes) if memory else "–",
         ratio(memory.variant_bytes / memory.baseline_bytes) if memory and memory.baseline_bytes else "",
     ]
     cells = [f'<td class="num">{number}</td>' for number in numbers]
-    same = f'<span class="{"bad" if numerics.mismatch else ""}">{escape(answer(numerics))}</span>' if numerics else "–"
+    same = (
+        f'<span class="{"bad" if numerics.mismatch else ""}">{escape(describe_numerics(numerics))}</span>'
+        if numerics
+        else "–"
+    )
     return (
         f'<tr><td><a href="#{row.anchor}"><b>{escape(row.title)}</b></a>'
         f"<small>{escape(comparison.hypothesis.claim)}</small></td><td>{escape(comparison.hypothesis.phase)}</td>"
-        f"{''.join(cells[:2])}<td>{section.verdict_mark(comparison)}</td><td>{section.outcome(comparison)}</td>"
+        f"{''.join(cells[:2])}<td>{section.marked_verdict(comparison)}</td><td>{section.marked_outcome(comparison)}</td>"
         f"{''.join(cells[2:])}<td>{same}</td></tr>"
     )

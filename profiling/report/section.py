@@ -6,16 +6,15 @@ from html import escape
 
 import msgspec
 
-from profiling.compare import Comparison, Outcome, PhaseEffect, Verdict, describe
-from profiling.comparison import Arm, ComparisonRecord
-from profiling.record import Environment
-from profiling.report import charts
+from profiling.figures.comparison import Figure, memory_curves, phase_bars, waterfall
+from profiling.figures.ladder import verdict_mark
+from profiling.format import duration, minute, probability, ratio, size
 from profiling.report.evidence import Evidence
-from profiling.report.picture import mark
-from profiling.report.words import answer, declared_effect, interval, moment, probability, ratio, verdict
-from profiling.terminal import duration, size
-
-_OUTCOME_MARKS = {Outcome.confirmed: "✓", Outcome.refuted: "✗", Outcome.undecided: "?"}
+from profiling.run_record import Environment
+from profiling.verdict.judge import Comparison, PhaseEffect
+from profiling.verdict.record import ArmRecord, ComparisonRecord
+from profiling.verdict.wording import describe_effect, describe_numerics, describe_verdict, effect_interval
+from profiling.vocabulary import OUTCOME_MARKS, Verdict
 
 
 @dataclass(frozen=True)
@@ -27,45 +26,46 @@ class Row:
     anchor: str
 
 
-def render(row: Row, evidence: Evidence, figures: list[charts.Figure], *, opened: bool) -> str:
+def render(row: Row, evidence: Evidence, figures: list[Figure], *, opened: bool) -> str:
     """Return the section; its charts are appended to `figures`, which it refers to by number."""
     record, comparison = row.record, row.record.comparison
-    effect = declared_effect(comparison)
-    times = f"<span>{ratio(effect.ratio)} ({interval(effect)})</span>" if effect else ""
+    effect = comparison.declared_effect
+    times = f"<span>{ratio(effect.ratio)} ({effect_interval(effect)})</span>" if effect else ""
     parts = [_hypothesis(comparison), _notes(record, evidence), _changed(record)]
     drawn = []
     if comparison.phases:
-        drawn.append((charts.phase_bars(comparison.phases), "Time per sample in each phase", "bars"))
+        drawn.append((phase_bars(comparison.phases), "Time per sample in each phase", "bars"))
     if evidence.explanation is not None:
-        drawn.append((charts.waterfall(evidence.explanation), "Causes of the difference", "causes"))
+        drawn.append((waterfall(evidence.explanation), "Causes of the difference", "causes"))
     if evidence.memory:
-        drawn.append((charts.memory_curves(evidence.memory), "Memory in the traced window", "memory"))
+        drawn.append((memory_curves(evidence.memory), "Memory in the traced window", "memory"))
     if drawn:
         places = [_place(figures, *each) for each in drawn]
         parts.append(f'<div class="charts">{"".join(places)}</div>')
     if comparison.phases:
         parts.append(_phases(comparison.phases, comparison.hypothesis.phase))
     parts.append(f'<div class="columns">{_arms(record)}{_environment(record)}</div>')
-    summary = f"<b>{escape(row.title)}</b>{verdict_mark(comparison)}{times}{outcome(comparison)}"
+    summary = f"<b>{escape(row.title)}</b>{marked_verdict(comparison)}{times}{marked_outcome(comparison)}"
     return (
         f'<details id="{row.anchor}"{" open" if opened else ""}><summary>{summary}</summary>'
         f'<div class="body">{"".join(parts)}</div></details>'
     )
 
 
-def verdict_mark(comparison: Comparison) -> str:
+def marked_verdict(comparison: Comparison) -> str:
     """Show the verdict as shape, color and words."""
-    kind = comparison.verdict
-    glyph = f'<svg class="glyph" viewBox="-7 -7 14 14" aria-hidden="true">{mark(kind, 0, 0)}</svg>'
-    return f'<span class="tone {kind.name}">{glyph}{escape(verdict(comparison))}</span>'
+    glyph = (
+        f'<svg class="glyph" viewBox="-7 -7 14 14" aria-hidden="true">{verdict_mark(comparison.verdict, 0, 0)}</svg>'
+    )
+    return f'<span class="tone {comparison.verdict.name}">{glyph}{escape(describe_verdict(comparison))}</span>'
 
 
-def outcome(comparison: Comparison) -> str:
+def marked_outcome(comparison: Comparison) -> str:
     """Show what became of the hypothesis; nothing where the experiment does not apply."""
     if comparison.verdict is Verdict.not_applicable:
         return ""
-    found = comparison.outcome
-    return f'<span class="{found.name}">{_OUTCOME_MARKS[found]} {found.value}</span>'
+    outcome = comparison.outcome
+    return f'<span class="{outcome.name}">{OUTCOME_MARKS[outcome]} {outcome.value}</span>'
 
 
 def machine(environment: Environment) -> str:
@@ -92,7 +92,7 @@ def _hypothesis(comparison: Comparison) -> str:
             f"largest difference {numerics.max_abs_difference:.3g}, largest relative error of a tensor "
             f"{numerics.max_rel_difference:.3g}"
         )
-        found.append(("same answer", f"{answer(numerics)} ({differences})"))
+        found.append(("same answer", f"{describe_numerics(numerics)} ({differences})"))
     return _definitions(found)
 
 
@@ -111,7 +111,7 @@ def _yaml(value: object) -> str:
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
-def _place(figures: list[charts.Figure], figure: charts.Figure, text: str, kind: str) -> str:
+def _place(figures: list[Figure], figure: Figure, text: str, kind: str) -> str:
     figures.append(figure)
     height = figure["layout"]["height"]
     return (
@@ -143,7 +143,7 @@ def _phase(effect: PhaseEffect, declared: str) -> str:
         duration(effect.baseline_s_per_sample * 1e6),
         duration(effect.variant_s_per_sample * 1e6),
         ratio(effect.ratio),
-        interval(effect),
+        effect_interval(effect),
         ratio(effect.floor_ratio),
         ratio(effect.detectable_ratio),
         probability(effect.p_value),
@@ -151,7 +151,7 @@ def _phase(effect: PhaseEffect, declared: str) -> str:
         "" if share is None else f"{100 * share:.1f} %",
     )
     cells = "".join(f'<td class="num">{number}</td>' for number in numbers)
-    told = f'<span class="tone {effect.verdict.name}">{escape(describe(effect))}</span>'
+    told = f'<span class="tone {effect.verdict.name}">{escape(describe_effect(effect))}</span>'
     name = escape(effect.phase)
     return f"<td>{f'<b>{name}</b>' if effect.phase == declared else name}</td>{cells}<td>{told}</td>"
 
@@ -171,7 +171,7 @@ def _arms(record: ComparisonRecord) -> str:
     return f"<div><h3>Both arms</h3>{_table(head, rows)}</div>"
 
 
-def _figures(arm: Arm) -> dict[str, str]:
+def _figures(arm: ArmRecord) -> dict[str, str]:
     found = {"peak resident memory": size(arm.peak_resident_bytes)}
     found |= {f"peak of tensors, {stage}": size(count) for stage, count in arm.peak_allocated_bytes.items()}
     found |= {f"allocated per sample, {stage}": size(count) for stage, count in arm.allocated_bytes_per_sample.items()}
@@ -188,7 +188,7 @@ def _environment(record: ComparisonRecord) -> str:
         ("machine", machine(environment)),
         ("host", f"{environment.host}, {environment.processor}, {environment.platform}"),
         ("versions", versions),
-        ("measured", f"{moment(record.started)}, {record.seconds:,.0f} s of a budget of {record.budget_s:,.0f} s"),
+        ("measured", f"{minute(record.started)}, {record.seconds:,.0f} s of a budget of {record.budget_s:,.0f} s"),
     ]
     return f"<div><h3>Environment</h3>{_definitions(found)}</div>"
 

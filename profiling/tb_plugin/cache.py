@@ -15,7 +15,7 @@ from typing import IO
 from platformdirs import user_cache_path
 from tensorboard.util import tb_logging
 
-from profiling.record import replacing
+from profiling.storage import atomic_write
 
 VERSION = 1
 MAX_BYTES = 512 << 20
@@ -47,7 +47,7 @@ class Cache:
         """Keep gzipped bytes, and remove the oldest entries beyond the folder's bound."""
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with replacing(self._path(key)) as temporary:
+            with atomic_write(self._path(key)) as temporary:
                 temporary.write_bytes(packed)
             self._evict()
         except OSError as error:
@@ -94,6 +94,5 @@ def packed(content: IO[bytes]) -> bytes:
 
 
 def _sources() -> list[Path]:
-    """List what computes the answers, which also changes without a new version: in a checkout that is worked on."""
-    package = Path(__file__).parents[1]
-    return sorted((*package.glob("*.py"), *package.glob("analysis/*.py"), *package.glob("report/*.py")))
+    """List the files that compute the answers: in a checkout they change without a new version of the program."""
+    return sorted(Path(__file__).parents[1].rglob("*.py"))

@@ -16,21 +16,20 @@ from pathlib import Path, PurePath
 import msgspec
 from msgspec import Struct
 
-from profiling import record
-from profiling.files import folders, traces_in
+from profiling import run_record
+from profiling.storage import MAX_RECORD_BYTES, walk_folders
+from profiling.trace.files import traces_in
+from profiling.vocabulary import COMPARED_ARMS
 
 SCHEMA_VERSION = 1
-COMPARISON = "comparison.json"
-ARMS = ("baseline", "variant")
-MAX_RECORD_BYTES = 16 << 20
-"""Decoded, hostile JSON takes twenty times as much in the memory of TensorBoard; 50,000 steps take 8 MiB."""
+COMPARISON_FILE = "comparison.json"
 
 
 class NotFoundError(Exception):
     """A name that means nothing inside the logdir; the message is one line."""
 
 
-class Window(Struct, frozen=True):
+class WindowInfo(Struct, frozen=True):
     """One trace file; `stage` is what the run's record says it is of."""
 
     file: str
@@ -39,14 +38,14 @@ class Window(Struct, frozen=True):
     mtime_s: float
 
 
-class Run(Struct, frozen=True):
+class RunInfo(Struct, frozen=True):
     """One run. Without a record, `name` is the folder's; `comparison` is the folder of the A/B that it is an arm of."""
 
     run: str
     name: str
     status: str | None
     started: str | None
-    windows: list[Window]
+    windows: list[WindowInfo]
     record: bool
     record_error: str | None
     comparison: str | None
@@ -57,7 +56,7 @@ class Listing(Struct, frozen=True):
     """The answer of the route `runs`; `comparisons` is the number of A/Bs."""
 
     schema_version: int
-    runs: list[Run]
+    runs: list[RunInfo]
     comparisons: int
 
 
@@ -85,8 +84,8 @@ class Logdir:
         """List every run, in alphabetical order."""
         root = self.root
         runs, comparisons = [], 0
-        for folder, names in folders(root):
-            comparisons += COMPARISON in names
+        for folder, names in walk_folders(root):
+            comparisons += COMPARISON_FILE in names
             if traces := _inside(root, folder):
                 with suppress(OSError):  # a file is gone meanwhile: the next look sees what is there then
                     runs.append(_describe(root, folder, traces))
@@ -112,11 +111,11 @@ class Logdir:
         witness = None
         try:
             root = self.root
-            for folder, names in folders(root):
+            for folder, names in walk_folders(root):
                 if traces := _inside(root, folder):
                     witness = traces[0]
-                elif COMPARISON in names:
-                    witness = folder / COMPARISON
+                elif COMPARISON_FILE in names:
+                    witness = folder / COMPARISON_FILE
                 if witness is not None:
                     break
         except NotFoundError:
@@ -147,7 +146,7 @@ class Logdir:
     def record(self, name: str) -> Path:
         """Find the record of a run, or of the run that a window belongs to. Raises NotFoundError."""
         folder = name if inside(self.root, name).is_dir() else str(PurePath(name).parent)
-        found = inside(self.root, f"{folder}/{record.FILE_NAME}")
+        found = inside(self.root, f"{folder}/{run_record.FILE_NAME}")
         if not found.is_file():  # reading a pipe would wait for ever
             raise NotFoundError(f"{name!r} has no record")
         return found
@@ -155,7 +154,7 @@ class Logdir:
     def comparisons(self) -> list[Path]:
         """Find every comparison."""
         root = self.root
-        return [folder / COMPARISON for folder, names in folders(root) if COMPARISON in names]
+        return [folder / COMPARISON_FILE for folder, names in walk_folders(root) if COMPARISON_FILE in names]
 
 
 def inside(root: Path, name: str) -> Path:
@@ -182,11 +181,11 @@ def _inside(root: Path, folder: Path) -> list[Path]:
         return []
 
 
-def _describe(root: Path, folder: Path, traces: list[Path]) -> Run:
+def _describe(root: Path, folder: Path, traces: list[Path]) -> RunInfo:
     name = folder.relative_to(root).as_posix()
     known = error = None
     stages: dict[str, str] = {}
-    if (file := folder / record.FILE_NAME).is_file() and file.resolve().is_relative_to(root):
+    if (file := folder / run_record.FILE_NAME).is_file() and file.resolve().is_relative_to(root):
         stat = file.stat()
         outcome = _brief(file, stat.st_size, stat.st_mtime_ns)
         if isinstance(outcome, str):
@@ -194,8 +193,8 @@ def _describe(root: Path, folder: Path, traces: list[Path]) -> Run:
         else:
             known = outcome
             stages = {stage.trace.path: title for title, stage in known.stages.items() if stage.trace}
-    compared = folder.name in ARMS and folder != root and (folder.parent / COMPARISON).is_file()
-    return Run(
+    compared = folder.name in COMPARED_ARMS and folder != root and (folder.parent / COMPARISON_FILE).is_file()
+    return RunInfo(
         run=name,
         name=known.name if known else folder.name,
         status=known.status if known else None,
@@ -208,17 +207,17 @@ def _describe(root: Path, folder: Path, traces: list[Path]) -> Run:
     )
 
 
-def _window(file: Path, stage: str | None) -> Window:
+def _window(file: Path, stage: str | None) -> WindowInfo:
     stat = file.stat()
-    return Window(file=file.name, stage=stage, bytes=stat.st_size, mtime_s=stat.st_mtime)
+    return WindowInfo(file=file.name, stage=stage, bytes=stat.st_size, mtime_s=stat.st_mtime)
 
 
-class _Trace(Struct):
+class _BriefTrace(Struct):
     path: str
 
 
-class _Stage(Struct):
-    trace: _Trace | None
+class _BriefStage(Struct):
+    trace: _BriefTrace | None
 
 
 class _Brief(Struct):
@@ -227,7 +226,7 @@ class _Brief(Struct):
     name: str
     status: str
     started: str
-    stages: dict[str, _Stage]
+    stages: dict[str, _BriefStage]
 
 
 @lru_cache(maxsize=4096)

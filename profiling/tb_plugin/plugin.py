@@ -20,10 +20,12 @@ from tensorboard.plugins import base_plugin
 from werkzeug import Request, Response
 from werkzeug.wsgi import wrap_file
 
-from profiling import record
+from profiling import run_record
+from profiling.storage import MAX_RECORD_BYTES
 from profiling.tb_plugin import cache, metadata
 from profiling.tb_plugin.analyses import Analyses, AnalysisError
-from profiling.tb_plugin.logdir import MAX_RECORD_BYTES, Logdir, NotFoundError, inside
+from profiling.tb_plugin.logdir import Logdir, NotFoundError, inside
+from profiling.vocabulary import COMPARED_ARMS, OUTCOME_MARKS, VERDICT_SHAPES, Verdict
 
 STATIC = Path(__file__).parent / "static"
 GROUPINGS = ("shape", "stack")
@@ -77,6 +79,7 @@ class ABTracePlugin(base_plugin.TBPlugin):  # type: ignore[misc]  # TensorBoard 
             "/diff": self._diff,
             "/effects": self._effects,
             "/trace": self._trace,
+            "/vocabulary.js": self._vocabulary,
             "/plotly.min.js": self._plotly,
             "/static/*": self._static,
             "/perfetto/*": self._perfetto,
@@ -93,13 +96,10 @@ class ABTracePlugin(base_plugin.TBPlugin):  # type: ignore[misc]  # TensorBoard 
         if file.stat().st_size > MAX_RECORD_BYTES:
             raise AnalysisError(HTTPStatus.UNPROCESSABLE_ENTITY, f"{name} is larger than {MAX_RECORD_BYTES >> 20} MiB")
         try:
-            found = msgspec.json.decode(file.read_bytes(), type=record.RunRecord)
-        except (ValueError, RecursionError) as error:
-            raise AnalysisError(HTTPStatus.UNPROCESSABLE_ENTITY, f"{name} cannot be read: {error}") from error
-        if found.schema_version != record.SCHEMA_VERSION:
-            reason = f"{name}: schema version {found.schema_version}, this program reads {record.SCHEMA_VERSION}"
-            raise AnalysisError(HTTPStatus.UNPROCESSABLE_ENTITY, reason)
-        return _json(request, msgspec.json.encode(found))
+            record = run_record.decode(file.read_bytes())
+        except ValueError as error:
+            raise AnalysisError(HTTPStatus.UNPROCESSABLE_ENTITY, f"{name}: {error}") from error
+        return _json(request, msgspec.json.encode(record))
 
     def _summary(self, request: Request) -> Response:
         path, traces = self._logdir.run(_argument(request, "run"))
@@ -140,6 +140,14 @@ class ABTracePlugin(base_plugin.TBPlugin):  # type: ignore[misc]  # TensorBoard 
         if path not in traces:
             raise RequestError("a run is a folder; name one of its windows")
         return _file(request, path, "application/octet-stream", {"Content-Disposition": _attachment(path.name)})
+
+    def _vocabulary(self, request: Request) -> Response:
+        """The words of profiling/vocabulary.py as an ES module: arms, verdicts with their shapes, outcomes' marks."""
+        verdicts = {verdict.value: {"name": verdict.name, "path": VERDICT_SHAPES[verdict]} for verdict in Verdict}
+        outcomes = {outcome.value: mark for outcome, mark in OUTCOME_MARKS.items()}
+        words = {"arms": COMPARED_ARMS, "verdicts": verdicts, "outcomes": outcomes}
+        content = b"export default " + msgspec.json.encode(words) + b";\n"
+        return _content(request, content, "text/javascript")
 
     def _plotly(self, request: Request) -> Response:
         return self._from_package(request, "plotly", "package_data", "plotly.min.js")
@@ -231,7 +239,11 @@ def _error(status: int, message: str, headers: Mapping[str, str] | None = None) 
 
 
 def _json(request: Request, content: bytes) -> Response:
-    return _packed(request, cache.packed(io.BytesIO(content)), "application/json", hashlib.sha256(content).hexdigest())
+    return _content(request, content, "application/json")
+
+
+def _content(request: Request, content: bytes, kind: str) -> Response:
+    return _packed(request, cache.packed(io.BytesIO(content)), kind, hashlib.sha256(content).hexdigest())
 
 
 def _packed(request: Request, content: bytes, kind: str, tag: str) -> Response:

@@ -11,18 +11,18 @@ import sys
 import tempfile
 from pathlib import Path
 
-from profiling import record
+from profiling import run_record
 from tests.bench.targets import Finding, out_argument, report
 
 RUNS = 3
 
 
-def run() -> record.RunRecord:
+def run() -> run_record.RunRecord:
     """The record of one default run."""
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([sys.executable, "-m", "train", f"output={folder}"], check=True, stdout=subprocess.DEVNULL)
-        (written,) = Path(folder).glob(f"baseline/*/{record.FILE_NAME}")
-        return record.read(written.parent)
+        (written,) = Path(folder).glob(f"baseline/*/{run_record.FILE_NAME}")
+        return run_record.read(written.parent)
 
 
 def main() -> None:

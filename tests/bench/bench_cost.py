@@ -7,37 +7,43 @@ interleaved figure is to that of a run alone.
 """
 
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from hydra import compose, initialize_config_module
 
-from profiling import record, stats
+from profiling import run_record
+from profiling.ab.measure import timed_block
+from profiling.ab.plan import PAUSE_S, PILOT_STEPS, SETTLE_STEPS, steps_per_block
+from profiling.ab.process import ArmProcess
+from profiling.verdict import stats
 from tests.bench.targets import Finding, out_argument, ratio, report
-from train import cli
-from train.ab.measure import PAUSE_S, PILOT_STEPS, SETTLE_STEPS, sized, timed_block
-from train.ab.process import Process
-from train.compose import to_config
+from train.ab.arm_config import PRELOADED, ArmConfig
+from train.config import cli
+from train.config.compose import to_config
 
 LAUNCHES = 12
 ROUNDS = 3
 
 
-def launch(folder: Path) -> tuple[float, float, record.RunRecord]:
+def launch(folder: Path) -> tuple[float, float, run_record.RunRecord]:
     """Seconds per image of one process, alone and taking turns with its twin, and what its traced window cost."""
     with initialize_config_module("configs", version_base="1.3"):
         config = to_config(compose("ab"))
-    with Process(config, folder) as first, Process(config, folder) as second:
-        for process in (first, second):
-            timed_block("", process, SETTLE_STEPS)
-        steps = sized(timed_block("", first, PILOT_STEPS).step_s, "train")
+    start = partial(ArmConfig(config, {}).start, folder)
+    with ArmProcess(start, PRELOADED) as first, ArmProcess(start, PRELOADED) as second:
+        block = partial(timed_block, {"first": first, "second": second})
+        for arm in ("first", "second"):
+            block(arm, SETTLE_STEPS)
+        steps = steps_per_block(block("first", PILOT_STEPS).step_s, "train")
         alone, turns = [], []
         for _ in range(ROUNDS):
-            timed_block("", first, steps)
-            alone.append(first.ask("block", steps).s_per_sample["train"])
-            timed_block("", second, steps)
-            turns.append(timed_block("", first, steps).s_per_sample["train"])
-        first.ask("finish", folder / "arm", "", {}, {})
-    return min(alone), min(turns), record.read(folder / "arm")
+            block("first", steps)
+            alone.append(first.block(steps).s_per_sample["train"])
+            block("second", steps)
+            turns.append(block("first", steps).s_per_sample["train"])
+        first.finish(folder / "arm", "", {})
+    return min(alone), min(turns), run_record.read(folder / "arm")
 
 
 def main() -> None:

@@ -46,14 +46,15 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, TensorDataset
 
-from profiling import stats
 from profiling.capture import TimedCapture
+from profiling.verdict import stats
 from tests.bench.targets import Finding, out_argument, ratio, report
-from train import cli, environment, session, variants
-from train.compose import to_config
-from train.config import Config
+from train import environment, session, variants
+from train.config import cli
+from train.config.compose import to_config
+from train.config.options import Buffers, MemoryFormat, Precision
+from train.config.schema import Config
 from train.data import TensorSplit
-from train.options import Buffers, MemoryFormat, Precision
 from train.session import Session
 
 SEEDS = range(3)  # with all contenders

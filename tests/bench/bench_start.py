@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from subprocess import PIPE, STDOUT
 
-from profiling import stats
+from profiling.verdict import stats
 from tests.bench.targets import Finding, out_argument, ratio, report
 
 RUNS = 3

@@ -26,11 +26,11 @@ from urllib.request import urlopen
 
 import psutil
 
-from profiling import record
+from profiling import run_record
 from tests.bench.bench_analysis import recorded
 from tests.bench.targets import Finding, out_argument, report
 from tests.profiling.make_trace import event, write
-from tests.profiling.tb_plugin.conftest import run_record
+from tests.profiling.tb_plugin.conftest import make_record
 from tests.tab.browser import CHROMIUM, Tab, chromium, tensorboard
 
 PEERS = Path(sys.prefix) / "peers"
@@ -183,7 +183,7 @@ def many_runs(folder: Path) -> Path:
         run.mkdir(parents=True)
         for window in range(3):
             write(run / f"w.{window}.pt.trace.json.gz", [event("op", 1, 5)])
-        record.write(run_record(), run)
+        run_record.write(make_record(), run)
     return folder
 
 

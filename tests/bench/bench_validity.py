@@ -17,14 +17,16 @@ from pathlib import Path
 import msgspec
 from hydra import compose, initialize_config_module
 
-from profiling.compare import PhaseSamples, Verdict
+from profiling.ab.measure import Measurement
+from profiling.verdict.timings import PhaseTimings
+from profiling.vocabulary import BASELINE, VARIANT, Verdict
 from tests.bench.bench_validity_sim import PHASES, Noise
 from tests.bench.targets import Finding, report
-from train import cli
+from train.ab.arm_config import PRELOADED, ArmConfig
 from train.ab.experiment import judge
-from train.ab.measure import BASELINE, VARIANT, Measurement, Side
-from train.compose import to_config
-from train.config import Config
+from train.config import cli
+from train.config.compose import to_config
+from train.config.schema import Config
 
 BUDGET_S = 10.0
 KINDS = {"A/A": 0.0, "5 %": 0.05, "3 %": 0.03}  # share of a step that the variant spins
@@ -64,12 +66,13 @@ def configured(spin: float) -> Config:
 
 def one(kind: str) -> Result:
     """Measure and judge one comparison."""
-    sides = {BASELINE: Side(configured(0.0), {}), VARIANT: Side(configured(KINDS[kind]), {})}
+    variant = configured(KINDS[kind])
+    arms = {BASELINE: ArmConfig(configured(0.0), {}).start, VARIANT: ArmConfig(variant, {}).start}
     with tempfile.TemporaryDirectory() as folder:
-        measured = Measurement(sides, "train", BUDGET_S, Path(folder), "", lambda done, total: None).run()
-    if measured.end is not None:
-        raise measured.end
-    effect = next(e for e in judge(sides[VARIANT].config, measured).phases if e.phase == "train")
+        measured = Measurement(arms, PRELOADED, "train", BUDGET_S, Path(folder), "", lambda done, total: None).run()
+    if measured.stop is not None:
+        raise measured.stop
+    effect = next(e for e in judge(variant, measured).phases if e.phase == "train")
     return Result(
         kind=kind,
         verdict=effect.verdict,
@@ -79,14 +82,15 @@ def one(kind: str) -> Result:
         floor=effect.floor_ratio,
         startup_s=measured.startup_s,
         waited_s=measured.waited_s,
-        noise=Noise({phase: rounded(measured.samples[phase]) for phase in PHASES}),
+        noise=Noise({phase: rounded(measured.timings[phase]) for phase in PHASES}),
     )
 
 
-def rounded(samples: PhaseSamples) -> PhaseSamples:
+def rounded(timings: PhaseTimings) -> PhaseTimings:
     """Timings to five digits, which is finer than any of them repeats."""
-    baseline, variant, twin = ([float(f"{seconds:.5g}") for seconds in timings] for timings in samples.arms)
-    return PhaseSamples(baseline, variant, twin, samples.rounds, [float(f"{s:.3g}") for s in samples.reference_s])
+    baseline, variant, twin = ([float(f"{seconds:.5g}") for seconds in of_arm] for of_arm in timings.arms)
+    probe_s = [float(f"{seconds:.3g}") for seconds in timings.probe_s]
+    return PhaseTimings(baseline, variant, twin, timings.rounds, probe_s, timings.cores_apart)
 
 
 def measure(counts: Mapping[str, int], log: Path | None) -> list[Result]:

@@ -20,9 +20,11 @@ import msgspec
 import numpy as np
 import scipy.stats
 
-from profiling import compare, stats
-from profiling.compare import PhaseSamples, Verdict
-from profiling.stats import Effect, Floats
+from profiling.verdict import stats
+from profiling.verdict.judge import phase_effect
+from profiling.verdict.stats import Effect, Floats
+from profiling.verdict.timings import PhaseTimings
+from profiling.vocabulary import Verdict
 from tests.bench.targets import Finding, report
 
 NOISE = Path(__file__).parent / "noise.json"
@@ -36,7 +38,7 @@ PHASES = ("train", "evaluate")
 class Noise(msgspec.Struct, frozen=True):
     """One comparison of the baseline with itself: phase -> its timings."""
 
-    phases: dict[str, PhaseSamples]
+    phases: dict[str, PhaseTimings]
 
 
 class Method(NamedTuple):
@@ -105,7 +107,7 @@ REJECTED = (
 )
 
 
-def timings_of(samples: PhaseSamples) -> Floats:
+def timings_of(samples: PhaseTimings) -> Floats:
     """Timings [baseline variant twin, launches, rounds]."""
     return np.array(samples.arms).reshape(len(samples.arms), -1, samples.rounds)
 
@@ -143,8 +145,8 @@ def called(noise: list[Noise], phase: str, shift: float) -> float:
     for _ in range(COMPARISONS):
         timings = drawn(rng, noise, phase)
         timings[1] *= math.exp(shift)
-        samples = PhaseSamples(*timings.reshape(len(timings), -1).tolist(), rounds=timings.shape[2])
-        count += compare.phase_effect(phase, samples).verdict in right
+        samples = PhaseTimings(*timings.reshape(len(timings), -1).tolist(), rounds=timings.shape[2])
+        count += phase_effect(phase, samples).verdict in right
     return count / COMPARISONS
 
 

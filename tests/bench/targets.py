@@ -10,7 +10,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from profiling.stats import Effect
+from profiling.verdict.stats import Effect
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,6 +1,5 @@
 """Captures: what is timed, what is traced, what memory peaked."""
 
-import errno
 import gzip
 import json
 import time
@@ -9,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from profiling.capture import NullCapture, TimedCapture, TracedCapture, Window
-from profiling.record import Samples, Stage, TraceFile, replacing
+from profiling.capture import NullCapture, ProfilerWindow, TimedCapture, TracedCapture
+from profiling.run_record import StageRecord, StepTimings, TraceFile
 
 CPU = torch.device("cpu")
 
@@ -29,7 +28,7 @@ def test_a_timed_capture_keeps_every_step_and_phase():
     capture = TimedCapture(CPU)
     run(capture, 3)
     run(capture, 2)  # entered again, it goes on
-    samples = capture.samples()
+    samples = capture.timings()
     assert samples.samples == [8] * 5
     assert set(samples.phase_s) == {"forward", "metrics"}
     assert all(0.002 <= phase <= step for phase, step in zip(samples.phase_s["metrics"], samples.step_s, strict=True))
@@ -42,8 +41,8 @@ def test_a_phase_that_runs_twice_in_a_step_is_summed():
             with capture.phase("forward"):
                 time.sleep(0.002)
         capture.step(samples=1)
-    assert len(capture.samples().phase_s["forward"]) == 1
-    assert capture.samples().phase_s["forward"][0] >= 0.004
+    assert len(capture.timings().phase_s["forward"]) == 1
+    assert capture.timings().phase_s["forward"][0] >= 0.004
 
 
 def test_a_step_that_did_not_end_is_not_a_sample():
@@ -54,11 +53,13 @@ def test_a_step_that_did_not_end_is_not_a_sample():
         raise KeyboardInterrupt
     with capture:
         capture.step(samples=1)
-    assert capture.samples().phase_s == {}
+    assert capture.timings().phase_s == {}
 
 
 def test_a_traced_capture_exports_the_active_steps_alone(tmp_path):
-    capture = TracedCapture("train", CPU, Window(tmp_path, wait=1, warmup=1, active=2, options={"record_shapes": True}))
+    capture = TracedCapture(
+        "train", CPU, ProfilerWindow(tmp_path, wait=1, warmup=1, active=2, options={"record_shapes": True})
+    )
     run(capture, 4)
     trace = capture.trace()
     assert trace.samples == [8, 8]
@@ -75,7 +76,7 @@ def test_the_peak_of_tensors_is_that_of_the_window(tmp_path):
     for size in (1000, 500):  # torch's totals go on from window to window; a smaller second peak must not look larger
         folder = tmp_path / str(size)
         folder.mkdir()
-        capture = TracedCapture("train", CPU, Window(folder, 0, 1, 1, {"profile_memory": True}))
+        capture = TracedCapture("train", CPU, ProfilerWindow(folder, 0, 1, 1, {"profile_memory": True}))
         kept = []
         with capture:
             for _ in range(2):
@@ -86,7 +87,7 @@ def test_the_peak_of_tensors_is_that_of_the_window(tmp_path):
 
 
 def test_a_pass_shorter_than_its_window_is_an_error(tmp_path):
-    capture = TracedCapture("train", CPU, Window(tmp_path, wait=1, warmup=1, active=2, options={}))
+    capture = TracedCapture("train", CPU, ProfilerWindow(tmp_path, wait=1, warmup=1, active=2, options={}))
     run(capture, 2)
     with pytest.raises(RuntimeError, match="ended after 2 of the window's 4 steps"):
         capture.trace()
@@ -110,25 +111,9 @@ def test_the_null_capture_does_nothing():
 
 
 def test_the_overhead_of_the_profiler_compares_seconds_per_image():
-    timed = Samples(samples=[10, 10, 5], step_s=[1.0, 1.0, 0.5], phase_s={})
+    timed = StepTimings(samples=[10, 10, 5], step_s=[1.0, 1.0, 0.5], phase_s={})
     trace = TraceFile(path="t", samples=[5], step_s=[0.6], peak_allocated_bytes=None)
-    stage = Stage(
+    stage = StageRecord(
         timed=timed, trace=trace, peak_resident_bytes=0, resident_is_per_stage=True, peak_accelerator_bytes=None
     )
     assert stage.profiler_overhead() == pytest.approx(0.2)
-
-
-def test_replacing_shows_the_old_file_or_the_whole_new_one(tmp_path):
-    path = tmp_path / "file"
-    path.write_text("old")
-    with pytest.raises(OSError, match="full"), replacing(path) as temporary:
-        temporary.write_text("half")
-        assert path.read_text() == "old"
-        raise OSError("full")
-    assert path.read_text() == "old"
-    with pytest.raises(OSError, match=f"No space left on device: '{path}'"), replacing(path):
-        raise OSError(errno.ENOSPC, "No space left on device")  # as written: of which file, it does not say
-    with replacing(path) as temporary:
-        temporary.write_text("new")
-    assert path.read_text() == "new"
-    assert list(tmp_path.iterdir()) == [path]

@@ -146,9 +146,9 @@ def test_check_tells_whole_from_partial_from_unreadable(capsys: pytest.CaptureFi
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
-        (["summry", "x"], 2, "did you mean summary?"),
-        (["summary", "{}", "--by", "shap"], 2, "did you mean shape?"),
-        (["summary", "{}", "--jsn"], 2, "did you mean --json?"),
+        (["summry", "x"], 2, "did you mean 'summary'?"),
+        (["summary", "{}", "--by", "shap"], 2, "did you mean 'shape'?"),
+        (["summary", "{}", "--jsn"], 2, "did you mean '--json'?"),
         (["summary", "{}", "--top", "0"], 2, "from 1 upwards"),
         (["summary", "{}", "--top", "many"], 2, "'many' is no number"),
         (["summary"], 2, "required"),

@@ -9,10 +9,14 @@ import msgspec
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function, schedule, tensorboard_trace_handler
 
-from profiling import compare, comparison, record
-from profiling.compare import Agreement, Expectation, Hypothesis, PeakMemory, PhaseSamples, Time
-from profiling.comparison import Arm, ComparisonRecord
-from profiling.record import Environment, RunRecord, Samples, Stage, TraceFile
+from profiling import run_record
+from profiling.run_record import Environment, RunRecord, StageRecord, StepTimings, TraceFile
+from profiling.verdict.hypothesis import Expectation, Hypothesis
+from profiling.verdict.judge import PeakMemory, judge_comparison
+from profiling.verdict.numerics import check_numerics
+from profiling.verdict.record import ArmRecord, ComparisonRecord, write_comparison
+from profiling.verdict.timings import PhaseTimings
+from profiling.vocabulary import Agreement, ExpectedTime
 from tests.conftest import ROOT, TINY
 from tests.profiling.make_trace import Event, event, write
 
@@ -100,9 +104,9 @@ def hostile(logdir: Path) -> None:
     for folder, scale in ((logdir / EVIL, 1), (logdir / EVIL_COMPARISON / "variant", 2)):
         folder.mkdir(parents=True)
         write(folder / f"{HOSTILE}.pt.trace.json", hostile_events(scale), deviceProperties=[{"id": 0, "name": HOSTILE}])
-        record.write(hostile_record(), folder)
+        run_record.write(hostile_record(), folder)
     shutil.copytree(logdir / EVIL, logdir / EVIL_COMPARISON / "baseline")
-    comparison.write(hostile_comparison(), logdir / EVIL_COMPARISON)
+    write_comparison(hostile_comparison(), logdir / EVIL_COMPARISON)
 
 
 def hostile_events(scale: float) -> list[Event]:
@@ -151,9 +155,11 @@ def _environment() -> Environment:
 
 def hostile_record() -> RunRecord:
     """A record whose every text is hostile."""
-    steps = Samples(samples=[4, 4], step_s=[0.01, 0.02], phase_s={"forward": [0.005, 0.01], HOSTILE: [0.001, 0.002]})
+    steps = StepTimings(
+        samples=[4, 4], step_s=[0.01, 0.02], phase_s={"forward": [0.005, 0.01], HOSTILE: [0.001, 0.002]}
+    )
     trace = TraceFile(path=f"{HOSTILE}.pt.trace.json", samples=[4], step_s=[0.03], peak_allocated_bytes=8192)
-    stage = Stage(
+    stage = StageRecord(
         timed=steps, trace=trace, peak_resident_bytes=2**20, resident_is_per_stage=True, peak_accelerator_bytes=None
     )
     return RunRecord(
@@ -173,16 +179,16 @@ def hostile_comparison() -> ComparisonRecord:
     """A comparison whose every text is hostile, the claim of its hypothesis too."""
     times = [1e-4 + 1e-6 * (n % 5) for n in range(24)]
     twin = times[1:] + times[:1]
-    same, slower = (PhaseSamples(times, [ratio * time for time in times], twin) for ratio in (1.0, 1.5))
-    hypothesis = Hypothesis(HOSTILE, HOSTILE, HOSTILE, Expectation(time=Time.slower))
-    judged = compare.compare(
+    same, slower = (PhaseTimings(times, [ratio * time for time in times], twin) for ratio in (1.0, 1.5))
+    hypothesis = Hypothesis(HOSTILE, HOSTILE, HOSTILE, Expectation(time=ExpectedTime.slower))
+    judged = judge_comparison(
         HOSTILE,
         hypothesis,
         {"train": same, HOSTILE: slower},
         PeakMemory(2**20, 2**21),
-        compare.agreement(Agreement.identical, 0.0, 0.0, 1e-3, 1e-5),
+        check_numerics(Agreement.identical, 0.0, 0.0, 1e-3, 1e-5),
     )
-    arm = Arm(
+    arm = ArmRecord(
         warmup_s=0.1,
         peak_resident_bytes=2**20,
         peak_allocated_bytes={HOSTILE: 2**20},
@@ -200,7 +206,7 @@ def hostile_comparison() -> ComparisonRecord:
         configs={"baseline": config, "variant": config},
         changed={HOSTILE: (HOSTILE, [HOSTILE])},
         environment=_environment(),
-        samples={"train": same, HOSTILE: slower},
+        timings={"train": same, HOSTILE: slower},
         arms={
             name: msgspec.structs.replace(arm, traces={HOSTILE: f"{name}/{HOSTILE}.pt.trace.json"})
             for name in ("baseline", "variant")

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from profiling import terminal
-from profiling.report import words
+from profiling.format import duration, duration_change, ratio, size
 from tests.tab import logdir as made
 from tests.tab.browser import Tab
 
@@ -45,7 +44,7 @@ def test_operators(tab: Tab, told: Callable[..., Any], logdir: Path, run: str) -
     root = tab.open("operators", run=run)
     same(tab.csv(root, "operators"), operators, "name", "calls", "self_us", "total_us")
     for shown, row in zip(tab.cells(root.get_by_role("table")), operators, strict=True):
-        assert shown[:3] == [row["name"], f"{row['calls']:,}", terminal.duration(row["self_us"])]
+        assert shown[:3] == [row["name"], f"{row['calls']:,}", duration(row["self_us"])]
 
 
 @pytest.mark.parametrize("by", ["shape", "stack"])
@@ -63,9 +62,9 @@ def test_the_overview(tab: Tab, told: Callable[..., Any]) -> None:
     cards = {card[0]: card[1:] for card in map(str.splitlines, root.locator(".card").all_inner_texts())}
     for timing in summary["timings"]:
         value, rate, *_ = cards[f"Step time, {timing['stage']}"]
-        assert value == terminal.duration(timing["median_us"])
+        assert value == duration(timing["median_us"])
         assert rate == f"{round(timing['samples_per_s']):,} samples/s"
-    assert cards["Memory peak"][0] == terminal.size(max(device["peak_bytes"] for device in summary["memory"]))
+    assert cards["Memory peak"][0] == size(max(device["peak_bytes"] for device in summary["memory"]))
     assert cards["Waits most for"][0] == summary["step_time"]["waits_for"]
 
 
@@ -74,7 +73,7 @@ def test_memory(tab: Tab, told: Callable[..., Any], run: str) -> None:
     devices = told("memory", run)["memory"]
     root = tab.open("memory", run=run)
     same(tab.csv(root, "memory-traffic"), devices, "device", "peak_bytes", "peak_time_us", "allocated_bytes", "frees")
-    peaks = [f"peak {terminal.size(device['peak_bytes'])}" for device in devices]
+    peaks = [f"peak {size(device['peak_bytes'])}" for device in devices]
     labels = root.locator(".plot").evaluate_all("all => all.map(plot => plot.ariaLabel)")
     assert all(peak in label for peak, label in zip(peaks, labels, strict=True))
 
@@ -112,8 +111,8 @@ def test_differences(tab: Tab, told: Callable[..., Any], run: str, against: str)
     operators = [row for kind in ("changed", "added", "removed") for row in diff[kind]]
     same(tab.csv(root, "compare-operators"), operators, "name", "phase", "a_self_us", "b_self_us", "difference_us")
     facts = root.locator(".panel", has_text="In the traces").inner_text()
-    assert f"{terminal.duration(diff['a_us'])} → {terminal.duration(diff['b_us'])}" in facts
-    assert terminal.change(diff["difference_us"]) in facts
+    assert f"{duration(diff['a_us'])} → {duration(diff['b_us'])}" in facts
+    assert duration_change(diff["difference_us"]) in facts
 
 
 def test_effects(tab: Tab, told: Callable[..., Any]) -> None:
@@ -128,4 +127,4 @@ def test_effects(tab: Tab, told: Callable[..., Any]) -> None:
         for key in ("ratio", "ratio_low", "ratio_high"):
             assert float(row[key]) == declared[key]
         assert (row["verdict"], row["outcome"]) == (effect["verdict_text"], effect["outcome"])
-        assert words.ratio(declared["ratio"]) in root.get_by_role("row", name=effect["title"]).inner_text()
+        assert ratio(declared["ratio"]) in root.get_by_role("row", name=effect["title"]).inner_text()

@@ -24,10 +24,10 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import CIFAR10, MNIST, FashionMNIST
 
 import configs
+from profiling.errors import UserError
 from train import data
-from train.config import DownloadData, EmbeddedData
+from train.config.schema import DownloadDataConfig, EmbeddedDataConfig
 from train.data import TensorSplit, mean_std, stratified_split
-from train.errors import UserError
 from train.image_files import FileSplit
 
 DIGITS_8X8_SHA256 = "617b4fe6e84afdb82030a5760d61ccecaac16cfbeb405b1e8f21fa20eaaa5c71"
@@ -321,7 +321,7 @@ def test_every_option_names_a_function_that_takes_its_fields(file: Path) -> None
 
 
 def test_the_configuration_chooses_the_data_set() -> None:
-    loaded = data.load(EmbeddedData(_target_="train.data.digits", root="unused", image_size=8, test_fraction=0.5))
+    loaded = data.load(EmbeddedDataConfig(_target_="train.data.digits", root="unused", image_size=8, test_fraction=0.5))
     assert loaded.image_size == 8
     assert len(loaded.test) == pytest.approx(1797 / 2, abs=10)
 
@@ -336,7 +336,7 @@ def test_the_configuration_chooses_the_data_set() -> None:
     ],
 )
 def test_a_wrong_target_is_a_user_error_with_the_nearest_name(target: str, line: str) -> None:
-    option = DownloadData(_target_=target, root="data", download=False)
+    option = DownloadDataConfig(_target_=target, root="data", download=False)
     with pytest.raises(UserError) as caught:
         data.load(option)
     assert str(caught.value).startswith(line)

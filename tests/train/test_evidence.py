@@ -13,7 +13,7 @@ from profiling.analysis.index import Index
 from profiling.analysis.memory import memory
 from profiling.analysis.operators import operators
 from profiling.analysis.phases import phases
-from profiling.trace import read
+from profiling.trace.trace import read_trace
 from tests.conftest import ROOT
 from train import session
 from train.device import has_glibc
@@ -35,7 +35,7 @@ SETUP = (
 def traced(tmp_path_factory):
     """Run an experiment's windows once and give the trace of a stage."""
     from tests.conftest import composed  # a module-scoped fixture cannot use the function-scoped `configure`
-    from train.compose import to_config
+    from train.config.compose import to_config
     from train.events import step_log  # TensorBoard takes a second to import
 
     windows = {}
@@ -54,21 +54,21 @@ def traced(tmp_path_factory):
 
 
 def calls(path):
-    return Counter({row.name: row.calls for row in operators(Index(read(path)))})
+    return Counter({row.name: row.calls for row in operators(Index(read_trace(path)))})
 
 
 def phase(path, name):
-    return next(row for row in phases(Index(read(path))) if row.name == name)
+    return next(row for row in phases(Index(read_trace(path))) if row.name == name)
 
 
 def peak_growth(path):
-    device = memory(Index(read(path)))[0]
+    device = memory(Index(read_trace(path)))[0]
     return device.peak_bytes - device.start_bytes
 
 
 def alive_at_the_end(path):
     """Operator -> tensors that it allocated in the window and that nothing freed in it."""
-    index = Index(read(path))
+    index = Index(read_trace(path))
     events = index.trace.allocations
     order = np.argsort(events.start_ns, kind="stable")
     last = {int(events.address[row]): row for row in order}
@@ -115,7 +115,7 @@ def test_broadcast_blowup_allocates_n_by_n_by_c(traced):
 
 def test_logging_heavy_reads_every_parameter_in_a_phase_of_its_own(traced):
     fast, slow = (traced(name, "train") for name in ("baseline", "logging_heavy"))
-    assert "log" not in {row.name for row in phases(Index(read(fast)))}
+    assert "log" not in {row.name for row in phases(Index(read_trace(fast)))}
     assert phase(slow, "log").calls == STEPS
     detached = calls(slow)["aten::detach"] - calls(fast)["aten::detach"]
     assert detached >= PARAMETERS * STEPS  # by us; SummaryWriter does it again
@@ -149,5 +149,5 @@ def test_dataloader_per_sample_indexes_samples_and_stacks_them(traced):
     fast, slow = (calls(traced(name, "train")) for name in ("baseline", "dataloader_per_sample"))
     assert slow["aten::stack"] - fast["aten::stack"] == 2 * STEPS  # images and labels of each batch
     assert slow["aten::select"] - fast["aten::select"] == 2 * SAMPLES * STEPS
-    names = read(traced("dataloader_per_sample", "train")).names
+    names = read_trace(traced("dataloader_per_sample", "train")).names
     assert any(name.startswith("enumerate(DataLoader)") for name in names)

@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from profiling import record
+from profiling import run_record
+from profiling.errors import NotApplicableError, UserError
+from profiling.vocabulary import ExpectedTime
 from tests.conftest import ROOT, TINY, composed
-from train import cli, compose, needs
+from train import needs
+from train.config import cli, compose
+from train.config.options import TOPICS, Need
 from train.device import choose_device, keep_heap
-from train.errors import NotApplicableError, UserError
-from train.options import TOPICS, Need, Time
 from train.run import train
 from train.variants import TABLES
 
@@ -52,7 +54,7 @@ def test_runs(file, configure, command, tmp_path):
     small = [] if any(text.startswith("model=") for text in extra) else SMALL
     tiny = [text for text in TINY if not text.startswith("data") or not any(e.startswith("data=") for e in extra)]
     config = configure(f"+experiment={file.stem}", *tiny, *small, *extra)
-    if config.hypothesis.expect.time is Time.fails:
+    if config.hypothesis.expect.time is ExpectedTime.fails:
         with pytest.raises(UserError, match=r"no parameter requires grad.*switches\.parameters=frozen"):
             train(config, {}, tmp_path)
         return
@@ -68,7 +70,7 @@ def test_runs(file, configure, command, tmp_path):
             train(config, {}, tmp_path)
         return
     train(config, {}, tmp_path)
-    left = record.read(tmp_path)
+    left = run_record.read(tmp_path)
     assert left.status == "complete"
     assert set(left.stages) == {"train", "evaluate", "infer"}
     assert all((tmp_path / stage.trace.path).is_file() for stage in left.stages.values() if stage.trace)

@@ -11,9 +11,9 @@ from PIL.PngImagePlugin import PngInfo
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 
+from profiling.errors import UserError
 from train import data
 from train.data import mean_std
-from train.errors import UserError
 from train.image_files import FileSplit, read_image, unlabeled
 
 

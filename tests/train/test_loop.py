@@ -6,10 +6,10 @@ import time
 import pytest
 import torch
 
-from profiling.capture import NullCapture, TimedCapture, TracedCapture, Window
+from profiling.capture import NullCapture, ProfilerWindow, TimedCapture, TracedCapture
+from profiling.errors import UserError
 from tests.conftest import TINY_DATA
 from train import session
-from train.errors import UserError
 
 
 def trained(config, capture, warm_up=False):
@@ -52,7 +52,9 @@ def test_timing_tracing_and_warming_up_leave_the_weights_bit_identical(configure
     plain = trained(config, NullCapture())
     others = {
         "timed": trained(config, TimedCapture(device)),
-        "traced": trained(config, TracedCapture("train", device, Window(tmp_path, 1, 1, 2, {"profile_memory": True}))),
+        "traced": trained(
+            config, TracedCapture("train", device, ProfilerWindow(tmp_path, 1, 1, 2, {"profile_memory": True}))
+        ),
         "warmed up": trained(config, NullCapture(), warm_up=True),
     }
     for how, weights in others.items():
@@ -88,7 +90,7 @@ def test_the_phases_of_a_step_add_up_to_it(configure):
     parts = session.prepare(configure("epochs=1"))
     with TimedCapture(parts.device) as capture:
         parts.fit(parts.train_batches, capture)
-    samples = capture.samples()
+    samples = capture.timings()
     assert list(samples.phase_s) == [
         "load", "transfer", "preprocess", "forward", "loss", "backward", "metrics", "optimizer",
     ]  # fmt: skip
@@ -102,7 +104,7 @@ def test_what_follows_an_update_belongs_to_its_step(configure):
     parts = session.prepare(configure(*TINY_DATA, "model.width=4"))
     with TimedCapture(parts.device) as capture:
         parts.fit(itertools.islice(parts.train_batches, 1), capture, lambda sums: time.sleep(0.05))
-    assert capture.samples().step_s[0] > 0.05
+    assert capture.timings().step_s[0] > 0.05
 
 
 def test_a_frozen_backbone_is_left_alone_and_its_head_learns(configure):

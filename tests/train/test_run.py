@@ -20,10 +20,11 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 
-from profiling import record
+from profiling import run_record
 from tests.conftest import ROOT, TINY
-from train import checkpoint, compose
-from train.errors import hush_event_writers
+from train import checkpoint
+from train.config import compose
+from train.event_writers import silence_event_writer_threads
 from train.run import train
 
 DIGITS = ("epochs=2", "model.width=4", "profiler.wait=0", "profiler.active=1")
@@ -54,8 +55,8 @@ def whole(folder: Path) -> dict[str, int]:
         elif file.name == checkpoint.FILE_NAME:
             checkpoint.load(file)
             kinds["checkpoint"] += 1
-        elif file.name == record.FILE_NAME:
-            record.read(file.parent)
+        elif file.name == run_record.FILE_NAME:
+            run_record.read(file.parent)
             kinds["record"] += 1
         elif file.suffix == ".yaml":
             assert yaml.safe_load(file.read_text()) is not None
@@ -80,7 +81,7 @@ def event_bytes(file: Path) -> int:
 def test_a_run_leaves_record_events_traces_checkpoint_and_configuration(finished):
     folder, _ = finished
     assert whole(folder) == {"trace": 3, "event": 1, "checkpoint": 1, "record": 1, "yaml": 3, "other": 1}
-    left = record.read(folder)
+    left = run_record.read(folder)
     assert left.status == "complete"
     assert left.changed["switches.eval_context"] == ("inference_mode", "grad")
     assert left.changed["epochs"] == (12, 2)
@@ -95,7 +96,7 @@ def test_a_run_leaves_record_events_traces_checkpoint_and_configuration(finished
 
 def test_the_end_of_a_run_shows_what_its_record_holds(finished):
     folder, shown = finished
-    left = record.read(folder)
+    left = run_record.read(folder)
     assert f"accuracy {left.results['accuracy']:.2%}" in shown
     assert f"training {left.results['train_samples_per_s']:,.0f} samples/s" in shown
     forward_ms = np.median(left.stages["train"].timed.phase_s["forward"]) * 1e3
@@ -108,7 +109,7 @@ def test_tensorboard_reads_scalars_texts_pictures_and_hyperparameters(finished):
     folder, _ = finished
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
     events.Reload()
-    left = record.read(folder)
+    left = run_record.read(folder)
     scalars = events.Tags()["scalars"]
     assert {"loss/train", "loss/test", "accuracy/test", "learning_rate", "throughput/train_samples_per_s"} <= set(
         scalars
@@ -131,7 +132,7 @@ def test_tensorboard_reads_scalars_texts_pictures_and_hyperparameters(finished):
 
 def test_phases_and_steps_are_marked_in_the_traces(finished):
     folder, _ = finished
-    left = record.read(folder)
+    left = run_record.read(folder)
     for stage, expected in (
         ("train", {"load", "transfer", "preprocess", "forward", "loss", "backward", "optimizer", "metrics"}),
         ("evaluate", {"evaluate", "load", "transfer", "preprocess", "forward", "metrics"}),
@@ -177,7 +178,7 @@ def test_inference_repeats_the_accuracy_of_the_run(finished, command, tmp_path):
 
     labels = digits(root="", image_size=28, test_fraction=0.2).test.labels.tolist()
     accuracy = np.mean([ours == theirs for ours, theirs in zip(predicted, labels, strict=True)])
-    assert accuracy == pytest.approx(record.read(folder).results["accuracy"])
+    assert accuracy == pytest.approx(run_record.read(folder).results["accuracy"])
 
 
 @pytest.mark.parametrize(
@@ -251,7 +252,7 @@ def test_an_interrupted_run_leaves_whole_files_and_says_where(tmp_path, number, 
     (folder,) = tmp_path.glob("*/*")
     assert errors == f"interrupted; what was written is whole: {folder}\n"
     assert whole(folder)["event"] == 1
-    left = record.read(folder)
+    left = run_record.read(folder)
     assert left.status == "interrupted"
 
 
@@ -302,7 +303,7 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_written_file(command, small_
 
 def test_a_thread_that_writes_no_events_may_print_what_it_met(capsys, monkeypatch):
     monkeypatch.setattr(threading, "excepthook", threading.excepthook)
-    hush_event_writers()
+    silence_event_writer_threads()
     thread = threading.Thread(target=lambda: 1 // 0)
     thread.start()
     thread.join()
@@ -332,7 +333,7 @@ def test_an_interrupted_run_records_what_it_measured(configure, tmp_path, monkey
     monkeypatch.setattr("train.run.session.trace", interrupt)  # after the timed passes
     with pytest.raises(KeyboardInterrupt):
         train(configure(*TINY, "model.width=4"), {}, tmp_path)
-    left = record.read(tmp_path)
+    left = run_record.read(tmp_path)
     assert left.status == "interrupted"
     assert left.stages["train"].timed.samples == [128, 32]
     assert left.stages["train"].trace is None
@@ -342,7 +343,7 @@ def test_a_failing_run_records_why(configure, tmp_path):
     config = configure(*TINY, "model.width=4", "optimizer=sgd", "optimizer.lr=1e30")
     with pytest.raises(Exception, match="the loss is"):
         train(config, {}, tmp_path)
-    left = record.read(tmp_path)
+    left = run_record.read(tmp_path)
     assert left.status == "failed"
     assert "likely too large a learning rate" in left.error
     assert compose.flat(left.config)["optimizer.lr"] == 1e30

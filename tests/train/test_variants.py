@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from profiling.capture import NullCapture
+from profiling.vocabulary import Agreement
 from tests.conftest import TINY_DATA
 from train import session
-from train.options import Numerics
 from train.variants import TABLES, Table
 
 # float32, so that a table's tolerance speaks of the algorithm and not of bfloat16's eight bits
@@ -48,10 +48,10 @@ def outcome(config):
 
 
 def assert_agree(table: Table, fast, slow):
-    if table.numerics is Numerics.different:
+    if table.numerics is Agreement.different:
         assert table.reason
         assert any(name not in fast or not torch.equal(fast[name], slow[name]) for name in slow)
-    elif table.numerics is Numerics.identical:
+    elif table.numerics is Agreement.identical:
         differing = [name for name in fast if not torch.equal(fast[name], slow[name])]
         assert differing == []
     else:

@@ -1,4 +1,4 @@
-"""One arm, in its own process: prepare, answer, blocks of work, traces."""
+"""One arm of this pipeline, in its own process: a session that answers the requests of `profiling.ab.messages`."""
 
 import math
 import time
@@ -13,29 +13,36 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from profiling import record
+from profiling import run_record
+from profiling.ab.messages import Answer, ArmOutput, BlockTimings, Ready
 from profiling.capture import Capture, NullCapture, TimedCapture
-from profiling.record import RunRecord, Samples, Stage, TraceFile
+from profiling.run_record import RunRecord, StageRecord, StepTimings, TraceFile
+from profiling.vocabulary import STAGES
 from train import environment, run, session
-from train.ab.process import Answer, Block, Closing, Ready
 from train.batches import Batch
-from train.compose import plain
-from train.config import Config
+from train.config.compose import plain
+from train.config.schema import Config
 from train.events import EventFile, step_log
-from train.options import STAGES
 
-REFERENCE_REPEATS = 16
+PROBE_REPEATS = 16
 ANSWER_STEPS = 8  # enough for a wrong gradient to show in the weights
 ANSWER_IMAGES = 256
-SCATTERED = 512  # blocks of 64 bytes to SCATTERED_BYTES, about 9 MB; half of them are freed
-SCATTERED_BYTES = 2**17  # glibc takes larger ones from elsewhere, and moves its threshold when they are freed
+HEAP_BLOCKS = 512  # of 64 to HEAP_BLOCK_MAX_BYTES bytes, half of which are freed
+HEAP_BLOCK_MAX_BYTES = 2**17  # glibc maps larger blocks instead of taking them from the heap
 
 
-class Arm:
-    """A session that works on request. Its batches never end: the sources are cycled."""
+class ArmWorker:
+    """A session that works on request. Its batches never end: the sources are repeated.
 
-    def __init__(self, config: Config, scratch: Path) -> None:
-        self._scattered = scatter()
+    Args:
+        config: what the arm runs.
+        changed: dotted key -> [baseline's value, this arm's], for the record.
+        scratch: a folder for what is written while timing, such as histograms.
+    """
+
+    def __init__(self, config: Config, changed: Mapping[str, tuple[Any, Any]], scratch: Path) -> None:
+        self._heap = randomize_heap()
+        self._changed = changed
         parts = self._parts = session.prepare(config)
         self.ready = Ready(session.warm_up(parts), environment.describe(parts.device, parts.precision))
         sources = {"train": parts.train_batches, "evaluate": parts.test_batches, "infer": parts.infer_batches}
@@ -48,17 +55,18 @@ class Arm:
         self._open = ExitStack()
         log = self._log = self._open.enter_context(step_log(parts, scratch))
         self._ahead["train"] = self._ahead.get("train", 0) + log.ahead
-        # No `self` in here: a DataLoader in a reference cycle waits 5 s for each worker: its queue is collected first.
+        # These must not refer to `self`: in a reference cycle, the queues of a DataLoader are collected before its
+        # workers are told to end, and it then waits 5 s for each of them.
         self._passes: dict[str, Callable[[Any, Capture], Any]] = {
             "train": lambda batches, capture: parts.fit(batches, capture, log.after_step),
             "evaluate": parts.evaluate,
             "infer": parts.infer,
         }
-        self._steps = {stage: Samples(samples=[], step_s=[], phase_s=defaultdict(list)) for stage in STAGES}
+        self._steps = {stage: StepTimings(samples=[], step_s=[], phase_s=defaultdict(list)) for stage in STAGES}
         self._resident_bytes: dict[str, int] = dict.fromkeys(STAGES, 0)
         self._accelerator_bytes: dict[str, int] = {}
         self._per_stage = False
-        self._reference = torch.zeros(2, 256, 256)  # both fit the cache of one core
+        self._probed = torch.zeros(2, 256, 256)  # small enough for the cache of one core
 
     def answer(self) -> Answer:
         """Train a few steps, then predict fixed images and score them; to be asked before any block."""
@@ -68,39 +76,35 @@ class Arm:
         probabilities = self._passes["infer"](islice(parts.infer_batches, requests), NullCapture())
         held_out = self._passes["evaluate"](islice(parts.test_batches, 1), NullCapture())
         weights = {name: _array(value) for name, value in parts.module.state_dict().items()}
-        named = {**run.scores(held_out), "train_loss": training.mean_loss()}
+        scores = {**run.scores(held_out), "train_loss": training.mean_loss()}
         return Answer(
             tensors={**weights, "probabilities": _array(probabilities)[:ANSWER_IMAGES]},
-            results={f"{name}_after_{ANSWER_STEPS}_steps": value for name, value in named.items()},
+            results={f"{name}_after_{ANSWER_STEPS}_steps": value for name, value in scores.items()},
         )
 
-    def reference(self) -> float:
-        """Seconds of a small addition whose threads read what the other threads wrote: how near the cores are.
+    def probe(self) -> float:
+        """Time a small addition whose threads read what other threads wrote, in seconds: the fastest of several.
 
-        A virtual machine's cores are moved about by its host. On one of 2 cores the fastest of 16 took 74 us, or 127 us
-        for seconds on end while a cache line took 165 ns from core to core instead of 30: the cores no longer shared a
-        cache. Evaluation then took 36 us an image instead of 25, but 26 as before with gradients on, whose tensors are
-        too many for a cache in any case.
+        It is slower while the cores share no cache, see `profiling.ab.machine_state`.
         """
-        one, other = self._reference
+        source, target = self._probed
         seconds = []
-        for _ in range(REFERENCE_REPEATS):
+        for _ in range(PROBE_REPEATS):
             start = time.perf_counter()
-            torch.add(one.t(), 1.0, out=other)
-            torch.add(other.t(), 1.0, out=one)
+            torch.add(source.t(), 1.0, out=target)
+            torch.add(target.t(), 1.0, out=source)
             seconds.append(time.perf_counter() - start)
         return min(seconds)
 
-    def block(self, steps: Mapping[str, int]) -> Block:
+    def block(self, steps: Mapping[str, int]) -> BlockTimings:
         """Time so many steps of each stage, in the order of `steps`.
 
-        The reference goes before them in every arm, so that none is warmer than another. So do steps that others spare
-        work, by what they did, or will do, while other arms work: the batches that workers of a DataLoader have
-        prepared, and what the queue of a log has room for. They do not count: logging_heavy is x1.8 with an empty queue
-        and x3.0 with a full one, whose writer takes a core from every step. Of what workers prepare from then on, a
-        step is timed for each.
+        Two things come first and are not counted. The probe runs in every arm, so that none has warmer caches than
+        another. And a stage's first steps may be faster than the others, because of what was done for them while other
+        arms worked: workers of a DataLoader have prepared batches, and the queue of a log is empty. With workers, at
+        least one step for each of them is timed.
         """
-        self.reference()
+        self.probe()
         s_per_sample: dict[str, float] = {}
         step_s: dict[str, float] = {}
         for stage, asked in steps.items():
@@ -109,17 +113,18 @@ class Arm:
             with TimedCapture(self._parts.device) as capture:
                 self._passes[stage](islice(self._batches[stage], untimed + count), capture)
             self._log.flush()
-            timed = _steps(capture.samples(), untimed, untimed + count)
-            best = fastest(timed, max(1, workers))
-            samples = sum(best.samples)
+            timed = _slice(capture.timings(), untimed, untimed + count)
+            fastest = fastest_steps(timed, max(1, workers))
+            samples = sum(fastest.samples)
             if stage == "train":
-                s_per_sample |= {phase: sum(seconds) / samples for phase, seconds in best.phase_s.items()}
-            s_per_sample[stage] = sum(best.step_s) / samples
+                s_per_sample |= {phase: sum(seconds) / samples for phase, seconds in fastest.phase_s.items()}
+            s_per_sample[stage] = sum(fastest.step_s) / samples
             step_s[stage] = sum(timed.step_s) / count
             self._keep(stage, timed, capture)
-        return Block(s_per_sample, step_s)
+        return BlockTimings(s_per_sample, step_s)
 
-    def _keep(self, stage: str, timed: Samples, capture: TimedCapture) -> None:
+    def _keep(self, stage: str, timed: StepTimings, capture: TimedCapture) -> None:
+        """Add the timings and the memory of a block to those of the stage."""
         kept, memory = self._steps[stage], capture.memory
         kept.samples.extend(timed.samples)
         kept.step_s.extend(timed.step_s)
@@ -131,35 +136,33 @@ class Arm:
             before = self._accelerator_bytes.get(stage, 0)
             self._accelerator_bytes[stage] = max(before, memory.accelerator_bytes)
 
-    def finish(
-        self, folder: Path, started: str, changed: Mapping[str, tuple[Any, Any]], results: Mapping[str, float]
-    ) -> Closing:
+    def finish(self, folder: Path, started: str, results: Mapping[str, float]) -> ArmOutput:
         """Trace one window of each stage; leave record, traces and event file in `folder`."""
         folder.mkdir(parents=True)
         traces = session.trace(self._parts, folder, self._log.after_step)
         stages = self._stages(traces)
-        rates = {f"{name}_samples_per_s": sum(s.timed.samples) / sum(s.timed.step_s) for name, s in stages.items()}
+        rates = {f"{stage}_samples_per_s": record.timed.samples_per_s for stage, record in stages.items()}
         figures = {**results, **rates}
         config = self._parts.config
         with EventFile(folder) as events:
             events.describe(self._parts)
             events.stages(stages)
-            events.hyperparameters(config, changed, figures)
-        outcome = RunRecord(
+            events.hyperparameters(config, self._changed, figures)
+        record = RunRecord(
             name=config.name,
             status="complete",
             error=None,
             started=started,
             config=plain(config),
-            changed=dict(changed),
+            changed=dict(self._changed),
             environment=self.ready.environment,
             stages=stages,
             results=figures,
         )
-        record.write(outcome, folder)
+        run_record.write(record, folder)
         peaks = {stage: trace.peak_allocated_bytes for stage, trace in traces.items()}
         traffic = {s: t.allocated_bytes / sum(t.samples) for s, t in traces.items() if t.allocated_bytes is not None}
-        return Closing(
+        return ArmOutput(
             peak_resident_bytes=max(self._resident_bytes.values()),
             peak_allocated_bytes={stage: peak for stage, peak in peaks.items() if peak is not None},
             allocated_bytes_per_sample=traffic,
@@ -167,9 +170,9 @@ class Arm:
             traces={stage: trace.path for stage, trace in traces.items()},
         )
 
-    def _stages(self, traces: Mapping[str, TraceFile]) -> dict[str, Stage]:
+    def _stages(self, traces: Mapping[str, TraceFile]) -> dict[str, StageRecord]:
         return {
-            stage: Stage(
+            stage: StageRecord(
                 timed=timed,
                 trace=traces.get(stage),
                 peak_resident_bytes=self._resident_bytes[stage],
@@ -180,41 +183,39 @@ class Arm:
         }
 
 
-def scatter() -> list[bytearray]:
+def randomize_heap() -> list[bytearray]:
     """Fill the heap with blocks of random sizes and free half of them, so that no two processes lay out memory alike.
 
-    Children of a fork server are alike to the last address: in every launch the tensors of a step lay where they had
-    lain in the one before, in baseline and twin alike, and elsewhere in a variant whose configuration merely has
-    another name. What follows from addresses then passes for an effect, which no number of launches averages away: of
-    1.7 %, in 11 launches of 12.
+    Children of one fork server have the same heap: in every launch, the tensors of a step would lie at the same
+    addresses. An effect of the addresses would then be the same in every launch, and no number of launches would
+    average it away.
 
     Source: Mytkowicz et al., Producing Wrong Data Without Doing Anything Obviously Wrong! (ASPLOS 2009); Curtsinger and
     Berger, STABILIZER: Statistically Sound Performance Evaluation (ASPLOS 2013).
 
     Returns:
-        The blocks that must be kept.
+        The blocks that must stay alive.
     """
-    random = np.random.default_rng()  # seeded by the system: forked processes share the state of any other
-    sizes = np.exp(random.uniform(math.log(64), math.log(SCATTERED_BYTES), SCATTERED)).astype(int)
+    random = np.random.default_rng()  # seeded by the system: forked processes share the state of any other generator
+    sizes = np.exp(random.uniform(math.log(64), math.log(HEAP_BLOCK_MAX_BYTES), HEAP_BLOCKS)).astype(int)
     blocks = [bytearray(size) for size in sizes]
     return [block for block in blocks if random.random() < 0.5]
 
 
-def fastest(timed: Samples, steps: int) -> Samples:
-    """So many consecutive steps, those with the least seconds per sample.
+def fastest_steps(timed: StepTimings, count: int) -> StepTimings:
+    """Return the `count` consecutive steps with the fewest seconds per sample.
 
-    Whatever else happens on a machine only ever adds time, so the fastest is nearest to what the code costs (as in
-    https://docs.python.org/3/library/timeit.html#timeit.Timer.repeat). On a noisy 2-core virtual machine, the typical
-    difference between neighboring blocks of 1 to 7 steps of 14 ms is 5.1, 5.1, 4.5, 4.2, 3.9, 3.7 and 3.3 %, and that
-    of neighboring steps 4.2 %: it is the number of steps that helps. What does not come with every step is left out,
-    such as a DataLoader's restart at the end of a pass; workers deliver in turns, hence one step for each.
+    Everything else that happens on a machine only adds time, so the fastest is closest to what the code itself costs
+    (as in https://docs.python.org/3/library/timeit.html#timeit.Timer.repeat). Costs that do not come with every step,
+    such as restarting a DataLoader at the end of a pass, are not part of it. The workers of a DataLoader deliver in
+    turns, hence one step for each of them.
     """
-    slices = [_steps(timed, start, start + steps) for start in range(len(timed.samples) - steps + 1)]
-    return min(slices, key=lambda part: sum(part.step_s) / sum(part.samples))
+    slices = [_slice(timed, start, start + count) for start in range(len(timed.samples) - count + 1)]
+    return min(slices, key=lambda steps: sum(steps.step_s) / sum(steps.samples))
 
 
-def _steps(timed: Samples, start: int, end: int) -> Samples:
-    return Samples(
+def _slice(timed: StepTimings, start: int, end: int) -> StepTimings:
+    return StepTimings(
         samples=timed.samples[start:end],
         step_s=timed.step_s[start:end],
         phase_s={phase: seconds[start:end] for phase, seconds in timed.phase_s.items()},

@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from profiling import comparison
-from profiling.compare import Comparison, PhaseEffect
-from profiling.comparison import ComparisonRecord
-from train.errors import UserError
+from profiling.errors import UserError
+from profiling.verdict.judge import Comparison, PhaseEffect
+from profiling.verdict.record import ComparisonRecord, read_comparison
 
 
 def read(path: Path) -> ComparisonRecord:
@@ -16,7 +15,7 @@ def read(path: Path) -> ComparisonRecord:
         FileNotFoundError: there is none.
     """
     try:
-        return comparison.read(path)
+        return read_comparison(path)
     except ValueError as error:
         raise UserError(f"ab.gate: {error}") from error
 
@@ -32,19 +31,18 @@ def check(now: ComparisonRecord, recorded: ComparisonRecord) -> None:
         raise UserError(
             f"ab.gate: that is a comparison of {recorded.comparison.experiment}, not of {now.comparison.experiment}"
         )
-    allowed, found = _declared(recorded.comparison, "recorded"), _declared(now.comparison, "new")
-    if found.ratio * found.floor_ratio < allowed.ratio_low:
+    before, new = _declared(recorded.comparison, "recorded"), _declared(now.comparison, "new")
+    if new.ratio * new.floor_ratio < before.ratio_low:
         raise UserError(
-            f"gate: {now.comparison.experiment} in {found.phase}: variant / baseline is {found.ratio:.3f} (floor "
-            f"{found.floor_ratio:.3f}), below the recorded {allowed.ratio_low:.3f} to {allowed.ratio_high:.3f}: the "
+            f"gate: {now.comparison.experiment} in {new.phase}: variant / baseline is {new.ratio:.3f} (floor "
+            f"{new.floor_ratio:.3f}), below the recorded {before.ratio_low:.3f} to {before.ratio_high:.3f}: the "
             "baseline has become slower against its variant"
         )
 
 
 def _declared(comparison: Comparison, which: str) -> PhaseEffect:
-    for effect in comparison.phases:
-        if effect.phase == comparison.hypothesis.phase:
-            return effect
+    if comparison.declared_effect is not None:
+        return comparison.declared_effect
     raise UserError(
         f"ab.gate: the {which} comparison has no timing of {comparison.hypothesis.phase}: {comparison.verdict.value}"
         + (f": {comparison.reason}" if comparison.reason else "")

@@ -1,5 +1,6 @@
 /** What `python -m train.ab` measured of two arms, interleaved: effect, interval, verdict, and the same answer. */
 
+import vocabulary from "../vocabulary.js";
 import { chart, escapeLabel } from "./chart.js";
 import { phaseBars } from "./compare_charts.js";
 import { el, message, panel } from "./dom.js";
@@ -7,7 +8,8 @@ import { duration, moment, percent, ratio, size } from "./format.js";
 import * as model from "./model.js";
 import { outcomeMark, verdictMark } from "./verdict.js";
 
-const ARMS = { a: { title: "baseline", look: "baseline" }, b: { title: "variant", look: "variant" } };
+const [A, B] = vocabulary.arms;
+const ARMS = { a: { title: A, look: A }, b: { title: B, look: B } };
 
 /**
  * As the Effects view has it, that is corrected over the whole ladder.

@@ -1,8 +1,10 @@
 /** The two runs of a comparison: which is which, and what they are called. */
 
+import vocabulary from "../vocabulary.js";
 import * as address from "./address.js";
 import { el, message } from "./dom.js";
 
+const [BASELINE, VARIANT] = vocabulary.arms;
 const OFFERED = 12; // runs that are named as something to compare with
 
 /**
@@ -23,8 +25,8 @@ export function sides(state) {
     look: arms ? found.arm : look,
   });
   return {
-    a: side(one, alike ? `${one.run}/${alike.file}` : one.run, "A", "baseline"),
-    b: side(other, state.selected, "B", "variant"),
+    a: side(one, alike ? `${one.run}/${alike.file}` : one.run, "A", BASELINE),
+    b: side(other, state.selected, "B", VARIANT),
     comparison: arms ? one.comparison : null,
   };
 }
@@ -32,8 +34,8 @@ export function sides(state) {
 /** The baseline of the comparison that a run is the variant of, "" if it is of none. @returns {string} */
 export function baseline(run, runs) {
   const found = runs.find((other) => other.run === run);
-  if (!found?.comparison || found.arm === "baseline") return "";
-  return runs.find(({ comparison, arm }) => comparison === found.comparison && arm === "baseline")?.run ?? "";
+  if (!found?.comparison || found.arm === BASELINE) return "";
+  return runs.find(({ comparison, arm }) => comparison === found.comparison && arm === BASELINE)?.run ?? "";
 }
 
 /** Which run is which, with a link to each. */

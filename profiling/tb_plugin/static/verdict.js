@@ -1,24 +1,26 @@
 /** Verdicts as shape, color and words: the ladder reads without color. Shapes and colors are those of the HTML report. */
 
+import vocabulary from "../vocabulary.js"; // made by the server from profiling/vocabulary.py
 import { el, svg } from "./dom.js";
 
-/** By verdict: the class that colors it (`--tone`), the shape around (0, 0), and plotly's name of nearly that shape. */
-export const VERDICTS = {
-  slower: { name: "slower", path: "M-4,-5L6,0L-4,5Z", symbol: "triangle-right" },
-  faster: { name: "faster", path: "M4,-5L-6,0L4,5Z", symbol: "triangle-left" },
-  "no detectable effect": {
-    name: "no_effect",
-    path: "M4.5,0A4.5,4.5 0 1 1 -4.5,0A4.5,4.5 0 1 1 4.5,0Z",
-    symbol: "circle-open",
-    open: true,
-  },
-  inconclusive: { name: "inconclusive", path: "M0,-5.5L5.5,0L0,5.5L-5.5,0Z", symbol: "diamond-open", open: true },
-  "failed as predicted": { name: "failed", path: "M-4,-4L4,4M-4,4L4,-4", symbol: "x-thin-open" },
-  failed: { name: "failed", path: "M-5.5,-5.5H5.5V5.5H-5.5ZM-3,-3L3,3M-3,3L3,-3", symbol: "square-x-open", open: true },
-  "not applicable here": { name: "level", path: "M-5,0H5", symbol: "line-ew-open" },
+/** By the name of a verdict: the class that colors it (`--tone`), and plotly's name of nearly its shape. */
+const LOOKS = {
+  slower: { name: "slower", symbol: "triangle-right" },
+  faster: { name: "faster", symbol: "triangle-left" },
+  no_effect: { name: "no_effect", symbol: "circle-open", open: true },
+  inconclusive: { name: "inconclusive", symbol: "diamond-open", open: true },
+  failed_as_predicted: { name: "failed", symbol: "x-thin-open" },
+  failed: { name: "failed", symbol: "square-x-open", open: true },
+  not_applicable: { name: "level", symbol: "line-ew-open" },
 };
 
-const OUTCOMES = { confirmed: "✓", "refuted here": "✗", undecided: "?" };
+/** By verdict: its shape, an SVG path around (0, 0), and its look. */
+export const VERDICTS = Object.fromEntries(
+  Object.entries(vocabulary.verdicts).map(([verdict, { name, path }]) => [verdict, { path, ...LOOKS[name] }]),
+);
+
+const named = (name) => Object.keys(vocabulary.verdicts).find((verdict) => vocabulary.verdicts[verdict].name === name);
+export const NOT_APPLICABLE = named("not_applicable");
 
 /** The shape and the words of a verdict. @param {string} verdict @param {string} [text] the verdict spelled out */
 export function verdictMark(verdict, text = verdict) {
@@ -34,6 +36,6 @@ export function verdictMark(verdict, text = verdict) {
 
 /** What became of the hypothesis; empty where the experiment does not apply. */
 export function outcomeMark(outcome, verdict) {
-  if (verdict === "not applicable here") return "";
-  return el("span", { class: `outcome ${outcome.split(" ")[0]}` }, `${OUTCOMES[outcome]} ${outcome}`);
+  if (verdict === NOT_APPLICABLE) return "";
+  return el("span", { class: `outcome ${outcome.split(" ")[0]}` }, `${vocabulary.outcomes[outcome]} ${outcome}`);
 }

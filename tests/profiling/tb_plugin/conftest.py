@@ -9,7 +9,7 @@ from tensorboard.backend.application import TensorBoardWSGI
 from tensorboard.plugins.base_plugin import TBContext
 from werkzeug.test import Client
 
-from profiling.record import Environment, RunRecord, Samples, Stage, TraceFile
+from profiling.run_record import Environment, RunRecord, StageRecord, StepTimings, TraceFile
 from profiling.tb_plugin.plugin import ABTracePlugin
 from tests.profiling.make_trace import event, write
 
@@ -66,10 +66,10 @@ def trace(folder: Path, name: str = "w.1.pt.trace.json") -> Path:
     return write(folder / name, STEP)
 
 
-def run_record(window: str = "w.1.pt.trace.json") -> RunRecord:
-    timed = Samples(samples=[8, 8], step_s=[0.1, 0.2], phase_s={"forward": [0.05, 0.1]})
+def make_record(window: str = "w.1.pt.trace.json") -> RunRecord:
+    timed = StepTimings(samples=[8, 8], step_s=[0.1, 0.2], phase_s={"forward": [0.05, 0.1]})
     traced = TraceFile(path=window, samples=[8], step_s=[0.3], peak_allocated_bytes=None)
-    stage = Stage(
+    stage = StageRecord(
         timed=timed, trace=traced, peak_resident_bytes=1, resident_is_per_stage=True, peak_accelerator_bytes=None
     )
     return RunRecord(

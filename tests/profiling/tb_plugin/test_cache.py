@@ -1,6 +1,9 @@
 """The cache: kept, bounded, shared, and never in the way."""
 
 import os
+import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +13,7 @@ from werkzeug.test import Client
 
 from profiling.tb_plugin import cache
 from profiling.tb_plugin.analyses import Analyses
+from tests.conftest import ROOT
 from tests.profiling.tb_plugin.conftest import trace
 
 SUMMARY = "/data/plugin/abtrace/summary?run=a"
@@ -124,3 +128,22 @@ def test_a_key_names_every_file_its_state_and_the_question(tmp_path: Path) -> No
     assert before == cache.key(["a"], [one])
     one.write_text("22")
     assert before != cache.key(["a"], [one])
+
+
+def test_a_key_names_every_source_file_whatever_folders_come(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "profiling", tmp_path / "profiling", ignore=shutil.ignore_patterns("__pycache__"))
+
+    def key() -> str:
+        code = "from profiling.tb_plugin import cache; print(cache.__file__, cache.key([], []))"
+        done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+        file, key = done.stdout.split()
+        assert file.startswith(str(tmp_path))
+        return key
+
+    keys = [key(), key()]
+    for name in ("advice/rule.py", "analysis/deeper/roofs.py"):
+        (tmp_path / "profiling" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "profiling" / name).touch()
+        keys.append(key())
+    assert keys[0] == keys[1]
+    assert len(set(keys)) == 3

@@ -7,9 +7,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from profiling import record
+from profiling import run_record
 from profiling.tb_plugin.logdir import Logdir, NotFoundError
-from tests.profiling.tb_plugin.conftest import run_record, trace
+from tests.profiling.tb_plugin.conftest import make_record, trace
 
 
 def names(logdir: Path) -> list[str]:
@@ -81,7 +81,7 @@ def test_records_that_cannot_be_read_cost_only_themselves(logdir: Path) -> None:
         trace(logdir / name)
         (logdir / name / "record.json").write_bytes(text)
     trace(logdir / "good")
-    record.write(run_record(), logdir / "good")
+    run_record.write(make_record(), logdir / "good")
     found = {run.run: run for run in Logdir(str(logdir)).listing().runs}
     assert [run.record for run in found.values()] == [False, True, False, False]
     assert all("record.json is no run record" in (found[name].record_error or "") for name in ("deep", "no", "old"))
@@ -89,11 +89,11 @@ def test_records_that_cannot_be_read_cost_only_themselves(logdir: Path) -> None:
 
 
 def test_three_hundred_runs_are_listed_at_once(logdir: Path) -> None:
-    timed = msgspec.structs.replace(run_record().stages["train"].timed, step_s=[0.1] * 500, samples=[8] * 500)
-    stage = msgspec.structs.replace(run_record().stages["train"], timed=timed)
-    outcome = msgspec.structs.replace(run_record(), stages={"train": stage})
+    timed = msgspec.structs.replace(make_record().stages["train"].timed, step_s=[0.1] * 500, samples=[8] * 500)
+    stage = msgspec.structs.replace(make_record().stages["train"], timed=timed)
+    outcome = msgspec.structs.replace(make_record(), stages={"train": stage})
     for number in range(300):
-        record.write(outcome, trace(logdir / f"{number:03}").parent)
+        run_record.write(outcome, trace(logdir / f"{number:03}").parent)
     start = time.perf_counter()
     assert len(names(logdir)) == 300
     assert time.perf_counter() - start < 1

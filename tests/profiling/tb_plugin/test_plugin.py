@@ -13,10 +13,10 @@ import msgspec
 import pytest
 from werkzeug.test import Client, TestResponse
 
-from profiling import record
+from profiling import run_record
 from profiling.__main__ import main
 from tests.profiling.make_trace import event, write
-from tests.profiling.tb_plugin.conftest import HOSTILE, STEP, comparison_text, run_record, trace
+from tests.profiling.tb_plugin.conftest import HOSTILE, STEP, comparison_text, make_record, trace
 
 BASE = "/data/plugin/abtrace"
 ROUTES = ["runs", "record", "summary", "diff", "effects", "trace", "plotly.min.js", "static/index.js"]
@@ -43,7 +43,7 @@ def refused(response: TestResponse, status: int, said: str = "") -> None:
 def test_runs_says_what_there_is(client: Client, logdir: Path) -> None:
     trace(logdir / "a" / "b")
     trace(logdir / "ab" / "variant")
-    record.write(run_record(), logdir / "a" / "b")
+    run_record.write(make_record(), logdir / "a" / "b")
     (logdir / "ab" / "comparison.json").write_bytes(comparison_text())
     found = get(client, "runs")
     assert (found["schema_version"], found["comparisons"]) == (1, 1)
@@ -87,15 +87,15 @@ def test_analyses_say_what_the_command_line_says(
 
 def test_records_are_checked(client: Client, logdir: Path) -> None:
     trace(logdir / "a")
-    record.write(run_record(), logdir / "a")
-    assert get(client, "record?run=a") == msgspec.to_builtins(run_record())
+    run_record.write(make_record(), logdir / "a")
+    assert get(client, "record?run=a") == msgspec.to_builtins(make_record())
     assert get(client, "record?run=a/w.1.pt.trace.json") == get(client, "record?run=a")
     file = logdir / "a" / "record.json"
     for wrong, said in {
         b"{}": "missing required field",
         b'{"config": {"a": {"b": ' + b"[" * 100_000: "recursion",
         b"\xff": "malformed",
-        msgspec.json.encode(msgspec.structs.replace(run_record(), schema_version=7)): "schema version 7",
+        msgspec.json.encode(msgspec.structs.replace(make_record(), schema_version=7)): "schema version 7",
         b'{"name": 1}': "a/record.json",
     }.items():
         file.write_bytes(wrong)
@@ -195,7 +195,7 @@ def test_what_cannot_be_answered_gets_one_line(path: str, status: int, said: str
 def test_nothing_outside_the_logdir(route: str, client: Client, logdir: Path) -> None:
     outside = logdir.parent / "outside"
     secret = trace(outside)
-    record.write(run_record(), outside)
+    run_record.write(make_record(), outside)
     (outside / "comparison.json").write_bytes(comparison_text())
     trace(logdir / "a")
     (logdir / "out").symlink_to(outside)

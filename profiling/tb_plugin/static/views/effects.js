@@ -7,7 +7,7 @@ import { count, ratio, size } from "../format.js";
 import { declared, ladder } from "../ladder.js";
 import * as model from "../model.js";
 import { table } from "../table.js";
-import { outcomeMark, VERDICTS, verdictMark } from "../verdict.js";
+import { NOT_APPLICABLE, outcomeMark, VERDICTS, verdictMark } from "../verdict.js";
 
 /** What can be filtered by, under the key that the address has for it. */
 const FILTERS = {
@@ -100,7 +100,7 @@ const opens = ({ variant, baseline }) => Boolean(variant && baseline);
 
 /** How many hypotheses held. */
 function tally(effects) {
-  const judged = effects.filter(({ verdict }) => verdict !== "not applicable here");
+  const judged = effects.filter(({ verdict }) => verdict !== NOT_APPLICABLE);
   const outcomes = ["confirmed", "refuted here", "undecided"].map((outcome) => [
     outcome,
     judged.filter((row) => row.outcome === outcome).length,
@@ -110,7 +110,7 @@ function tally(effects) {
   const counts = [
     el("span", null, el("b", null, count(effects.length)), effects.length === 1 ? " experiment" : " experiments"),
     ...outcomes.map(([outcome, number]) => el("span", null, el("b", null, count(number)), " ", outcomeMark(outcome))),
-    idle > 0 && el("span", null, el("b", null, count(idle)), " not applicable here"),
+    idle > 0 && el("span", null, el("b", null, count(idle)), ` ${NOT_APPLICABLE}`),
     mismatches > 0 &&
       el(
         "span",

@@ -1,0 +1,285 @@
+"""The measurement: starts the arms' processes, gives them turns, and collects their timings.
+
+Three processes take turns: the baseline, the variant, and the baseline's twin, which shows the noise floor. While one
+works, the others wait. A launch starts all three and runs several rounds; in each round every arm runs one block. The
+order rotates from round to round and is reversed from launch to launch, so that a steady drift affects all arms alike.
+Within a launch the fastest round of each arm counts, and the variant is compared with the geometric mean of both
+baselines (`profiling.verdict.judge`).
+
+docs/measurement.md tells why it is done this way, with the figures.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+
+from profiling.ab.machine_state import CoreWatch, cores_apart
+from profiling.ab.messages import Answer, Arm, ArmError, ArmOutput, BlockTimings
+from profiling.ab.plan import MIN_LAUNCHES, SETTLE_STEPS, SETTLE_TURNS, Plan, plan_measurement, turn_order
+from profiling.ab.process import ArmProcess
+from profiling.errors import NotApplicableError, Terminated, UserError
+from profiling.run_record import Environment
+from profiling.verdict.timings import PhaseTimings
+from profiling.vocabulary import ARMS, BASELINE, STAGES, TWIN, VARIANT
+
+PAUSE_S = 0.002  # before a block: the OpenMP threads of the arm that worked before spin for a while
+PATIENCE_SHARE = 0.5  # of the budget, in addition to it: time to wait for cores that share a cache
+
+StartArm = Callable[[Path], Arm]
+"""Makes an arm in its own process, given a folder for scratch files; must be picklable."""
+
+
+@dataclass(frozen=True)
+class ArmResult:
+    """What one arm has shown; `output` is None if the measurement ended before."""
+
+    warmup_s: float
+    results: Mapping[str, float]
+    output: ArmOutput | None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A measurement that is complete, or that was stopped.
+
+    Attributes:
+        timings: phase -> timings; empty if it was stopped before there were enough for an interval.
+        difference: largest absolute difference and largest relative error of the answers; None if they were not given.
+        stop: what stopped it before its time: VariantError, NotApplicableError, Ctrl-C or SIGTERM.
+        startup_s: seconds spent on starting processes and on their first steps, outside the budget.
+        waited_s: seconds spent on waiting for cores that share a cache.
+    """
+
+    timings: dict[str, PhaseTimings]
+    arms: dict[str, ArmResult]
+    environment: Environment
+    difference: tuple[float, float] | None
+    stop: BaseException | None
+    startup_s: float
+    waited_s: float
+
+
+class VariantError(Exception):
+    """The variant stopped; the message is one line."""
+
+
+class Measurement:
+    """One comparison while it is being measured; `run` may be called once.
+
+    Args:
+        arms: how to start the baseline and the variant.
+        preload: modules that the arms' fork server imports.
+        phase: of the hypothesis.
+        budget_s: seconds for the pilot and all blocks.
+        folder: gets `baseline/` and `variant/`, with a traced window of each.
+        started: when, ISO 8601, for the records.
+        progress: told how many blocks of how many are done.
+        best_probe_s: the shortest probe (`profiling.ab.machine_state`) that is known of this machine; None if none is.
+    """
+
+    def __init__(
+        self,
+        arms: Mapping[str, StartArm],
+        preload: Sequence[str],
+        phase: str,
+        budget_s: float,
+        folder: Path,
+        started: str,
+        progress: Callable[[int, int], None],
+        best_probe_s: float | None = None,
+    ) -> None:
+        self._start = {**arms, TWIN: arms[BASELINE]}
+        self._preload = preload
+        self._stage = phase if phase in STAGES else "train"
+        self._budget_s = budget_s
+        self._folder = folder
+        self._started = started
+        self._progress = progress
+        self._cores = CoreWatch(PATIENCE_SHARE * budget_s, best_probe_s)
+        self._best_probe_s = best_probe_s
+        self._rounds = 0
+        self._launches: list[list[dict[str, BlockTimings]]] = []
+        self._probes_s: list[float] = []
+        self._warmup_s: dict[str, float] = {}
+        self._answers: dict[str, Answer] = {}
+        self._outputs: dict[str, ArmOutput] = {}
+        self._environment: Environment | None = None
+        self._startup_s = 0.0
+
+    def run(self) -> Measured:
+        """Measure until done or stopped.
+
+        Raises:
+            UserError: the baseline cannot run here, so there is nothing to compare with.
+        """
+        stop: BaseException | None = None
+        try:
+            with tempfile.TemporaryDirectory() as scratch:
+                self._run(Path(scratch))
+        except (VariantError, NotApplicableError, KeyboardInterrupt, Terminated) as reason:
+            if self._environment is None:  # not even the baseline had started
+                raise
+            stop = reason
+        answers = list(self._answers.values())
+        return Measured(
+            timings=phase_timings(self._launches, self._rounds, self._probes_s, self._best_probe_s),
+            arms={
+                arm: ArmResult(warmup_s, self._answers[arm].results, self._outputs.get(arm))
+                for arm, warmup_s in self._warmup_s.items()
+                if arm in self._answers
+            },
+            environment=cast(Environment, self._environment),
+            difference=difference(*answers) if len(answers) == 2 else None,
+            stop=stop,
+            startup_s=self._startup_s,
+            waited_s=self._cores.waited_s,
+        )
+
+    def _run(self, scratch: Path) -> None:
+        with self._launched((BASELINE, VARIANT), scratch) as processes:
+            for arm, process in processes.items():
+                self._warmup_s[arm] = process.ready.warmup_s
+                with attribute_failure(arm):
+                    self._answers[arm] = process.answer()
+            self._settle(processes)
+            self._wait_for_cores(processes[BASELINE])
+            plan = plan_measurement(partial(timed_block, processes), self._stage, self._budget_s)
+        self._rounds = plan.rounds
+        for number in range(plan.launches):
+            with self._launched(turn_order(number, 0), scratch) as processes:
+                self._settle(processes)
+                self._launch(processes, plan, number)
+                if number == plan.launches - 1:
+                    self._finish(processes)
+
+    @contextmanager
+    def _launched(self, arms: Sequence[str], scratch: Path) -> Iterator[dict[str, ArmProcess]]:
+        """Start the processes of the arms one after the other, since their warm-ups need all cores; end them."""
+        start = time.perf_counter()
+        with ExitStack() as stack:
+            processes = {}
+            for arm in arms:
+                with attribute_failure(arm):
+                    started = ArmProcess(partial(self._start[arm], scratch), self._preload)
+                    processes[arm] = stack.enter_context(started)
+                self._environment = self._environment or processes[arm].ready.environment
+            self._startup_s += time.perf_counter() - start
+            yield processes
+
+    def _settle(self, processes: Mapping[str, ArmProcess]) -> None:
+        """Run the first steps of each process, which do not count."""
+        start = time.perf_counter()
+        for arm in [*processes] * SETTLE_TURNS:
+            timed_block(processes, arm, SETTLE_STEPS)
+        self._startup_s += time.perf_counter() - start
+
+    def _launch(self, processes: Mapping[str, ArmProcess], plan: Plan, number: int) -> None:
+        """Run and keep all rounds of one launch."""
+        rounds: list[dict[str, BlockTimings]] = []
+        probes_s = []
+        for round_number in range(plan.rounds):
+            probes_s.append(self._wait_for_cores(processes[BASELINE]))
+            blocks: dict[str, BlockTimings] = {}
+            for arm in turn_order(number, round_number):
+                blocks[arm] = timed_block(processes, arm, plan.steps[arm])
+                self._progress(len(ARMS) * (plan.rounds * number + round_number) + len(blocks), plan.blocks)
+            rounds.append(blocks)
+        self._launches.append(rounds)
+        self._probes_s.append(float(np.median(probes_s)))
+
+    def _wait_for_cores(self, baseline: Arm) -> float:
+        """Wait for cores that share a cache. Only the baseline is asked, so that no arm's speed influences it."""
+        with attribute_failure(BASELINE):
+            return self._cores.wait(baseline.probe)
+
+    def _finish(self, processes: Mapping[str, Arm]) -> None:
+        """Trace a window of each arm."""
+        for arm in (BASELINE, VARIANT):
+            self._wait_for_cores(processes[BASELINE])
+            with attribute_failure(arm):
+                results = self._answers[arm].results
+                self._outputs[arm] = processes[arm].finish(self._folder / arm, self._started, results)
+
+
+@contextmanager
+def attribute_failure(arm: str) -> Iterator[None]:
+    """Tell a variant that stopped, which is a result, from a baseline that did.
+
+    Raises:
+        VariantError: the variant stopped.
+        UserError: the baseline stopped, so there is nothing to compare with.
+    """
+    try:
+        yield
+    except (ArmError, UserError) as error:
+        if arm == VARIANT:
+            raise VariantError(str(error)) from error
+        raise UserError(f"the baseline stopped, so there is nothing to compare with: {error}") from error
+
+
+def timed_block(processes: Mapping[str, Arm], arm: str, steps: Mapping[str, int]) -> BlockTimings:
+    """Have one arm run a block, after a pause in which the threads of the others come to rest."""
+    time.sleep(PAUSE_S)
+    with attribute_failure(arm):
+        return processes[arm].block(steps)
+
+
+def phase_timings(
+    launches: Sequence[Sequence[Mapping[str, BlockTimings]]],
+    rounds: int,
+    probes_s: Sequence[float],
+    best_probe_s: float | None,
+) -> dict[str, PhaseTimings]:
+    """Phase -> timings of all launches; empty if these are too few for an interval.
+
+    Args:
+        launches: launch -> round -> arm -> its block.
+        rounds: in each launch.
+        probes_s: [launches] the median probe of each.
+        best_probe_s: as in `Measurement`.
+    """
+    if len(launches) < MIN_LAUNCHES:
+        return {}
+    blocks = [block for launch in launches for block in launch]
+    phases = [phase for phase in blocks[0][BASELINE].s_per_sample if phase in blocks[0][VARIANT].s_per_sample]
+
+    def of_arm(arm: str, phase: str) -> list[float]:
+        return [block[arm].s_per_sample[phase] for block in blocks]
+
+    apart = cores_apart(probes_s, best_probe_s)
+    return {
+        phase: PhaseTimings(
+            of_arm(BASELINE, phase), of_arm(VARIANT, phase), of_arm(TWIN, phase), rounds, probes_s, apart
+        )
+        for phase in phases
+    }
+
+
+def difference(baseline: Answer, variant: Answer) -> tuple[float, float]:
+    """Return the largest absolute difference of any number and the largest relative error of any tensor.
+
+    The relative error of a tensor is the norm of the difference divided by the norm. A single number is not a good
+    measure of relative error: the first steps of Adam are as long as the learning rate, so where rounding changes the
+    sign of a gradient near zero, a bias that started at zero is off by its own size.
+
+    Tensors that only one arm has, such as the bias of a convolution, are not compared. NaN counts as the largest float,
+    since JSON has neither NaN nor infinity.
+    """
+    pairs = [(value, variant.tensors[name]) for name, value in baseline.tensors.items() if name in variant.tensors]
+    pairs += [(np.array(value), np.array(variant.results[name])) for name, value in baseline.results.items()]
+    apart = np.array([np.abs(ours - theirs).max(initial=0.0) for ours, theirs in pairs])
+    error = np.array([np.linalg.norm(ours - theirs) for ours, theirs in pairs])
+    scale = np.array([np.linalg.norm(ours) for ours, _ in pairs])
+    relative = np.divide(error, scale, out=(error > 0).astype(float), where=scale > 0)
+    largest = float(np.finfo(float).max)
+    absolute, relative_error = (
+        float(np.nan_to_num(values, nan=largest, posinf=largest).max()) for values in (apart, relative)
+    )
+    return absolute, relative_error

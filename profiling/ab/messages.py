@@ -1,0 +1,131 @@
+"""What the measurement and an arm's process say to each other. Every message is a dataclass that can be pickled."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from profiling.run_record import Environment
+
+# --- requests ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class AnswerRequest:
+    """Compute the results that both arms must agree on; sent before any block."""
+
+
+@dataclass(frozen=True)
+class ProbeRequest:
+    """Time the probe that tells how close the machine's cores are to each other (`profiling.ab.machine_state`)."""
+
+
+@dataclass(frozen=True)
+class BlockRequest:
+    """Time `steps` of each stage: stage -> number of steps, in the order in which they are to run."""
+
+    steps: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class FinishRequest:
+    """Trace one window of each stage, and leave record and traces in `folder`, which does not exist yet.
+
+    Attributes:
+        started: when the comparison began, ISO 8601.
+        results: the figures of the arm's answer.
+    """
+
+    folder: Path
+    started: str
+    results: Mapping[str, float]
+
+
+Request = AnswerRequest | ProbeRequest | BlockRequest | FinishRequest
+
+# --- replies ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The arm has started and warmed up; `warmup_s` is mostly compilation, where something is compiled."""
+
+    warmup_s: float
+    environment: Environment
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What an arm computes from the first seed: equal in both arms if the change affects nothing but time.
+
+    Attributes:
+        tensors: name -> float64 array, such as the weights and the probabilities of fixed images.
+        results: figures such as `accuracy_after_8_steps`.
+    """
+
+    tensors: Mapping[str, npt.NDArray[np.float64]]
+    results: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class BlockTimings:
+    """The timings of one block of work.
+
+    Attributes:
+        s_per_sample: phase or stage -> seconds per sample in the block's fastest step.
+        step_s: stage -> mean seconds of all its steps.
+    """
+
+    s_per_sample: Mapping[str, float]
+    step_s: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class ArmOutput:
+    """What an arm leaves at the end; fields as in `profiling.verdict.record.ArmRecord`.
+
+    Attributes:
+        peak_accelerator_bytes: stage -> bytes; empty without an accelerator.
+        traces: stage -> path of its trace, relative to the arm's own folder.
+    """
+
+    peak_resident_bytes: int
+    peak_allocated_bytes: Mapping[str, int]
+    allocated_bytes_per_sample: Mapping[str, float]
+    peak_accelerator_bytes: Mapping[str, int]
+    traces: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The arm stopped with an error of class `kind`; the message is one line."""
+
+    kind: type[Exception]
+    message: str
+
+
+class ArmError(Exception):
+    """An arm stopped, or its process did; the message is one line."""
+
+
+class Arm(Protocol):
+    """Whatever answers the requests: one method for each."""
+
+    @property
+    def ready(self) -> Ready:
+        """What the arm says of itself once it has warmed up."""
+
+    def answer(self) -> Answer:
+        """Answer an AnswerRequest."""
+
+    def probe(self) -> float:
+        """Answer a ProbeRequest, in seconds."""
+
+    def block(self, steps: Mapping[str, int]) -> BlockTimings:
+        """Answer a BlockRequest."""
+
+    def finish(self, folder: Path, started: str, results: Mapping[str, float]) -> ArmOutput:
+        """Answer a FinishRequest."""

@@ -1,0 +1,203 @@
+"""One trace or one run, summarized: every analysis, joined over its windows and ranks."""
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from itertools import islice
+from typing import TypeVar
+
+from msgspec import Struct, structs
+
+from profiling.analysis.communication import Communication, Straggler, communication, stragglers
+from profiling.analysis.index import Index
+from profiling.analysis.kernels import Copies, DeviceActivity, Kernel, device_work
+from profiling.analysis.memory import DeviceMemory, memory
+from profiling.analysis.modules import Module, modules
+from profiling.analysis.operators import Operator, operators, operators_by_shape, operators_by_stack
+from profiling.analysis.phases import Phase, Step, StepTime, phases, step_time, steps
+from profiling.analysis.timings import StageTiming
+from profiling.trace.columns import FOLDED_NAME, MAX_NAME_CHARACTERS
+from profiling.trace.trace import Trace
+
+SCHEMA_VERSION = 1
+
+Row = TypeVar("Row", bound=Struct)
+
+
+class TraceInfo(Struct, frozen=True):
+    """What was read. `notes` says, in words, what is missing; empty where the files are whole.
+
+    `rank` is the first of `ranks`; `device` is what ran the device work: `cpu` where there was none.
+    """
+
+    files: list[str]
+    whole: bool
+    notes: list[str]
+    device: str
+    device_names: list[str]
+    rank: int
+    ranks: list[int]
+    threads: int
+    extent_us: float
+
+
+class Collectives(Struct, frozen=True):
+    """Communication by rank, and over the ranks."""
+
+    ranks: list[Communication]
+    stragglers: list[Straggler]
+
+
+class Summary(Struct, frozen=True):
+    """The answer of `summary --json`. Times are in microseconds, counted from the start of each window.
+
+    `step_times` are those of each window, in the order of `trace.files`; `step_time` is of all of them. `timings` are
+    unprofiled, from the run's record; empty where there is none.
+    """
+
+    schema_version: int
+    trace: TraceInfo
+    events: dict[str, int]
+    step_time: StepTime
+    step_times: list[StepTime]
+    steps: list[Step]
+    phases: list[Phase]
+    operators: list[Operator]
+    kernels: list[Kernel]
+    device_busy_us: float
+    devices: list[DeviceActivity]
+    copies: list[Copies]
+    memory: list[DeviceMemory]
+    modules: list[Module]
+    communication: Collectives
+    timings: list[StageTiming]
+
+
+def summarize(traces: Sequence[Trace], *, by: str = "operator", timings: Sequence[StageTiming] = ()) -> Summary:
+    """Summarize the windows and ranks of one run; rows of the same name are added up.
+
+    `by` may be `shape` or `stack`: then operators are split by the shapes of their inputs, or by where they are called.
+    """
+    indices = [Index(trace) for trace in traces]
+    work = [device_work(index, number) for number, index in enumerate(indices)]
+    step_tables = [steps(index, number) for number, index in enumerate(indices)]
+    step_rows = [step for table in step_tables for step in table]
+    marked = [index.steps.marked for index in indices]
+    operator_table = {"shape": operators_by_shape, "stack": operators_by_stack}.get(by, operators)
+    return Summary(
+        schema_version=SCHEMA_VERSION,
+        trace=describe(traces),
+        events=_count(traces),
+        step_time=step_time(step_rows, marked=all(marked)),
+        step_times=[step_time(table, marked=known) for table, known in zip(step_tables, marked, strict=True)],
+        steps=step_rows,
+        phases=_joined([phases(index) for index in indices], lambda row: row.name),
+        operators=_joined(
+            [operator_table(index) for index in indices],
+            lambda row: (row.name, row.shapes, row.stack),
+            lambda row: -row.self_us,
+        ),
+        kernels=_joined(
+            [found.kernels for found in work], lambda row: (row.name, row.operator), lambda row: -row.device_us
+        ),
+        device_busy_us=sum(found.busy_us for found in work),
+        devices=[device for found in work for device in found.devices],
+        copies=_joined([found.copies for found in work], lambda row: row.direction, lambda row: -row.device_us),
+        memory=[device for number, index in enumerate(indices) for device in memory(index, number)],
+        modules=_joined([modules(index) for index in indices], lambda row: row.path),
+        communication=Collectives(
+            ranks=[found for index in indices if (found := communication(index)) is not None],
+            stragglers=stragglers(indices),
+        ),
+        timings=list(timings),
+    )
+
+
+def describe(traces: Sequence[Trace]) -> TraceInfo:
+    """Say what was read, and what could not be."""
+    ranks = sorted({trace.rank for trace in traces})
+    devices = sorted({trace.backend for trace in traces} - {"cpu"})
+    return TraceInfo(
+        files=[str(trace.path) for trace in traces],
+        whole=all(trace.whole for trace in traces),
+        notes=[note for trace in traces for note in notes(trace)],
+        device="+".join(devices) or "cpu",
+        device_names=sorted({name for trace in traces for name in trace.device_names}),
+        rank=ranks[0],
+        ranks=ranks,
+        threads=sum(len(trace.threads) for trace in traces),
+        extent_us=sum(trace.extent_ns[1] - trace.extent_ns[0] for trace in traces) / 1e3,
+    )
+
+
+def notes(trace: Trace) -> list[str]:
+    """Say in words what a trace lacks: a line for each, starting with its file's name."""
+    found = []
+    if trace.cut:
+        found.append(f"partial: {trace.cut}")
+    if trace.unreadable and trace.damage:
+        where = f"first at byte {trace.damage.byte}: {trace.damage.reason}"
+        found.append(f"{trace.unreadable:,} unreadable places were skipped, {where}")
+    if trace.timeless:
+        found.append(f"{trace.timeless:,} events without a usable time were left out")
+    if trace.mended:
+        found.append(f"{trace.mended:,} events were readable after putting right a stray backslash or a bare word")
+    if FOLDED_NAME in trace.names:
+        found.append(f"there are more names than {MAX_NAME_CHARACTERS >> 20} MiB hold: the rest count as {FOLDED_NAME}")
+    if trace.ignored:
+        found.append(f"events without a duration are counted but not analyzed: {_few(trace.ignored)}")
+    if trace.unknown:
+        counts = {category: trace.counts[category] for category in trace.unknown}
+        found.append(f"categories that are counted but not analyzed: {_few(counts)}")
+    return [f"{trace.path.name}: {note}" for note in found]
+
+
+def _few(counts: Mapping[str, int], shown: int = 20) -> str:
+    kinds = [f"{number:,} {category}" for category, number in islice(counts.items(), shown)]
+    return ", ".join(kinds) + (f" and {len(counts) - shown:,} more categories" if len(counts) > shown else "")
+
+
+def _count(traces: Sequence[Trace]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for trace in traces:
+        for category, number in trace.counts.items():
+            total[category] = total.get(category, 0) + number
+    return dict(sorted(total.items()))
+
+
+def _joined(
+    tables: list[list[Row]], key: Callable[[Row], Hashable], order: Callable[[Row], float] | None = None
+) -> list[Row]:
+    """Join the tables of several windows: rows with the same key become one."""
+    if len(tables) == 1:
+        return tables[0]
+    joined: dict[Hashable, Row] = {}
+    for table in tables:
+        for row in table:
+            joined[key(row)] = _sum(joined[key(row)], row) if key(row) in joined else row
+    return sorted(joined.values(), key=order) if order else list(joined.values())
+
+
+_LABELS = {"depth"}
+_MEANS = {"occupancy_percent", "blocks_per_sm", "registers"}
+
+
+def _sum(one: Row, other: Row) -> Row:
+    """Add up two rows: numbers are added, means are weighted by device time, labels stay."""
+    values = {}
+    for field in structs.fields(one):
+        a, b = getattr(one, field.name), getattr(other, field.name)
+        if field.name in _MEANS:
+            weights = max(one.device_us, 1e-3), max(other.device_us, 1e-3)  # type: ignore[attr-defined]
+            known = [(value, weight) for value, weight in zip((a, b), weights, strict=True) if value is not None]
+            total = sum(weight for _, weight in known)
+            values[field.name] = sum(value * weight for value, weight in known) / total if known else None
+        elif isinstance(a, (int, float)) and field.name not in _LABELS:
+            values[field.name] = a + b
+        else:
+            values[field.name] = a
+    return type(one)(**values)
+
+
+def shorten(summary: Summary, top: int) -> Summary:
+    """Keep the first rows of each table."""
+    tables = ("steps", "phases", "operators", "kernels", "copies", "modules")
+    return structs.replace(summary, **{name: getattr(summary, name)[:top] for name in tables})

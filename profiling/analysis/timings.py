@@ -1,0 +1,54 @@
+"""What a run's record says of its unprofiled steps: the timings that a trace cannot give."""
+
+import statistics
+from pathlib import Path
+
+from msgspec import Struct
+
+from profiling import run_record
+from profiling.trace.parse import TraceError
+
+
+class StageTiming(Struct, frozen=True):
+    """The unprofiled steps of one stage.
+
+    `samples_per_s` counts all of them. `profiler_overhead` is the additional time of a sample while the profiler runs,
+    as a share of the unprofiled time; None where no step was profiled.
+    """
+
+    stage: str
+    steps: int
+    median_us: float
+    samples_per_s: float
+    profiler_overhead: float | None
+
+
+def stage_timings(path: Path) -> list[StageTiming]:
+    """Give the timings of the run in a folder, or of the stage that a trace file is of; none where nothing is recorded.
+
+    Raises TraceError if a record contradicts itself.
+    """
+    folder = path if path.is_dir() else path.parent
+    try:
+        stages = run_record.read(folder).stages
+    except (FileNotFoundError, ValueError):  # no record, or one of another version: then nothing is known
+        return []
+    return [
+        _timing(folder, name, stage)
+        for name, stage in stages.items()
+        if stage.timed.step_s and (path == folder or (stage.trace and folder / stage.trace.path == path))
+    ]
+
+
+def _timing(folder: Path, name: str, stage: run_record.StageRecord) -> StageTiming:
+    steps = stage.timed
+    try:
+        return StageTiming(
+            stage=name,
+            steps=len(steps.step_s),
+            median_us=statistics.median(steps.step_s) * 1e6,
+            samples_per_s=steps.samples_per_s,
+            profiler_overhead=stage.profiler_overhead(),
+        )
+    except (ValueError, ZeroDivisionError):
+        raise TraceError(f"{folder / run_record.FILE_NAME}: stage {name!r} has steps without samples or time") from None

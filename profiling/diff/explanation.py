@@ -1,0 +1,47 @@
+"""What the difference in one phase, or in a whole stage, comes from."""
+
+from collections.abc import Mapping, Sequence
+
+from msgspec import Struct
+
+from profiling.diff.diff import Cause, diff
+from profiling.diff.totals import StageWindow
+from profiling.vocabulary import BASELINE, COMPARED_ARMS, VARIANT
+
+
+class Explanation(Struct, frozen=True):
+    """Where the traced difference comes from, in microseconds per `unit`, largest causes first.
+
+    The causes and `unattributed_us` add up to `difference_us`.
+    """
+
+    unit: str
+    difference_us: float
+    unattributed_us: float
+    causes: Sequence[Cause]
+
+
+def explain(windows: Mapping[str, Mapping[str, Sequence[StageWindow]]], phase: str) -> Explanation | None:
+    """Compare the stage that `phase` names as a whole, or else that phase of training.
+
+    Args:
+        windows: stage -> arm -> its traced windows.
+        phase: a stage, or a phase of training.
+
+    Returns:
+        None where an arm has no trace of the stage, or the traces do not mark the phase.
+    """
+    arms = windows.get(phase, windows.get("train", {}))
+    if not all(arm in arms for arm in COMPARED_ARMS):
+        return None
+    difference = diff(arms[BASELINE], arms[VARIANT])
+    rows = [row for row in difference.phases if phase in windows or row.phase == phase]
+    if not rows:
+        return None
+    phases = {row.phase for row in rows}
+    return Explanation(
+        unit=difference.unit,
+        difference_us=sum(row.difference_us for row in rows),
+        unattributed_us=sum(row.unattributed_us for row in rows),
+        causes=[cause for cause in difference.causes if cause.phase in phases],
+    )

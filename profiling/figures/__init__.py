@@ -1,0 +1,1 @@
+"""Every chart: plotly figures as plain dicts, and the ladder as SVG. Nothing here imports plotly."""

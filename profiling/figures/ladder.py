@@ -1,0 +1,144 @@
+"""The ladder as a forest plot in SVG, for the report and as a file of its own.
+
+It is written as SVG because a picture for the README must not need a browser. Colors are classes, defined in ladder.css
+for light and dark.
+"""
+
+import math
+from collections.abc import Sequence
+from html import escape
+from importlib import resources
+from pathlib import Path
+
+from profiling.format import minute, ratio
+from profiling.storage import atomic_write
+from profiling.verdict.judge import PhaseEffect
+from profiling.verdict.ladder import by_topic, titles
+from profiling.verdict.record import ComparisonRecord
+from profiling.verdict.wording import describe_verdict, effect_interval
+from profiling.vocabulary import VERDICT_SHAPES, Verdict
+
+FARTHEST = 3.0  # ratios beyond this, or its inverse, are drawn at the edge with an arrow, so that 5 % stays visible
+_TICKS = (1, 2, 0.5, 3, 1.5, 0.7, 1.2, 0.8, 1.1, 0.9, 1.05, 0.95)  # by importance
+_WIDTH, _NAME, _RIGHT, _VALUE, _MARK, _VERDICT = 970, 16, 632, 700, 722, 736
+_ROW, _TOPIC, _TOP, _BOTTOM = 21, 27, 46, 66
+_TICK_ROOM = 36
+_LETTER, _LONGEST = 7, 46  # the width of a letter, about, and how many of a title are shown
+
+
+def write_picture(records: Sequence[ComparisonRecord], out: Path) -> None:
+    """Write the ladder as an SVG file that follows the viewer's light or dark scheme."""
+    with atomic_write(out) as temporary:
+        temporary.write_text(ladder_svg(records), encoding="utf-8")
+
+
+def verdict_mark(verdict: Verdict, x: float, y: float) -> str:
+    """Draw the shape of a verdict at a point."""
+    return f'<path class="mark {verdict.name}" d="{VERDICT_SHAPES[verdict]}" transform="translate({x:.1f},{y:.1f})"/>'
+
+
+def ladder_svg(records: Sequence[ComparisonRecord]) -> str:
+    """Draw every experiment's effect in its declared phase, with its interval, floor and verdict, grouped by topic.
+
+    The drawing brings its style sheet, whose colors a page around it may use.
+    """
+    style = (resources.files("profiling.figures") / "ladder.css").read_text(encoding="utf-8")
+    names = [name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…" for name in titles(records)]
+    groups = by_topic(zip(records, names, strict=True))
+    effects = [effect for record in records if (effect := record.comparison.declared_effect) is not None]
+    axis = _Axis(_NAME + _LETTER * max(map(len, names), default=0) + 16, effects)
+    parts = []
+    y = _TOP
+    for topic, rows in groups.items():
+        y += _TOPIC
+        parts.append(f'<text class="topic" x="{_NAME}" y="{y - 7}">{escape(topic)}</text>')
+        for record, title in rows:
+            parts.append(_row(record, title, axis, y + _ROW / 2))
+            y += _ROW
+    height = y + _BOTTOM
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="ladder" role="img" viewBox="0 0 {_WIDTH} {height}" '
+        f'width="{_WIDTH}" height="{height}"><style>{style}</style>'
+        "<title>Effect of each experiment on time per sample</title>"
+        f'<rect class="paper" width="{_WIDTH}" height="{height}" rx="6"/>'
+        f"{axis.draw(y)}{''.join(parts)}{_caption(records, y + 36)}</svg>\n"
+    )
+
+
+class _Axis:
+    """A logarithmic axis of ratios that covers all effects up to FARTHEST."""
+
+    def __init__(self, left: float, effects: Sequence[PhaseEffect]) -> None:
+        self.left = left
+        ends = [end for effect in effects for end in (effect.ratio_low, effect.ratio_high, effect.floor_ratio)]
+        self.low = max(min([0.9, *(end * 0.97 for end in ends)]), 1 / FARTHEST)
+        self.high = min(max([1.1, *(end * 1.03 for end in ends)]), FARTHEST)
+
+    def at(self, value: float) -> float:
+        share = math.log(value / self.low) / math.log(self.high / self.low)
+        return self.left + min(max(share, 0), 1) * (_RIGHT - self.left)
+
+    def draw(self, bottom: float) -> str:
+        ticks: list[float] = []
+        for tick in _TICKS:
+            room = all(abs(self.at(tick) - self.at(other)) >= _TICK_ROOM for other in ticks)
+            if self.low <= tick <= self.high and room:
+                ticks.append(tick)
+        lines = "".join(
+            f'<path class="{"one" if tick == 1 else "grid"}" d="M{self.at(tick):.1f},{_TOP}V{bottom}"/>'
+            f'<text class="tick" x="{self.at(tick):.1f}" y="{_TOP - 6}">×{tick:g}</text>'
+            f'<text class="tick" x="{self.at(tick):.1f}" y="{bottom + 15}">×{tick:g}</text>'
+            for tick in ticks
+        )
+        faster = f'<text class="side" x="{self.left}" y="18">← variant faster</text>'
+        slower = f'<text class="side end" x="{_RIGHT}" y="18">variant slower →</text>'
+        return lines + faster + slower
+
+
+def _row(record: ComparisonRecord, title: str, axis: _Axis, y: float) -> str:
+    comparison = record.comparison
+    effect = comparison.declared_effect
+    spelled = describe_verdict(comparison)
+    hover = f"{comparison.experiment}, {comparison.hypothesis.phase}: {spelled}"
+    drawn, value = "", ""
+    if effect is not None:
+        hover += f"; {ratio(effect.ratio)}, 95 % interval {effect_interval(effect)}, floor {ratio(effect.floor_ratio)}"
+        drawn, value = _effect(effect, axis, y), ratio(effect.ratio)
+    return (
+        f"<g><title>{escape(hover)}</title>"
+        f'<text x="{_NAME}" y="{y + 4}">{escape(title)}</text>{drawn}'
+        f'<text class="value" x="{_VALUE}" y="{y + 4}">{value}</text>{verdict_mark(comparison.verdict, _MARK, y)}'
+        f'<text class="{comparison.verdict.name}" x="{_VERDICT}" y="{y + 4}">{escape(spelled)}</text></g>'
+    )
+
+
+def _effect(effect: PhaseEffect, axis: _Axis, y: float) -> str:
+    left, right = axis.at(1 / effect.floor_ratio), axis.at(effect.floor_ratio)
+    arrows = ""
+    if effect.ratio_high > axis.high:
+        arrows += f'<path class="arrow" d="M{_RIGHT + 8},{y - 4}l6,4l-6,4"/>'
+    if effect.ratio_low < axis.low:
+        arrows += f'<path class="arrow" d="M{axis.left - 8},{y - 4}l-6,4l6,4"/>'
+    return (
+        f'<rect class="floor" x="{left:.1f}" y="{y - _ROW / 2 + 1}" width="{right - left:.1f}" height="{_ROW - 2}"/>'
+        f'<path class="interval {effect.verdict.name}" '
+        f'd="M{axis.at(effect.ratio_low):.1f},{y}H{axis.at(effect.ratio_high):.1f}"/>{arrows}'
+        f"{verdict_mark(effect.verdict, axis.at(effect.ratio), y)}"
+    )
+
+
+def _caption(records: Sequence[ComparisonRecord], y: float) -> str:
+    machines = {
+        f"{record.environment.device_name}, {record.environment.cores} cores, {record.environment.precision}, "
+        f"torch {record.environment.versions.get('torch', '?')}"
+        for record in records
+    }
+    days = sorted(minute(record.started)[:10] for record in records)
+    lines = [
+        "Time per sample in the declared phase, variant ÷ baseline, with 95 % interval. "
+        "Shaded: noise floor, what identical code shows here.",
+        "; ".join([*sorted(machines), " to ".join(dict.fromkeys([days[0], days[-1]]))]) if days else "No comparisons.",
+    ]
+    return "".join(
+        f'<text class="caption" x="{_NAME}" y="{y + 16 * row}">{escape(line)}</text>' for row, line in enumerate(lines)
+    )

@@ -1,0 +1,52 @@
+"""Numbers as text: durations, sizes, ratios, intervals. Every table, chart and page uses these."""
+
+
+def duration(time_us: float) -> str:
+    """Write microseconds with three digits and a unit: `812 ns`, `14.4 µs`, `2.05 ms`, `1,204 s`."""
+    if 0 < time_us < 1:
+        return f"{_digits(time_us * 1000)} ns"
+    for unit, size_us in (("s", 1e6), ("ms", 1e3)):
+        if time_us >= size_us:
+            return f"{_digits(time_us / size_us)} {unit}"
+    return f"{_digits(time_us)} µs"
+
+
+def duration_change(time_us: float) -> str:
+    """Write a difference of microseconds, with its sign."""
+    return f"{'-' if time_us < 0 else '+'}{duration(abs(time_us))}"
+
+
+def size(byte_count: float) -> str:
+    """Write a number of bytes with three digits and a unit: `19.2 MiB`."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(byte_count) < 1024:
+            return f"{_digits(byte_count)} {unit}"
+        byte_count /= 1024
+    return f"{_digits(byte_count)} TiB"
+
+
+def ratio(value: float) -> str:
+    """Write a ratio so that the rows of a table align: `×1.052`, `×21.3`, `×1,204`."""
+    digits = 3 if value < 10 else 1 if value < 100 else 0
+    return f"×{value:,.{digits}f}"
+
+
+def interval(low: float, high: float) -> str:
+    """Write the interval of a ratio: `1.043 – 1.061`."""
+    return f"{ratio(low)[1:]} – {ratio(high)[1:]}"
+
+
+def probability(value: float | None) -> str:
+    """Write a p-value; empty where there is none."""
+    if value is None:
+        return ""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def minute(iso_time: str) -> str:
+    """Shorten an ISO 8601 time to the minute."""
+    return iso_time[:16].replace("T", " ")
+
+
+def _digits(value: float) -> str:
+    return f"{value:.3g}" if abs(value) < 999.5 else f"{value:,.0f}"

@@ -1,0 +1,1 @@
+"""Tables for people: what the command lines print without `--json`."""

@@ -1,0 +1,155 @@
+"""One comparison, and the ladder of many."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from profiling.diff.diff import diff, load_windows
+from profiling.format import duration, duration_change, ratio, size
+from profiling.terminal.tables import new_table
+from profiling.verdict.judge import Comparison, PhaseEffect
+from profiling.verdict.ladder import Ladder
+from profiling.verdict.numerics import NumericsCheck
+from profiling.verdict.record import ComparisonRecord
+from profiling.verdict.wording import describe_effect, effect_interval
+from profiling.vocabulary import COMPARED_ARMS, STAGES, Verdict
+
+CAUSES_SHOWN = 3
+STYLES = {Verdict.slower: "yellow", Verdict.faster: "cyan", Verdict.failed: "red"}
+
+
+def show_comparison(
+    console: Console, record: ComparisonRecord, startup_s: float, waited_s: float, folder: Path
+) -> None:
+    """Print one comparison, whose arms' traces are in `folder`."""
+    comparison = record.comparison
+    if comparison.phases:
+        console.print(_phase_table(record))
+    console.print(f"{escape(comparison.experiment)}: {escape(comparison.hypothesis.claim)}", highlight=False)
+    console.print(f"[bold]{comparison.outcome.value}[/bold]: {escape(_verdict(comparison))}", highlight=False)
+    for line in _causes(record, folder):
+        console.print(f"  {line}", highlight=False)
+    if comparison.numerics is not None:
+        largest = f"largest difference {comparison.numerics.max_abs_difference:.2g}"
+        console.print(f"results: {_numerics(comparison.numerics)} ({largest})", highlight=False)
+    for note in record.notes:
+        console.print(note, style="red", highlight=False)
+    console.print(
+        f"measured in {record.seconds:.0f} s, {startup_s:.0f} s of it starting processes and {waited_s:.0f} s waiting "
+        f"for cores that are near each other: {folder}",
+        style="dim",
+        highlight=False,
+    )
+
+
+def show_comparisons(console: Console, records: Sequence[ComparisonRecord], report: Path) -> None:
+    """Print comparisons that were corrected as one family, and where their report is."""
+    table = Table(title="the ladder, corrected for its length (Holm)", title_justify="left", box=SIMPLE_HEAD)
+    for heading in ("experiment", "phase", "ratio, 95 % interval", "verdict", "hypothesis", "results"):
+        table.add_column(heading, no_wrap=heading != "verdict")
+    for record in records:
+        comparison, effect = record.comparison, record.comparison.declared_effect
+        table.add_row(
+            comparison.experiment,
+            comparison.hypothesis.phase,
+            _ratio(effect) if effect else "",
+            describe_effect(effect) if effect else comparison.verdict.value,
+            comparison.outcome.value,
+            _numerics(comparison.numerics) if comparison.numerics else "",
+            style=STYLES.get(comparison.verdict, ""),
+        )
+    console.print(table)
+    counts = Counter(record.comparison.outcome.value for record in records)
+    minutes = sum(record.seconds for record in records) / 60
+    console.print(", ".join(f"{n} {outcome}" for outcome, n in counts.items()) + f"; {minutes:.1f} minutes: {report}")
+
+
+def show_ladder(ladder: Ladder) -> None:
+    """Print the answer of `effects`."""
+    console = Console()
+    for note in ladder.notes:
+        console.print(escape(note), style="yellow", highlight=False)
+    if not ladder.effects:
+        console.print("no comparison.json here; `python -m train.ab` writes them")
+        return
+    table = new_table("effects", ["experiment", "hypothesis"], ["ratio", "from", "to"])
+    for entry in ladder.effects:
+        effect = next((effect for effect in entry.phases if effect.phase == entry.hypothesis.phase), None)
+        ratios = (effect.ratio, effect.ratio_low, effect.ratio_high) if effect else ()
+        outcome = f"{entry.outcome}: {entry.hypothesis.phase} {entry.verdict_text}"
+        table.add_row(escape(entry.title), escape(outcome), *map(ratio, ratios))
+    console.print(table)
+
+
+def _phase_table(record: ComparisonRecord) -> Table:
+    """One row for each phase; the hypothesis' own is bold."""
+    comparison = record.comparison
+    table = Table(title=f"{comparison.experiment} against the baseline", title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("phase", no_wrap=True)
+    for heading in ("baseline", "variant", "ratio, 95 % interval", "share", "memory"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("verdict")
+    for effect in comparison.phases:
+        is_declared = effect.phase == comparison.hypothesis.phase
+        table.add_row(
+            effect.phase,
+            duration(effect.baseline_s_per_sample * 1e6),
+            duration(effect.variant_s_per_sample * 1e6),
+            _ratio(effect),
+            "" if effect.share_of_step is None else f"{effect.share_of_step:.1%}",
+            _memory(record, effect.phase),
+            describe_effect(effect),
+            style=f"{'bold ' if is_declared else ''}{STYLES.get(effect.verdict, '')}",
+        )
+    table.caption = "time per sample; share of the baseline's step; memory: peak of tensors in the traced window"
+    table.caption_justify = "left"
+    return table
+
+
+def _ratio(effect: PhaseEffect) -> str:
+    return f"{ratio(effect.ratio)} ({effect_interval(effect)})"
+
+
+def _memory(record: ComparisonRecord, stage: str) -> str:
+    """Peak of live tensors in both arms' traced windows; empty for a phase, or without traces."""
+    peaks = [record.arms[arm].peak_allocated_bytes.get(stage) for arm in COMPARED_ARMS]
+    return "" if None in peaks else " -> ".join(size(peak or 0) for peak in peaks)
+
+
+def _verdict(comparison: Comparison) -> str:
+    """The verdict on the hypothesis' phase, in words."""
+    effect = comparison.declared_effect
+    if effect is not None:
+        return f"{effect.phase}: {describe_effect(effect)}"
+    verdict = comparison.verdict.value
+    return f"{verdict}: {comparison.reason}".removeprefix(f"{verdict}: {verdict}: ")
+
+
+def _numerics(numerics: NumericsCheck) -> str:
+    """Whether the results stayed the same."""
+    if numerics.mismatch:
+        return f"[red]{numerics.measured.value}, declared {numerics.declared.value}[/red]"
+    return numerics.measured.value
+
+
+def _causes(record: ComparisonRecord, folder: Path) -> list[str]:
+    """The operators that explain most of a called effect, from one traced window of each arm."""
+    comparison = record.comparison
+    if comparison.verdict not in (Verdict.slower, Verdict.faster) or not all(a.traces for a in record.arms.values()):
+        return []
+    phase = comparison.hypothesis.phase
+    stage = phase if phase in STAGES else "train"
+    arms = ([window for window in load_windows(folder / arm) if window.stage == stage] for arm in COMPARED_ARMS)
+    sign = 1 if comparison.verdict is Verdict.slower else -1
+    causes = [cause for cause in diff(*arms).causes if cause.difference_us * sign > 0 and phase in (stage, cause.phase)]
+    if not causes:
+        return ["the traced windows do not show it"]
+    return [
+        f"{duration_change(cause.difference_us)} per sample: {escape(cause.name)} in {cause.phase}"
+        for cause in causes[:CAUSES_SHOWN]
+    ]

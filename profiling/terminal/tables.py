@@ -1,0 +1,31 @@
+"""Consoles and tables, the same for every command."""
+
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+_NUMBER_WIDTH = 8
+_FILE_WIDTH = 132
+
+
+def wide_console() -> Console:
+    """Return a console as wide as the terminal, or of 132 columns where the output is not a terminal."""
+    return Console(soft_wrap=True, width=None if sys.stdout.isatty() else _FILE_WIDTH)
+
+
+def new_table(title: str, text: Sequence[str], numbers: Sequence[str]) -> Table:
+    """Start a table: columns of text, which shrink to what the terminal leaves them, then columns of numbers."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
+    room = (Console().width - (_NUMBER_WIDTH + 2) * len(numbers)) // len(text) - 2
+    for column in text:
+        table.add_column(column, overflow="ellipsis", no_wrap=True, max_width=max(room, 9))
+    for column in numbers:
+        table.add_column(column, justify="right", no_wrap=True, min_width=_NUMBER_WIDTH)
+    return table
+
+
+def title_with_count(name: str, rows: int, top: int) -> str:
+    """Return the title of a table that shows the first `top` of its rows."""
+    return name if rows <= top else f"{name} (the first {top} of {rows:,})"

@@ -1,0 +1,218 @@
+"""What a trace or run says, and what changed between two of them."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from profiling.analysis.memory import DeviceMemory
+from profiling.analysis.summary import Summary, TraceInfo
+from profiling.diff.diff import Diff
+from profiling.format import duration, duration_change, size
+from profiling.terminal.tables import new_table, title_with_count
+
+_BARS = " ▁▂▃▄▅▆▇█"
+_CURVE_WIDTH = 72
+
+
+def show_summary(summary: Summary, by: str, top: int) -> None:
+    """Print the trace, its steps and phases, and a table of what `by` names."""
+    console = Console()
+    _show_trace(console, summary.trace)
+    counts = ", ".join(f"{number:,} {category}" for category, number in summary.events.items())
+    console.print(f"{sum(summary.events.values()):,} events: {counts}", style="dim", highlight=False)
+    time = summary.step_time
+    steps = f"{len(summary.steps)} steps, median {duration(time.median_us)}" if time.marked else "no steps are marked"
+    busy = f"; device busy {duration(summary.device_busy_us)}" if summary.devices else ""
+    console.print(f"{steps}; waits most for: {time.waits_for}{busy}", highlight=False)
+    for timing in summary.timings:
+        overhead = timing.profiler_overhead
+        console.print(
+            f"{escape(timing.stage)}, not profiled: median step {duration(timing.median_us)}, "
+            f"{timing.samples_per_s:,.0f} samples/s"
+            + (f"; the profiler adds {overhead:+.0%} to a traced step" if overhead is not None else ""),
+            highlight=False,
+        )
+    if by != "phase":
+        console.print(_phases(summary, top))
+    console.print(_TABLES[by](summary, top))
+    for device in summary.memory:
+        _show_device_memory(console, device, holders=0)
+    for rank in summary.communication.ranks:
+        console.print(
+            f"rank {rank.rank}: collectives {duration(rank.busy_us)}, of which {duration(rank.exposed_us)} not hidden "
+            "by computing",
+            highlight=False,
+        )
+    for late in summary.communication.stragglers:
+        console.print(
+            f"{escape(late.collective)}: ranks waited {duration(late.waited_us)} in {late.calls} calls, "
+            f"{late.last_share:.0%} of them for rank {late.last_rank}",
+            highlight=False,
+        )
+
+
+def show_memory(info: TraceInfo, devices: list[DeviceMemory]) -> None:
+    """Print the curve and the holders of each device."""
+    console = Console()
+    _show_trace(console, info)
+    if not devices:
+        console.print("no memory events: record with profile_memory=True")
+    for device in devices:
+        _show_device_memory(console, device, holders=15)
+
+
+def show_diff(difference: Diff, top: int) -> None:
+    """Print the phases, the causes and what took the place of what."""
+    console = Console()
+    for letter, files in (("A", difference.a), ("B", difference.b)):
+        console.print(f"{letter}: {escape(files[0])}" + (f" and {len(files) - 1} more" if files[1:] else ""))
+    for note in difference.notes:
+        console.print(escape(note), style="yellow", highlight=False)
+    times = f"{duration(difference.a_us)} -> {duration(difference.b_us)} ({duration_change(difference.difference_us)})"
+    console.print(
+        f"per {difference.unit}: {times}; {difference.attributed_share:.0%} of the phases' differences attributed, "
+        f"{duration(difference.unattributed_us)} not",
+        style="bold",
+        highlight=False,
+    )
+    waits = any(row.waiting_us for row in difference.phases)
+    table = new_table("phases", ["phase"], ["A", "B", "change", "operators", "python"] + (["waiting"] if waits else []))
+    for row in difference.phases:
+        parts = [row.difference_us, row.operators_us, row.python_us] + ([row.waiting_us] if waits else [])
+        table.add_row(row.phase, duration(row.a_us), duration(row.b_us), *map(duration_change, parts))
+    console.print(table)
+    table = new_table(title_with_count("causes", len(difference.causes), top), ["phase", "cause"], ["change"])
+    for cause in difference.causes[:top]:
+        name = cause.name if cause.kind == "operator" else f"{cause.kind} {cause.name}"
+        table.add_row(cause.phase, escape(name), duration_change(cause.difference_us))
+    console.print(table)
+    for swap in difference.replaced[:top]:
+        console.print(
+            f"{swap.phase}, under {escape(swap.under)}: {_few(swap.removed)} -> {_few(swap.added)} "
+            f"({duration_change(swap.difference_us)})",
+            highlight=False,
+        )
+    for device in difference.memory:
+        console.print(
+            f"{device.device}: peak {size(device.a_peak_bytes)} -> {size(device.b_peak_bytes)}", highlight=False
+        )
+
+
+def _few(names: Sequence[str], shown: int = 3) -> str:
+    return escape(", ".join(names[:shown])) + (f" and {len(names) - shown} more" if len(names) > shown else "")
+
+
+def _show_trace(console: Console, info: TraceInfo) -> None:
+    files = info.files[0] if len(info.files) == 1 else f"{info.files[0]} and {len(info.files) - 1} more"
+    ranks = "rank " + ", ".join(map(str, info.ranks))
+    console.print(f"{escape(files)}: {info.device}, {ranks}, {duration(info.extent_us)}", style="bold", highlight=False)
+    for note in info.notes:
+        console.print(escape(note), style="yellow", highlight=False)
+
+
+def _phases(summary: Summary, top: int) -> Table:
+    columns = ["calls", "total", "own", "operators", "python"]
+    columns += ["waiting", "device"] if summary.devices else []
+    columns += ["allocated"] if summary.memory else []
+    table = new_table("phases", ["phase"], columns)
+    for row in summary.phases[:top]:
+        times = [row.total_us, row.self_us, row.operator_us, row.python_us]
+        times += [row.wait_us, row.device_us] if summary.devices else []
+        table.add_row(row.name, f"{row.calls:,}", *map(duration, times), *_allocated(summary, row.allocated_bytes))
+    return table
+
+
+def _operators(summary: Summary, top: int) -> Table:
+    columns = ["calls", "self", "total"]
+    columns += ["device"] if summary.devices else []
+    columns += ["allocated"] if summary.memory else []
+    table = new_table(title_with_count("operators", len(summary.operators), top), ["operator"], columns)
+    for row in summary.operators[:top]:
+        times = [row.self_us, row.total_us] + ([row.device_us] if summary.devices else [])
+        name = row.name if row.shapes is None else f"{row.name} {row.shapes}"
+        if row.stack:
+            name += "".join(f"\n  {line}" for line in row.stack.splitlines())
+        table.add_row(escape(name), f"{row.calls:,}", *map(duration, times), *_allocated(summary, row.allocated_bytes))
+    return table
+
+
+def _stacks(summary: Summary, top: int) -> Table:
+    table = _operators(summary, top)
+    if not any(row.stack for row in summary.operators):
+        table.title = f"{table.title}: no stacks; record with stacks"
+    return table
+
+
+def _modules(summary: Summary, top: int) -> Table:
+    title = (
+        title_with_count("modules", len(summary.modules), top)
+        if summary.modules
+        else "modules: none; record with stacks"
+    )
+    table = new_table(title, ["module"], ["calls", "total", "self", "backward"])
+    for row in summary.modules[:top]:
+        times = (row.total_us, row.self_us, row.backward_us)
+        table.add_row("  " * row.depth + escape(row.name), f"{row.calls:,}", *map(duration, times))
+    return table
+
+
+def _kernels(summary: Summary, top: int) -> Table:
+    title = (
+        title_with_count("kernels", len(summary.kernels), top)
+        if summary.kernels
+        else "kernels: none, nothing ran on a device"
+    )
+    table = new_table(title, ["kernel", "operator"], ["calls", "device", "occupancy"])
+    for row in summary.kernels[:top]:
+        occupancy = "" if row.occupancy_percent is None else f"{row.occupancy_percent:.0f} %"
+        table.add_row(escape(row.name), escape(row.operator), f"{row.calls:,}", duration(row.device_us), occupancy)
+    return table
+
+
+def _allocated(summary: Summary, count: int) -> list[str]:
+    return [size(count)] if summary.memory else []
+
+
+_TABLES = {
+    "operator": _operators,
+    "shape": _operators,
+    "stack": _stacks,
+    "phase": _phases,
+    "module": _modules,
+    "kernel": _kernels,
+}
+
+
+def _show_device_memory(console: Console, device: DeviceMemory, holders: int) -> None:
+    console.print(
+        f"{device.device}: peak {size(device.peak_bytes)} at {duration(device.peak_time_us)}; allocated "
+        f"{size(device.allocated_bytes)} in {device.allocations:,} allocations, freed {size(device.freed_bytes)}",
+        highlight=False,
+    )
+    if not holders:
+        return
+    console.print(_curve(device), style="cyan")
+    table = new_table(
+        title_with_count("alive at the peak", len(device.alive_at_peak), holders),
+        ["operator", "phase"],
+        ["bytes", "count"],
+    )
+    for row in device.alive_at_peak[:holders]:
+        table.add_row(escape(row.operator), row.phase, size(row.bytes), f"{row.allocations:,}")
+    if device.before_bytes:
+        table.add_row("(before the window)", "", size(device.before_bytes), "")
+    console.print(table)
+
+
+def _curve(device: DeviceMemory) -> str:
+    """Draw the curve as a row of bars: the highest value within each column."""
+    times, values = device.curve.time_us, device.curve.bytes
+    low, span = min(0, *values), max(times[-1] - times[0], 1e-9)
+    highest = max(max(values) - low, 1)
+    columns = [low] * _CURVE_WIDTH
+    for time, value in zip(times, values, strict=True):
+        column = min(int((time - times[0]) / span * _CURVE_WIDTH), _CURVE_WIDTH - 1)
+        columns[column] = max(columns[column], value)
+    return "".join(_BARS[round((value - low) / highest * (len(_BARS) - 1))] for value in columns)

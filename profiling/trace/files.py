@@ -1,0 +1,68 @@
+"""Which files of a folder are traces. Needs no numpy: the TensorBoard tab lists runs by the same rule."""
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from profiling.errors import nearest
+from profiling.storage import is_unicode, walk_folders
+from profiling.trace.parse import Text, TraceError
+
+NAMED = (".pt.trace.json", ".pt.trace.json.gz")
+JSON = (".json", ".json.gz")
+
+
+def find_traces(path: str | Path) -> list[Path]:
+    """List the traces at a path: the file itself, those in a folder, or else every `*.pt.trace.json[.gz]` below it.
+
+    Windows come in the order of their times.
+
+    Raises TraceError if there is none.
+    """
+    path = Path(path)
+    if path.is_file():
+        return [path]
+    if not path.exists():
+        neighbors = [str(entry) for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise TraceError(f"{path}: no such file or folder{nearest(str(path), neighbors)}")
+    try:
+        below = (folder / name for folder, names in walk_folders(path) for name in names if name.endswith(NAMED))
+        found = traces_in(path) or sorted(below, key=_window_order)
+    except OSError as error:
+        raise TraceError(f"{path}: {error.strerror or error}") from None
+    if found:
+        return found
+    raise TraceError(f"{path}: no *.pt.trace.json, *.pt.trace.json.gz or other trace in this folder")
+
+
+def traces_in(folder: Path) -> list[Path]:
+    """List the traces directly in a folder: files that are named like one, else other JSON files that begin like one.
+
+    Raises OSError if the folder cannot be listed.
+    """
+    files = [file for file in folder.iterdir() if file.name.endswith(JSON) and is_unicode(file.name) and file.is_file()]
+    named = [file for file in files if file.name.endswith(NAMED)]
+    return sorted(named or filter(_holds_events, files), key=_window_order)
+
+
+def _holds_events(path: Path) -> bool:
+    stat = path.stat()
+    return _begins_like_a_trace(path, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=4096)  # TensorBoard asks again and again
+def _begins_like_a_trace(path: Path, size: int, mtime_ns: int) -> bool:
+    try:
+        text = Text(path)
+    except OSError:  # not ours to read
+        return False
+    try:
+        return b'"traceEvents"' in text.read()
+    finally:
+        text.close()
+
+
+def _window_order(path: Path) -> tuple[str, Sequence[int], str]:
+    """Sort by folder, then by the time in `<worker>.<time>.pt.trace.json`, as a number."""
+    return str(path.parent), [int(number) for number in re.findall(r"\.(\d+)\.", path.name)], path.name

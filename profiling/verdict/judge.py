@@ -1,0 +1,265 @@
+"""The rule that turns timings into a verdict.
+
+For one phase, with all figures as logarithms of the ratio variant / baseline:
+
+- The *effect* has an estimate and a 95 % interval (`profiling.verdict.stats`).
+- The *noise floor* is what identical code shows: the baseline is compared with its twin in the same way, and the floor
+  is the larger of that effect and half the width of its interval, scaled by FLOOR_SCALE, and at least MIN_FLOOR.
+- An effect is *called* slower or faster when its interval excludes zero and its estimate exceeds the floor.
+- An effect that is not called is bounded by the largest of the floor and the ends of its interval: if there is an
+  effect, it is smaller than that. If the bound is at most NEGLIGIBLE the verdict is `no detectable effect`, otherwise
+  `inconclusive`.
+- Among many tests, some call an effect by chance. The phases that the hypothesis does not name are therefore corrected
+  as one family (Holm), and so are the hypotheses of a ladder. A called effect that does not survive the correction
+  becomes inconclusive.
+
+docs/measurement.md tells how each part was chosen and how often the rule is wrong.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from msgspec import Struct, structs
+
+from profiling.verdict import stats
+from profiling.verdict.hypothesis import Hypothesis, PeakMemory, outcome_of
+from profiling.verdict.numerics import NumericsCheck
+from profiling.verdict.timings import PhaseTimings
+from profiling.vocabulary import STEP_PHASES, ExpectedTime, Outcome, Verdict
+
+SIGNIFICANCE = 1 - stats.CONFIDENCE
+
+NEGLIGIBLE = 0.05
+"""A switch that is worth less than this share of the time may be said to have no detectable effect."""
+
+FLOOR_SCALE = math.sqrt(3 / 4)
+"""The twin is compared with one baseline process, the variant with the mean of two: the noise of the first comparison
+exceeds that of the second by this factor's inverse."""
+
+MIN_FLOOR = math.log(1.01)
+"""Effects below 1 % are never called: differences that last as long as a comparison are not averaged away by launches
+(docs/measurement.md)."""
+
+
+class PhaseEffect(Struct, frozen=True):
+    """The effect in one phase. Ratios are variant / baseline: 1.05 is 5 % slower.
+
+    Attributes:
+        baseline_s_per_sample: median over launches of the baselines' fastest timings.
+        variant_s_per_sample: the same of the variant.
+        share_of_step: of the baseline's step of training; None outside the step.
+        p_value: of "there is no effect", for this phase alone.
+        p_family: the p-value to correct where this is one test of many (`stats.family_p_value`).
+        p_holm: `p_family`, corrected over the phases that the hypothesis does not name, or over a ladder; else None.
+        floor_ratio: at least 1: identical code may seem slower by this ratio, or faster by its inverse.
+        detectable_ratio: at least 1: a true effect of this size would be called four times out of five.
+    """
+
+    phase: str
+    baseline_s_per_sample: float
+    variant_s_per_sample: float
+    share_of_step: float | None
+    launches: int
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+    p_value: float
+    p_family: float
+    p_holm: float | None
+    floor_ratio: float
+    detectable_ratio: float
+    verdict: Verdict
+
+
+class Comparison(Struct, frozen=True):
+    """One experiment against the baseline, judged.
+
+    Attributes:
+        verdict: of the hypothesis' phase.
+        reason: the error of an experiment that failed, or why it does not apply.
+        phases: empty where nothing was measured.
+    """
+
+    experiment: str
+    hypothesis: Hypothesis
+    verdict: Verdict
+    outcome: Outcome
+    reason: str | None
+    phases: tuple[PhaseEffect, ...]
+    memory: PeakMemory | None
+    numerics: NumericsCheck | None
+
+    @property
+    def declared_effect(self) -> PhaseEffect | None:
+        """The effect in the hypothesis' phase; None where it was not measured."""
+        return next((effect for effect in self.phases if effect.phase == self.hypothesis.phase), None)
+
+
+def judge_comparison(
+    experiment: str,
+    hypothesis: Hypothesis,
+    timings: Mapping[str, PhaseTimings],
+    memory: PeakMemory | None = None,
+    numerics: NumericsCheck | None = None,
+) -> Comparison:
+    """Judge an experiment whose arms both ran; `timings` maps each phase to its timings, and its order is kept.
+
+    Raises:
+        ValueError: the hypothesis' phase was not measured, or timings of a phase cannot be compared.
+    """
+    if hypothesis.phase not in timings:
+        raise ValueError(f"{experiment}: phase {hypothesis.phase!r} was not measured, only {', '.join(timings)}")
+    effects = tuple(phase_effect(phase, of_phase) for phase, of_phase in timings.items())
+    phases = _with_shares(_correct_undeclared(effects, hypothesis.phase))
+    verdict = next(effect.verdict for effect in phases if effect.phase == hypothesis.phase)
+    return Comparison(
+        experiment=experiment,
+        hypothesis=hypothesis,
+        verdict=verdict,
+        outcome=outcome_of(hypothesis.expect, verdict, memory),
+        reason=None,
+        phases=phases,
+        memory=memory,
+        numerics=numerics,
+    )
+
+
+def failed(experiment: str, hypothesis: Hypothesis, error: str) -> Comparison:
+    """Judge an experiment whose variant stopped with `error`."""
+    predicted = hypothesis.expect.time is ExpectedTime.fails
+    verdict = Verdict.failed_as_predicted if predicted else Verdict.failed
+    return _without_timings(experiment, hypothesis, verdict, error)
+
+
+def not_applicable(experiment: str, hypothesis: Hypothesis, reason: str) -> Comparison:
+    """Record that an experiment cannot act on this machine, instead of a number."""
+    return _without_timings(experiment, hypothesis, Verdict.not_applicable, reason)
+
+
+def inconclusive(experiment: str, hypothesis: Hypothesis, reason: str, numerics: NumericsCheck | None) -> Comparison:
+    """Record that a measurement was stopped before there were enough timings."""
+    return _without_timings(experiment, hypothesis, Verdict.inconclusive, reason, numerics, Outcome.undecided)
+
+
+def _without_timings(
+    experiment: str,
+    hypothesis: Hypothesis,
+    verdict: Verdict,
+    reason: str,
+    numerics: NumericsCheck | None = None,
+    outcome: Outcome | None = None,
+) -> Comparison:
+    return Comparison(
+        experiment=experiment,
+        hypothesis=hypothesis,
+        verdict=verdict,
+        outcome=outcome or outcome_of(hypothesis.expect, verdict, None),
+        reason=reason,
+        phases=(),
+        memory=None,
+        numerics=numerics,
+    )
+
+
+def phase_effect(phase: str, timings: PhaseTimings) -> PhaseEffect:
+    """Estimate and judge one phase, without its share of the step.
+
+    Raises:
+        ValueError: the arms differ in their number of launches, or as `stats.fastest` and `stats.median_effect`; the
+            message names the phase.
+    """
+    try:
+        baseline_s, variant_s, twin_s = _fastest_of_counted(timings)
+        noise = stats.median_effect(baseline_s, twin_s)
+        both_baselines_s = np.sqrt(baseline_s * twin_s)
+        effect = stats.median_effect(both_baselines_s, variant_s)
+    except ValueError as error:
+        raise ValueError(f"phase {phase!r}: {error}") from error
+    floor = max(MIN_FLOOR, FLOOR_SCALE * max(abs(noise.estimate), (noise.high - noise.low) / 2))
+    return PhaseEffect(
+        phase=phase,
+        baseline_s_per_sample=float(np.median(both_baselines_s)),
+        variant_s_per_sample=float(np.median(variant_s)),
+        share_of_step=None,
+        launches=len(variant_s),
+        ratio=math.exp(effect.estimate),
+        ratio_low=math.exp(effect.low),
+        ratio_high=math.exp(effect.high),
+        p_value=effect.p_value,
+        p_family=effect.p_family,
+        p_holm=None,
+        floor_ratio=math.exp(floor),
+        detectable_ratio=math.exp(stats.detectable((effect.high - effect.low) / 2, floor)),
+        verdict=_verdict(effect, floor),
+    )
+
+
+def bound(ratio_low: float, ratio_high: float, floor_ratio: float) -> float:
+    """Return the largest effect that is still possible, as a share: 0.021 is 2.1 %."""
+    return math.expm1(max(abs(math.log(ratio_low)), abs(math.log(ratio_high)), math.log(floor_ratio)))
+
+
+def correct_ladder(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
+    """Correct the p-values of the hypotheses' phases over all comparisons (Holm); the order is kept.
+
+    An effect that does not survive becomes inconclusive, and its hypothesis is judged again. Other phases are left as
+    they are: they explain a result and do not decide it.
+    """
+    declared = [comparison.declared_effect for comparison in comparisons]
+    corrected = iter(stats.holm([effect.p_family for effect in declared if effect is not None]))
+    return tuple(
+        comparison if effect is None else _with_declared_effect(comparison, _correct(effect, next(corrected)))
+        for comparison, effect in zip(comparisons, declared, strict=True)
+    )
+
+
+def _fastest_of_counted(timings: PhaseTimings) -> list[stats.Floats]:
+    """Each arm's fastest seconds per sample in each launch that counts."""
+    counted = timings.counted
+    arms = [stats.fastest(of_arm, timings.rounds) for of_arm in timings.arms]
+    lengths = [len(launches) for launches in (*arms, counted)]
+    if len(set(lengths)) > 1:
+        raise ValueError("baseline, variant, twin and probe have {}, {}, {} and {} launches".format(*lengths))
+    return [launches[counted] for launches in arms]
+
+
+def _verdict(effect: stats.Effect, floor: float) -> Verdict:
+    if effect.p_value <= SIGNIFICANCE and abs(effect.estimate) > floor:
+        return Verdict.slower if effect.estimate > 0 else Verdict.faster
+    possible = math.expm1(max(abs(effect.low), abs(effect.high), floor))
+    return Verdict.no_effect if possible <= NEGLIGIBLE else Verdict.inconclusive
+
+
+def _with_shares(effects: tuple[PhaseEffect, ...]) -> tuple[PhaseEffect, ...]:
+    """Add the shares of the baseline's step, where a step of training was measured."""
+    step_s = next((effect.baseline_s_per_sample for effect in effects if effect.phase == "train"), None)
+    if step_s is None:
+        return effects
+    return tuple(
+        structs.replace(effect, share_of_step=effect.baseline_s_per_sample / step_s)
+        if effect.phase in STEP_PHASES
+        else effect
+        for effect in effects
+    )
+
+
+def _correct_undeclared(effects: Sequence[PhaseEffect], declared: str) -> tuple[PhaseEffect, ...]:
+    """Correct the phases that the hypothesis does not name as one family (Holm)."""
+    corrected = iter(stats.holm([effect.p_family for effect in effects if effect.phase != declared]))
+    return tuple(effect if effect.phase == declared else _correct(effect, next(corrected)) for effect in effects)
+
+
+def _with_declared_effect(comparison: Comparison, effect: PhaseEffect) -> Comparison:
+    return structs.replace(
+        comparison,
+        phases=tuple(effect if other.phase == effect.phase else other for other in comparison.phases),
+        verdict=effect.verdict,
+        outcome=outcome_of(comparison.hypothesis.expect, effect.verdict, comparison.memory),
+    )
+
+
+def _correct(effect: PhaseEffect, p_holm: float) -> PhaseEffect:
+    survives = p_holm <= SIGNIFICANCE or effect.verdict not in (Verdict.slower, Verdict.faster)
+    verdict = effect.verdict if survives else Verdict.inconclusive
+    return structs.replace(effect, p_holm=p_holm, verdict=verdict)

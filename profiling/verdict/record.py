@@ -1,0 +1,135 @@
+"""ComparisonRecord: what one A/B leaves for the report and the TensorBoard tab, as versioned JSON.
+
+It holds every timing, so that `profiling.verdict.judge.judge_comparison` gives the same comparison from the file alone.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct, field
+
+from profiling.run_record import Environment
+from profiling.storage import read_json, write_json
+from profiling.verdict.judge import Comparison
+from profiling.verdict.timings import PhaseTimings
+
+COMPARISON_VERSION = 4
+COMPARISON_FILE = "comparison.json"
+
+
+class ArmRecord(Struct, frozen=True, kw_only=True):
+    """One arm of the comparison.
+
+    Attributes:
+        warmup_s: seconds before the first timed block; with torch.compile, mostly compilation.
+        peak_resident_bytes: highest resident memory of the arm's process during timed blocks.
+        peak_allocated_bytes: highest sum of live tensors in each stage's traced window; empty without a trace.
+        allocated_bytes_per_sample: allocation traffic in each stage's traced window; empty likewise.
+        peak_accelerator_bytes: highest memory of the accelerator's allocator; None without one.
+        results: figures at the end, such as `accuracy` and `loss`.
+        traces: stage -> path of its trace, relative to the comparison's folder.
+    """
+
+    warmup_s: float
+    peak_resident_bytes: int
+    peak_allocated_bytes: dict[str, int]
+    peak_accelerator_bytes: int | None
+    results: dict[str, float]
+    traces: dict[str, str]
+    allocated_bytes_per_sample: dict[str, float] = {}
+
+
+class ComparisonRecord(Struct, frozen=True, kw_only=True):
+    """One A/B, complete.
+
+    Attributes:
+        partial: interrupted before the planned number of blocks.
+        changed: dotted key -> [baseline's value, variant's].
+        timings: phase -> every timing; empty where an arm failed or the experiment does not apply.
+        arms: `baseline` and `variant`; without those that never ran.
+    """
+
+    schema_version: int = COMPARISON_VERSION
+    comparison: Comparison
+    partial: bool
+    started: str
+    seconds: float
+    budget_s: float
+    configs: dict[str, dict[str, Any]]
+    changed: dict[str, tuple[Any, Any]]
+    environment: Environment
+    timings: dict[str, PhaseTimings]
+    arms: dict[str, ArmRecord]
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences on what was planned and does not count, or counts and should not."""
+        notes = ["Partial result. Interrupted before the planned number of blocks."] if self.partial else []
+        timings = next(iter(self.timings.values()), None)
+        if timings is not None and timings.apart.any():
+            launches = f"{timings.apart.sum()} of {len(timings.apart)} launches"
+            notes.append(
+                f"{launches} count though the machine's cores were far from each other: too few others remain."
+                if timings.counted.all()
+                else f"{launches} left out: the machine's cores were far from each other."
+            )
+        return notes
+
+
+def write_comparison(record: ComparisonRecord, folder: Path) -> Path:
+    """Write `comparison.json` into `folder`, whole or not at all."""
+    return write_json(record, folder / COMPARISON_FILE)
+
+
+def read_comparison(path: Path) -> ComparisonRecord:
+    """Read a comparison: its file or its folder.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is not a comparison, or of a version that this program does not know; the message is one line.
+    """
+    if path.is_dir():
+        path = path / COMPARISON_FILE
+    record = read_json(path, _KINDS, "a comparison")
+    return _from_version_3(record) if isinstance(record, _Version3Record) else record
+
+
+# --- version 3: other names, and no mark on launches whose cores were apart -------------------------------------------
+
+_VERSION_3_APART_RATIO = 1.4
+
+
+class _Version3Timings(Struct, frozen=True):
+    baseline_s_per_sample: Sequence[float]
+    variant_s_per_sample: Sequence[float]
+    twin_s_per_sample: Sequence[float]
+    rounds: int = 1
+    reference_s: Sequence[float] = ()
+    nearest_s: float | None = None
+
+
+class _Version3Record(ComparisonRecord, frozen=True, kw_only=True):
+    timings: dict[str, _Version3Timings] = field(name="samples")  # type: ignore[assignment]
+
+
+def _from_version_3(old: _Version3Record) -> ComparisonRecord:
+    values = {name: getattr(old, name) for name in ComparisonRecord.__struct_fields__}
+    values |= {"schema_version": COMPARISON_VERSION}
+    values |= {"timings": {phase: _marked(timings) for phase, timings in old.timings.items()}}
+    return ComparisonRecord(**values)
+
+
+def _marked(old: Any) -> PhaseTimings:
+    best_s = min([*old.reference_s, *([old.nearest_s] if old.nearest_s else [])], default=0.0)
+    return PhaseTimings(
+        old.baseline_s_per_sample,
+        old.variant_s_per_sample,
+        old.twin_s_per_sample,
+        old.rounds,
+        probe_s=old.reference_s,
+        cores_apart=[probe_s >= _VERSION_3_APART_RATIO * best_s for probe_s in old.reference_s],
+    )
+
+
+_KINDS: dict[int, type[ComparisonRecord]] = {3: _Version3Record, COMPARISON_VERSION: ComparisonRecord}

@@ -1,0 +1,48 @@
+"""The timings of one phase, and which launches count."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from profiling.verdict import stats
+
+
+class PhaseTimings(Struct, frozen=True):
+    """The timings of one phase in all arms, grouped by launch.
+
+    Attributes:
+        baseline_s_per_sample: [launches * rounds] seconds per sample.
+        variant_s_per_sample: likewise.
+        twin_s_per_sample: likewise; the twin runs the baseline's code.
+        rounds: rounds in each launch.
+        probe_s: [launches] seconds of the probe that tells how close the machine's cores are to each other, the median
+            of a launch's rounds; empty where it was not measured.
+        cores_apart: [launches] whether the cores shared no cache during a launch; empty where that is not known.
+    """
+
+    baseline_s_per_sample: Sequence[float]
+    variant_s_per_sample: Sequence[float]
+    twin_s_per_sample: Sequence[float]
+    rounds: int = 1
+    probe_s: Sequence[float] = ()
+    cores_apart: Sequence[bool] = ()
+
+    @property
+    def arms(self) -> tuple[Sequence[float], Sequence[float], Sequence[float]]:
+        """Baseline, variant, twin."""
+        return self.baseline_s_per_sample, self.variant_s_per_sample, self.twin_s_per_sample
+
+    @property
+    def apart(self) -> NDArray[np.bool_]:
+        """[launches] whether the machine's cores shared no cache."""
+        if self.cores_apart:
+            return np.asarray(self.cores_apart, dtype=bool)
+        return np.zeros(len(self.baseline_s_per_sample) // self.rounds, dtype=bool)
+
+    @property
+    def counted(self) -> NDArray[np.bool_]:
+        """[launches] whether a launch counts: those with cores close together, or all if these are too few."""
+        close = ~self.apart
+        return close if close.sum() >= stats.MIN_PAIRS else np.ones_like(close)

@@ -1,0 +1,46 @@
+"""Verdicts and numerics in words, the same in every table, chart and page."""
+
+import math
+
+from profiling.format import interval
+from profiling.verdict.judge import SIGNIFICANCE, Comparison, PhaseEffect, bound
+from profiling.verdict.numerics import NumericsCheck
+from profiling.vocabulary import Agreement, Verdict
+
+
+def describe_effect(effect: PhaseEffect) -> str:
+    """Spell out the verdict of a phase: `slower`, `no detectable effect (< 2.1 %)`, ...
+
+    An effect that would be called by itself, but not after the correction over its family, is told apart from noise:
+    more launches would decide it.
+    """
+    low, high, floor = math.log(effect.ratio_low), math.log(effect.ratio_high), math.log(effect.floor_ratio)
+    is_significant, exceeds_floor = effect.p_value <= SIGNIFICANCE, abs(math.log(effect.ratio)) > floor
+    match effect.verdict:
+        case Verdict.no_effect:
+            share = bound(effect.ratio_low, effect.ratio_high, effect.floor_ratio)
+            return f"no detectable effect (< {100 * share:.1f} %)"
+        case Verdict.inconclusive if effect.p_holm is not None and is_significant and exceeds_floor:
+            return f"inconclusive (p = {effect.p_holm:.2g}, corrected)"
+        case Verdict.inconclusive:
+            return f"inconclusive (too noisy: ± {100 * math.expm1(max((high - low) / 2, floor)):.1f} %)"
+        case _:
+            return effect.verdict.value
+
+
+def effect_interval(effect: PhaseEffect) -> str:
+    """Write the 95 % interval of an effect's ratio."""
+    return interval(effect.ratio_low, effect.ratio_high)
+
+
+def describe_verdict(comparison: Comparison) -> str:
+    """Spell out the verdict of the hypothesis' phase."""
+    effect = comparison.declared_effect
+    return comparison.verdict.value if effect is None else describe_effect(effect)
+
+
+def describe_numerics(numerics: NumericsCheck) -> str:
+    """Say whether the results stayed the same; the marks do not need color."""
+    if numerics.mismatch:
+        return f"✗ {numerics.measured.value}, declared {numerics.declared.value}"
+    return numerics.measured.value if numerics.measured is Agreement.different else f"✓ {numerics.measured.value}"

@@ -1,0 +1,55 @@
+"""The measurement knows nothing of configurations: whatever answers the messages can be measured."""
+
+import multiprocessing
+from functools import partial
+
+import pytest
+
+from profiling.ab.measure import Measurement
+from profiling.ab.process import ArmProcess
+from profiling.verdict.judge import phase_effect
+from profiling.vocabulary import BASELINE, VARIANT, Verdict
+from tests.profiling.ab.arms import ToyArm
+
+
+def measured(log, probes_s=(), best_probe_s=None):
+    """A measurement of two toy arms, of which the variant takes twice as long."""
+    arms = {
+        BASELINE: partial(ToyArm, log, BASELINE, 0.001, probes_s),
+        VARIANT: partial(ToyArm, log, VARIANT, 0.002, ()),
+    }
+    return Measurement(arms, (), "train", 1.0, log.parent, "", lambda done, total: None, best_probe_s).run()
+
+
+def test_any_arm_that_answers_the_messages_can_be_measured(tmp_path):
+    result = measured(tmp_path / "log")
+    effect = phase_effect("train", result.timings["train"])
+    assert (effect.verdict, effect.ratio) == (Verdict.slower, pytest.approx(2.0))
+    assert result.difference == (0.0, 0.0)
+    assert result.stop is None
+
+
+def test_every_round_and_both_traced_windows_come_after_a_probe_of_the_baseline(tmp_path):
+    measured(tmp_path / "log")
+    requests = (tmp_path / "log").read_text().splitlines()
+    finishes = [at for at, request in enumerate(requests) if request.endswith("finish")]
+    assert [requests[at] for at in finishes] == ["baseline finish", "variant finish"]
+    assert [requests[at - 1] for at in finishes] == ["baseline probe"] * 2
+    assert "variant probe" not in requests, "only the baseline is asked, so that no arm's speed influences it"
+
+
+def test_launches_are_marked_whose_probes_say_that_cores_share_no_cache(tmp_path):
+    result = measured(tmp_path / "log", probes_s=[2.0] * 1000, best_probe_s=1.0)
+    assert result.timings["train"].apart.all()
+    assert 0.5 < result.waited_s < 1.0, "half of the budget, then it goes on"
+
+
+@pytest.mark.parametrize("method", ["forkserver", "spawn"])
+def test_an_arm_is_pickled_whatever_the_start_method(tmp_path, monkeypatch, method):
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"this system has no {method}")
+    monkeypatch.setattr(multiprocessing, "get_all_start_methods", lambda: [method])
+    start = partial(ToyArm, tmp_path / "log", BASELINE, 0.0, (), tmp_path)
+    with ArmProcess(start, ()) as arm:
+        assert arm.probe() == 1.0
+    assert (tmp_path / "log").read_text() == "baseline start\nbaseline probe\n"

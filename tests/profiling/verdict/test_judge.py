@@ -1,0 +1,433 @@
+import math
+
+import msgspec
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given
+from hypothesis import strategies as st
+
+from profiling.verdict import stats
+from profiling.verdict.hypothesis import Expectation, Hypothesis, PeakMemory
+from profiling.verdict.judge import (
+    Comparison,
+    correct_ladder,
+    failed,
+    judge_comparison,
+    not_applicable,
+    phase_effect,
+)
+from profiling.verdict.numerics import check_numerics
+from profiling.verdict.timings import PhaseTimings
+from profiling.verdict.wording import describe_effect
+from profiling.vocabulary import Agreement, ExpectedMemory, ExpectedTime, Outcome, Verdict
+
+SLOWER = Expectation(time=ExpectedTime.slower)
+
+
+def phase(shift: float = 0.0, noise: float = 0.01, apart: float = 0.0, apart_noise: float = 0.0) -> PhaseTimings:
+    """40 launches of 100 us per sample, with log-normal noise.
+
+    The variant is slower than the mean of both baselines by `shift` (a plain ratio minus one), and the twin than the
+    baseline by `apart`, which `apart_noise` scatters, though they run the same code.
+    """
+    rng = np.random.default_rng(0)
+    baseline, variant, twin = rng.normal(math.log(1e-4), noise, size=(3, 40))
+    half = math.log1p(apart) / 2 + rng.normal(0, apart_noise, size=40)
+    series = (np.exp(log_s).tolist() for log_s in (baseline - half, variant + math.log1p(shift), twin + half))
+    return PhaseTimings(*series)
+
+
+def hypothesis_of(expect: Expectation = SLOWER, named: str = "train") -> Hypothesis:
+    return Hypothesis(claim="it is slower", because="it does more", phase=named, expect=expect)
+
+
+def compared(
+    shift: float, expect: Expectation = SLOWER, memory: PeakMemory | None = None, noise: float = 0.01
+) -> Comparison:
+    return judge_comparison("x_off", hypothesis_of(expect), {"train": phase(shift, noise)}, memory)
+
+
+# The interval
+
+
+def test_interval_agrees_with_scipys_signed_rank_test() -> None:
+    values = np.random.default_rng(3).normal(0.3, 1, 14)
+    effect = stats.hodges_lehmann(values)
+    assert effect.p_value == pytest.approx(scipy.stats.wilcoxon(values, method="exact").pvalue)
+    inside, outside = 1e-9, -1e-9
+    for end, inward in ((effect.low, 1), (effect.high, -1)):
+        assert scipy.stats.wilcoxon(values - end - inward * inside, method="exact").pvalue > 0.05
+        assert scipy.stats.wilcoxon(values - end - inward * outside, method="exact").pvalue <= 0.05
+
+
+def test_signed_rank_distribution_of_three() -> None:
+    # Subsets of {1, 2, 3} by sum 0..6: 1 1 1 2 1 1 1, of eight.
+    assert stats.signed_rank_cdf(3) * 8 == pytest.approx([1, 2, 3, 5, 6, 7, 8])
+
+
+@pytest.mark.parametrize("shift", [-0.3, -0.05, 0.05, 0.5])
+def test_known_shift_is_found(shift: float) -> None:
+    effect = phase_effect("train", phase(shift))
+    assert effect.verdict is (Verdict.slower if shift > 0 else Verdict.faster)
+    assert effect.ratio_low < 1 + shift < effect.ratio_high
+    assert effect.ratio == pytest.approx(1 + shift, rel=0.01)
+
+
+def test_intervals_cover_a_true_effect_nineteen_times_in_twenty() -> None:
+    true = math.log(1.05)
+    rng = np.random.default_rng(0)
+    # Heavy tails, as block timings have; 1,000 intervals scatter by 0.7 % around their coverage.
+    effects = [stats.hodges_lehmann(true + 0.02 * rng.standard_t(3, 24)) for _ in range(1000)]
+    covered = np.mean([effect.low <= true <= effect.high for effect in effects])
+    assert 0.93 <= covered <= 0.97
+
+
+def test_linear_drift_cancels() -> None:
+    # 40 blocks in the order A B B A, each 2 % slower than the one before: variants run later as often as earlier.
+    blocks = 1e-4 * np.exp(0.02 * np.arange(40)).reshape(-1, 4)
+    effect = stats.median_effect(blocks[:, [0, 3]].ravel().tolist(), blocks[:, [1, 2]].ravel().tolist())
+    assert effect.estimate == pytest.approx(0, abs=1e-12)
+    assert effect.low < 0 < effect.high
+
+
+def test_outliers_do_not_sway() -> None:
+    clean = phase(0.05)
+    variant = list(clean.variant_s_per_sample)
+    variant[4], variant[17], variant[30] = 100 * variant[4], 50 * variant[17], 20 * variant[30]
+    struck = phase_effect("train", msgspec.structs.replace(clean, variant_s_per_sample=variant))
+    assert struck.verdict is Verdict.slower
+    assert struck.ratio == pytest.approx(1.05, rel=0.01)
+
+
+def test_identical_samples_abstain() -> None:
+    effect = phase_effect("train", PhaseTimings(*[[1e-4] * 12] * 3))
+    assert effect.verdict is Verdict.no_effect
+    assert (effect.ratio, effect.ratio_low, effect.ratio_high, effect.p_value) == (1, 1, 1, 1)
+
+
+# The floor, and what is not called
+
+
+def test_effect_inside_the_floor_is_not_called() -> None:
+    # The same code differs by about 4 % here, so a sure 2 % proves nothing.
+    effect = phase_effect("train", phase(0.02, apart=0.04))
+    assert effect.ratio_low > 1
+    assert effect.p_value < 0.01
+    assert effect.verdict is Verdict.no_effect
+    assert effect.ratio_high < effect.floor_ratio
+    assert describe_effect(effect) == f"no detectable effect (< {100 * (effect.floor_ratio - 1):.1f} %)"
+
+
+def test_less_than_one_percent_is_not_called_however_sure() -> None:
+    still = [1e-4] * 12
+    below, above = (phase_effect("train", PhaseTimings(still, [r * 1e-4] * 12, still)) for r in (1.009, 1.011))
+    assert below.p_value < 0.001
+    assert (below.verdict, above.verdict) == (Verdict.no_effect, Verdict.slower)
+
+
+def test_a_floor_that_could_not_be_measured_well_withholds_the_call() -> None:
+    # The 3 % of the variant are sure, but would not have shown in A/A blocks as noisy as these.
+    effect = phase_effect("train", phase(0.03, apart_noise=0.1))
+    assert effect.p_value < 0.01
+    assert effect.verdict is Verdict.inconclusive
+    assert effect.floor_ratio > 1.03
+
+
+def test_wide_interval_is_inconclusive() -> None:
+    effect = phase_effect("train", phase(noise=0.4))
+    assert effect.verdict is Verdict.inconclusive
+    half_width = math.sqrt(effect.ratio_high / effect.ratio_low) - 1
+    stated = float(describe_effect(effect).removeprefix("inconclusive (too noisy: ± ").removesuffix(" %)"))
+    assert stated >= math.floor(1000 * half_width) / 10
+
+
+def test_an_effect_between_the_ends_of_a_wide_interval_is_still_called() -> None:
+    effect = phase_effect("train", phase(1.0, noise=0.2))
+    assert effect.verdict is Verdict.slower
+    assert describe_effect(effect) == "slower"
+
+
+def test_detectable_effect_is_called_four_times_in_five() -> None:
+    # Known noise: the standard error of the pseudo-median of n normal values is sd * sqrt(pi / 3 / n).
+    noise, quads = 0.02, 30
+    half_width = 1.96 * noise * math.sqrt(math.pi / 3 / quads)
+    true = stats.detectable(half_width, floor=0.0)
+    rng = np.random.default_rng(0)
+    found = np.mean([stats.hodges_lehmann(rng.normal(true, noise, quads)).low > 0 for _ in range(1000)])
+    assert 0.75 <= found <= 0.85
+
+
+def test_more_noise_or_a_higher_floor_raises_the_detectable_effect() -> None:
+    assert stats.detectable(0.01, 0.0) < stats.detectable(0.02, 0.0) < stats.detectable(0.02, 0.05)
+
+
+# Launches: rounds of the same processes are one value
+
+
+def test_what_processes_differ_by_is_no_effect_however_many_rounds_they_ran() -> None:
+    """Eight exact rounds of each of 12 launches, whose processes differ by 3 %: as if each launch had had one."""
+    launches = np.random.default_rng(1).normal(0, 0.03, 12)
+    variant, still = (1e-4 * np.exp(launches.repeat(8))).tolist(), [1e-4] * 96
+    one_value = phase_effect("train", PhaseTimings(still, variant, still, rounds=8))
+    assert one_value.verdict is Verdict.no_effect
+    once = stats.hodges_lehmann(launches)
+    assert (one_value.ratio_low, one_value.ratio_high) == pytest.approx((math.exp(once.low), math.exp(once.high)))
+    alone = phase_effect("train", PhaseTimings(still, variant, still))
+    assert alone.verdict is Verdict.slower, "96 values that are 12 would have called it"
+
+
+def test_a_launch_is_judged_by_the_fastest_round_of_each_arm() -> None:
+    late = np.ones((3, 6, 5))
+    late[0, :, 1:], late[1, :, :3], late[2, :, [0, 4]] = 1.3, 2.0, 1.1  # each arm met bursts in other rounds
+    baseline, variant, twin = (1e-4 * late).reshape(3, -1).tolist()
+    effect = phase_effect("train", PhaseTimings(baseline, [1.05 * s for s in variant], twin, rounds=5))
+    assert (effect.ratio, effect.floor_ratio) == pytest.approx((1.05, 1.01))
+    assert (effect.baseline_s_per_sample, effect.variant_s_per_sample) == pytest.approx((1e-4, 1.05e-4))
+    assert effect.launches == 6
+
+
+def test_the_variant_is_compared_with_the_mean_of_both_baselines() -> None:
+    effect = phase_effect("train", PhaseTimings([1e-4] * 6, [1.02e-4] * 6, [1.0404e-4] * 6))
+    assert effect.ratio == pytest.approx(1.0)
+    assert effect.floor_ratio == pytest.approx(1.0404 ** math.sqrt(3 / 4))
+
+
+# Cores that share no cache
+
+
+@pytest.mark.parametrize(
+    ("apart", "launches", "verdict"), [(4, 8, Verdict.slower), (6, 6, Verdict.slower), (7, 12, Verdict.inconclusive)]
+)
+def test_launches_with_cores_apart_are_left_out_where_enough_remain(
+    apart: int, launches: int, verdict: Verdict
+) -> None:
+    close = 12 - apart
+    marks = [False] * (close - 1) + [True] * apart + [False]
+    variant = [1.05e-4] * (close - 1) + [0.7e-4] * apart + [1.05e-4]
+    effect = phase_effect("evaluate", PhaseTimings([1e-4] * 12, variant, [1e-4] * 12, cores_apart=marks))
+    assert (effect.launches, effect.verdict) == (launches, verdict)
+
+
+# Properties
+
+
+logs = st.floats(-2, 2).map(lambda value: round(value, 3))
+log_pairs = st.integers(6, 12).flatmap(
+    lambda half: st.lists(st.tuples(logs, logs), min_size=2 * half, max_size=2 * half).map(np.array)
+)
+
+
+def effect_of(log_pairs: stats.Floats, scale: float = 1.0) -> stats.Effect:
+    return stats.median_effect(*(scale * np.exp(log_pairs.T)))
+
+
+@given(log_pairs)
+def test_swapping_the_arms_inverts_the_ratio_and_its_interval(drawn: stats.Floats) -> None:
+    there, back = effect_of(drawn), effect_of(drawn[:, ::-1])
+    assert back[:3] == pytest.approx((-there.estimate, -there.high, -there.low), abs=1e-12)
+
+
+@given(log_pairs, st.sampled_from([2.0**-20, 0.5, 1024.0]))
+def test_scaling_both_arms_changes_nothing(drawn: stats.Floats, scale: float) -> None:
+    assert effect_of(drawn, scale) == pytest.approx(effect_of(drawn), abs=1e-12)
+
+
+@given(log_pairs)
+def test_interval_and_p_value_never_disagree(drawn: stats.Floats) -> None:
+    effect = effect_of(drawn)
+    assert effect.low <= effect.estimate <= effect.high
+    assert (effect.p_value <= 0.05) == (effect.low > 0 or effect.high < 0)
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("baseline", "variant", "message"),
+    [
+        ([1.0] * 5, [1.0] * 5, "5 pairs of timings: at least 6 are needed"),
+        ([1.0] * 12, [1.0] * 14, "baseline, variant, twin and probe have 12, 14, 12 and 12 launches"),
+        ([1.0] * 11 + [math.nan], [1.0] * 12, "positive, finite"),
+        ([1.0] * 12, [1.0] * 11 + [0.0], "positive, finite"),
+        ([1.0] * 12, [1.0] * 11 + [-1.0], "positive, finite"),
+        ([1.0] * 12, [1.0] * 11 + [math.inf], "positive, finite"),
+    ],
+)
+def test_timings_that_cannot_be_compared_are_refused(baseline: list[float], variant: list[float], message: str) -> None:
+    with pytest.raises(ValueError, match=f"phase 'forward': .*{message}"):
+        phase_effect("forward", PhaseTimings(baseline, variant, baseline))
+
+
+def test_an_incomplete_launch_is_refused() -> None:
+    with pytest.raises(ValueError, match="phase 'forward': 14 timings are not whole launches of 4"):
+        phase_effect("forward", PhaseTimings([1.0] * 14, [1.0] * 14, [1.0] * 14, rounds=4))
+
+
+def test_a_hypothesis_about_an_unmeasured_phase_is_refused() -> None:
+    with pytest.raises(ValueError, match="phase 'evaluate' was not measured, only train"):
+        judge_comparison("x_off", hypothesis_of(named="evaluate"), {"train": phase()})
+
+
+# Hypotheses
+
+
+MORE, LESS = PeakMemory(baseline_bytes=1000, variant_bytes=1500), PeakMemory(baseline_bytes=1000, variant_bytes=700)
+ALIKE = PeakMemory(baseline_bytes=100_000, variant_bytes=101_000)
+SAME = PeakMemory(baseline_bytes=100_000, variant_bytes=100_020)
+
+
+@pytest.mark.parametrize(
+    ("shift", "expect", "memory", "outcome"),
+    [
+        (0.1, SLOWER, None, Outcome.confirmed),
+        (-0.1, SLOWER, None, Outcome.refuted),
+        (0.0, SLOWER, None, Outcome.refuted),
+        (-0.1, Expectation(time=ExpectedTime.faster), None, Outcome.confirmed),
+        (0.0, Expectation(time=ExpectedTime.same), None, Outcome.confirmed),
+        (0.1, Expectation(time=ExpectedTime.same), None, Outcome.refuted),
+        (0.1, Expectation(time=ExpectedTime.fails), None, Outcome.refuted),
+        (0.1, Expectation(), MORE, Outcome.undecided),
+        (0.1, Expectation(ExpectedTime.slower, ExpectedMemory.more), MORE, Outcome.confirmed),
+        (0.1, Expectation(ExpectedTime.slower, ExpectedMemory.more), LESS, Outcome.refuted),
+        (0.1, Expectation(ExpectedTime.slower, ExpectedMemory.more), SAME, Outcome.undecided),
+        (0.1, Expectation(ExpectedTime.slower, ExpectedMemory.more), ALIKE, Outcome.confirmed),
+        (0.1, Expectation(ExpectedTime.slower, ExpectedMemory.less), ALIKE, Outcome.refuted),
+        (0.1, Expectation(ExpectedTime.slower, ExpectedMemory.same), ALIKE, Outcome.confirmed),
+        (0.1, Expectation(ExpectedTime.slower, ExpectedMemory.more), None, Outcome.undecided),
+        (-0.1, Expectation(ExpectedTime.slower, ExpectedMemory.more), None, Outcome.refuted),
+        (0.1, Expectation(memory=ExpectedMemory.same), SAME, Outcome.confirmed),
+        (0.1, Expectation(memory=ExpectedMemory.same), MORE, Outcome.refuted),
+        (0.1, Expectation(memory=ExpectedMemory.less), LESS, Outcome.confirmed),
+    ],
+)
+def test_outcome(shift: float, expect: Expectation, memory: PeakMemory | None, outcome: Outcome) -> None:
+    assert compared(shift, expect, memory).outcome is outcome
+
+
+def test_noise_leaves_a_hypothesis_undecided() -> None:
+    comparison = compared(0.0, noise=0.4)
+    assert (comparison.verdict, comparison.outcome) == (Verdict.inconclusive, Outcome.undecided)
+
+
+def test_a_variant_that_ran_to_its_end_did_not_fail_however_noisy() -> None:
+    assert compared(0.0, Expectation(time=ExpectedTime.fails), noise=0.4).outcome is Outcome.refuted
+
+
+def test_an_error_confirms_only_the_hypothesis_that_predicted_it() -> None:
+    predicted = failed("x_off", hypothesis_of(Expectation(time=ExpectedTime.fails)), "CUDA out of memory")
+    assert (predicted.verdict, predicted.outcome) == (Verdict.failed_as_predicted, Outcome.confirmed)
+    assert predicted.reason == "CUDA out of memory"
+    surprising = failed("x_off", hypothesis_of(), "worker was killed")
+    assert (surprising.verdict, surprising.outcome) == (Verdict.failed, Outcome.undecided)
+
+
+def test_what_cannot_act_here_has_no_numbers() -> None:
+    comparison = not_applicable("tf32_off", hypothesis_of(), "needs cuda")
+    assert (comparison.verdict, comparison.outcome) == (Verdict.not_applicable, Outcome.undecided)
+    assert comparison.phases == ()
+
+
+# The ladder
+
+
+def test_holm_worked_example() -> None:
+    # Sorted 0.005 0.01 0.03 0.04 times 4 3 2 1 is 0.02 0.03 0.06 0.04; the last may not fall below the one before it.
+    assert stats.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert stats.holm([0.6, 0.7]) == [1.0, 1.0]
+    assert stats.holm([]) == []
+
+
+def test_a_ladder_keeps_strong_effects_and_drops_the_one_that_chance_explains() -> None:
+    # One of twenty A/A comparisons is expected to reach p < 0.05; this one did, by construction.
+    log_ratios = [0.030, 0.010, 0.020, -0.012, 0.015, 0.004, 0.025, 0.018]
+    lucky = PhaseTimings([1.0] * 8, [math.exp(value) for value in log_ratios], [1.0] * 8)
+    doubtful = judge_comparison("doubtful", hypothesis_of(), {"train": lucky})
+    assert doubtful.outcome is Outcome.confirmed
+    strong = compared(0.1)
+    absent = not_applicable("tf32_off", hypothesis_of(), "needs cuda")
+    ladder = correct_ladder([doubtful, absent, strong, *[compared(0.0)] * 5])
+    assert [comparison.experiment for comparison in ladder[:3]] == ["doubtful", "tf32_off", "x_off"]
+    assert (ladder[0].verdict, ladder[0].outcome) == (Verdict.inconclusive, Outcome.undecided)
+    assert describe_effect(ladder[0].phases[0]) == "inconclusive (p = 0.26, corrected)"
+    # Second of seven p-values.
+    assert ladder[0].phases[0].p_holm == pytest.approx(6 * doubtful.phases[0].p_family)
+    assert ladder[1] == absent
+    assert (ladder[2].verdict, ladder[2].outcome) == (Verdict.slower, Outcome.confirmed)
+
+
+def test_few_launches_do_not_hide_a_large_effect_in_a_ladder() -> None:
+    """The exact test of six launches cannot go below 0.03."""
+    slow = PhaseTimings([1.0] * 6, [4.0, 4.1, 4.2, 4.3, 4.2, 4.1], [1.0] * 6)
+    found = judge_comparison("few", hypothesis_of(), {"train": slow})
+    assert found.phases[0].p_value == 2 / 2**6
+    ladder = correct_ladder([found, *[compared(0.0)] * 30])
+    assert (ladder[0].verdict, ladder[0].outcome) == (Verdict.slower, Outcome.confirmed)
+
+
+@pytest.mark.parametrize(("values", "p_value"), [([0.0] * 6, 1.0), ([0.1] * 6, 0.0), ([1.0, 2.0, 3.0, 4.0], None)])
+def test_student(values: list[float], p_value: float | None) -> None:
+    expected = scipy.stats.ttest_1samp(values, 0).pvalue if p_value is None else p_value
+    assert stats.student(np.array(values)) == pytest.approx(expected)
+
+
+def test_a_ladder_corrects_only_the_phase_that_a_hypothesis_names() -> None:
+    comparison = judge_comparison("x_off", hypothesis_of(), {"forward": phase(0.1), "train": phase(0.1)})
+    (corrected,) = correct_ladder([comparison])
+    assert corrected.phases[0] == comparison.phases[0]
+    assert corrected.phases[1].p_holm == comparison.phases[1].p_family
+
+
+def test_phases_that_the_hypothesis_does_not_name_are_corrected_as_one_family() -> None:
+    log_ratios = [0.030, 0.010, 0.020, -0.012, 0.015, 0.004, 0.025, 0.018]
+    lucky = PhaseTimings([1.0] * 8, [math.exp(value) for value in log_ratios], [1.0] * 8)
+    quiet = dict.fromkeys(("loss", "metrics", "optimizer"), phase())
+    timings = {"train": lucky, "load": lucky, "forward": phase(0.1), **quiet}
+    comparison = judge_comparison("x_off", hypothesis_of(), timings)
+    effects = {effect.phase: effect for effect in comparison.phases}
+    assert list(effects) == list(timings)
+    assert (effects["train"].verdict, effects["train"].p_holm) == (Verdict.slower, None)
+    assert effects["load"].p_holm == pytest.approx(4 * effects["load"].p_family)  # second of five
+    assert describe_effect(effects["load"]) == "inconclusive (p = 0.17, corrected)"
+    assert effects["forward"].verdict is Verdict.slower
+
+
+# The same answer
+
+
+@pytest.mark.parametrize(
+    ("declared", "max_abs", "max_rel", "measured", "mismatch"),
+    [
+        (Agreement.identical, 0.0, 0.0, Agreement.identical, False),
+        (Agreement.identical, 1e-9, 1e-9, Agreement.close, True),
+        (Agreement.close, 0.0, 0.0, Agreement.identical, False),
+        (Agreement.close, 1e-9, 0.5, Agreement.close, False),
+        (Agreement.close, 10.0, 1e-7, Agreement.close, False),
+        (Agreement.close, 0.1, 0.1, Agreement.different, True),
+        (Agreement.close, math.nan, math.nan, Agreement.different, True),
+        (Agreement.different, 5.0, 5.0, Agreement.different, False),
+    ],
+)
+def test_agreement(declared: Agreement, max_abs: float, max_rel: float, measured: Agreement, mismatch: bool) -> None:
+    numerics = check_numerics(declared, max_abs, max_rel, rtol=1e-5, atol=1e-8)
+    assert (numerics.measured, numerics.mismatch) == (measured, mismatch)
+
+
+# The file
+
+
+def test_comparison_survives_json() -> None:
+    numerics = check_numerics(Agreement.close, 1e-9, 1e-7, rtol=1e-5, atol=1e-8)
+    timings = {"load": phase(), "train": phase(0.1), "evaluate": phase()}
+    comparison = judge_comparison("x_off", hypothesis_of(), timings, MORE, numerics)
+    encoded = msgspec.json.encode(comparison)
+    assert msgspec.json.decode(encoded, type=Comparison) == comparison
+    assert [effect.phase for effect in comparison.phases] == ["load", "train", "evaluate"]
+
+
+def test_share_of_the_step_belongs_to_phases_of_the_step() -> None:
+    whole = phase()
+    quarter = PhaseTimings(*([value / 4 for value in arm] for arm in whole.arms))
+    timings = {"forward": quarter, "train": whole, "evaluate": whole}
+    shares = {effect.phase: effect.share_of_step for effect in judge_comparison("x", hypothesis_of(), timings).phases}
+    assert shares == {"forward": pytest.approx(0.25), "train": None, "evaluate": None}

@@ -1,0 +1,28 @@
+"""What one arm of this pipeline runs, and how its process starts it. Imports no torch: the parent process does not."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from profiling.ab.messages import Arm
+from train.config.schema import Config
+from train.event_writers import silence_event_writer_threads
+
+# torch._inductor, with torch._dynamo, is what a first optimizer or deterministic algorithms import.
+PRELOADED = ("train.ab.__main__", "train.ab.arm", "sklearn.datasets", "torch._inductor")
+
+
+@dataclass(frozen=True)
+class ArmConfig:
+    """A configuration, and what differs from the plain baseline in it: dotted key -> [baseline's value, this arm's]."""
+
+    config: Config
+    changed: Mapping[str, tuple[Any, Any]]
+
+    def start(self, scratch: Path) -> Arm:
+        """Make the arm; called in the arm's own process. `scratch` is a folder for what is written while timing."""
+        from train.ab.arm import ArmWorker  # imports torch
+
+        silence_event_writer_threads()
+        return ArmWorker(self.config, self.changed, scratch)

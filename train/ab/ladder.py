@@ -1,0 +1,45 @@
+"""The ladder of a multirun: made from what its jobs left on disk, since a launcher may run them in other processes."""
+
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+from profiling.report.page import write_report
+from profiling.terminal.comparisons import show_comparisons
+from profiling.terminal.tables import wide_console
+from profiling.verdict.ladder import corrected_records
+from profiling.verdict.record import COMPARISON_FILE, ComparisonRecord, read_comparison
+from train.config import cli
+
+
+class WriteLadder(Callback):
+    """Writes the ladder when a multirun ends; configs/ab.yaml names this class among Hydra's callbacks.
+
+    https://hydra.cc/docs/1.3/experimental/callbacks/
+    """
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Write and print the ladder."""
+        with cli.one_line_errors():
+            write_ladder(Path(config.hydra.sweep.dir))
+
+
+def comparisons_in(sweep: Path) -> list[tuple[Path, ComparisonRecord]]:
+    """Read the comparisons that the jobs of a multirun have left so far, each with its folder."""
+    return [(file.parent, read_comparison(file)) for file in sorted(sweep.glob(f"*/{COMPARISON_FILE}"))]
+
+
+def write_ladder(sweep: Path) -> None:
+    """Judge the comparisons of a multirun as one family, write one report beside their folders, and print a table.
+
+    Nothing is written for fewer than two comparisons.
+    """
+    comparisons = corrected_records(comparisons_in(sweep))
+    if len(comparisons) < 2:
+        return
+    records = [record for _, record in comparisons]
+    report = sweep / "report.html"
+    write_report(records, [folder for folder, _ in comparisons], report)
+    show_comparisons(wide_console(), records, report)

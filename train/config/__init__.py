@@ -1,0 +1,1 @@
+"""Everything before the first tensor: schema, options, composition, command line. Imports no torch."""

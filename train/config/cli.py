@@ -1,0 +1,187 @@
+"""The command line around Hydra: labels of runs, the list of experiments, and one line for every mistake."""
+
+import dataclasses
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import resources
+from types import FrameType
+from typing import Any
+
+import hydra
+import yaml
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
+
+from profiling.errors import NotApplicableError, Terminated, UserError, match, nearest, nearest_or_all
+from train.config import compose
+from train.config.options import TOPICS
+from train.event_writers import silence_event_writer_threads
+
+NOT_IN_LABEL = ("name", "task", "output", "checkpoint", "images", "profiler")
+INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM  # exit statuses, as a shell reports them
+
+
+def register() -> None:
+    """Make schemas and resolvers known; configs/config.yaml uses them."""
+    compose.register()
+    OmegaConf.register_new_resolver("run_label", run_label, replace=True)
+    OmegaConf.register_new_resolver("experiment_list", experiment_list, replace=True)
+
+
+def run_label(name: str, overrides: Sequence[str], task: str) -> str:
+    """A folder's name from what differs from the baseline: `nograd_off`, `a+b`, `baseline+model-vit`, `infer`.
+
+    Only characters that need no quotes in Hydra's `checkpoint=runs/<name>/...`, so neither `=` nor `,`.
+    """
+    if task == "infer":
+        return "infer"
+    parts = [name]
+    for override in overrides:
+        key, _, value = override.lstrip("+~").partition("=")
+        if key == "experiment":
+            parts[0] = value.strip("[]").replace(",", "+")
+        elif key not in NOT_IN_LABEL and not key.startswith(("profiler.", "ab.")):
+            parts.append(f"{key}-{value}")
+    return re.sub(r"[^\w.+-]", "_", "+".join(parts))
+
+
+def experiment_list() -> str:
+    """Every experiment with its claim, grouped by topic."""
+    claims: dict[str, list[tuple[str, str]]] = {topic: [] for topic in ("baseline", *TOPICS)}
+    for file in sorted(resources.files("configs").joinpath("experiment").iterdir(), key=lambda file: file.name):
+        if file.name.endswith(".yaml"):
+            hypothesis = (yaml.safe_load(file.read_text()) or {}).get("hypothesis", {})
+            claims.setdefault(hypothesis.get("topic", "?"), []).append(
+                (file.name.removesuffix(".yaml"), hypothesis.get("claim", "?"))
+            )
+    width = max(len(name) for rows in claims.values() for name, _ in rows)
+    lines = []
+    for topic, rows in claims.items():
+        if rows:
+            lines += [topic, *(f"  {name:<{width}}  {claim}" for name, claim in rows), ""]
+    return "\n".join(lines).replace("$", "$$")  # Hydra fills the help in as a string.Template
+
+
+def changed_from_baseline(composed: DictConfig) -> dict[str, tuple[Any, Any]]:
+    """Dotted key -> (baseline's value, this run's) for every line that differs; None on a side without that line."""
+    ours = compose.flat(compose.plain(composed))
+    baseline = compose.flat(compose.plain(hydra.compose("config")))
+    keys = [*baseline, *(key for key in ours if key not in baseline)]
+    return {key: (baseline.get(key), ours.get(key)) for key in keys if baseline.get(key) != ours.get(key)}
+
+
+_failures: list[str] = []
+_wants_traceback = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("0", "")
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Report a job's mistake in one line and go on with a sweep's next job; `run` returns the exit status."""
+    try:
+        yield
+    except (KeyboardInterrupt, Terminated) as stop:
+        print_line(f"interrupted; what was written is whole: {HydraConfig.get().runtime.output_dir}")
+        raise SystemExit(TERMINATED if isinstance(stop, Terminated) else INTERRUPTED) from stop
+    except NotApplicableError as reason:
+        print_line(str(reason), sys.stdout)
+    except (UserError, OSError) as error:
+        if _wants_traceback:
+            raise
+        _failures.append(explain(error))
+        print_line(f"error: {_failures[-1]}")
+
+
+def run(job: Callable[[], None]) -> int:
+    """Run a Hydra application; return its exit status. `HYDRA_FULL_ERROR=1` shows tracebacks."""
+    if _wants_traceback:
+        job()
+        return 0
+    _failures.clear()
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's own start and stop lines
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # "allocated before the profiling started", and the like
+    silence_event_writer_threads()
+    signal.signal(signal.SIGTERM, _terminate)
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print composition errors itself, in several lines
+    try:
+        job()
+    except (KeyboardInterrupt, Terminated) as stop:
+        print_line("interrupted before the run began")
+        return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, OSError, UserError) as error:
+        print_line(f"error: {explain(error)}")
+        return 1
+    finally:
+        del os.environ["HYDRA_FULL_ERROR"]
+    return 1 if _failures else 0
+
+
+def print_line(text: str, stream: Any = None) -> None:
+    """Write one line, to standard error unless told otherwise."""
+    (stream or sys.stderr).write(text.replace("\n", " ") + "\n")
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated
+
+
+# --- what was wrong, where, what is allowed, and the nearest match --------------------------------------------------
+
+
+def explain(error: BaseException) -> str:
+    """One line for an error that the user can mend."""
+    if isinstance(error, MissingConfigException):
+        return _explain_missing(error)
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: cannot be read as key=value: {str(error).splitlines()[0]}"
+    if isinstance(error, yaml.MarkedYAMLError):
+        mark = error.problem_mark
+        where = f"{mark.name}, line {mark.line + 1}, column {mark.column + 1}" if mark else "a configuration file"
+        return f"{where}: not YAML: {error.problem or error.context}"
+    if isinstance(error, OSError):
+        written = HydraConfig.get().runtime.output_dir if HydraConfig.initialized() else "the run's folder"
+        return f"{error.filename or written}: {error.strerror or error}"
+    if isinstance(error, ConfigCompositionException):
+        return _explain_composition(error)
+    if "Original Traceback" in str(error):  # a DataLoader worker's error arrives with its traceback as text
+        return str(error).strip().splitlines()[-1].partition(": ")[2]
+    return str(error).replace("\n", " ")
+
+
+def _explain_missing(error: MissingConfigException) -> str:
+    wanted = error.missing_cfg_file or ""
+    group, _, name = wanted.rpartition("/")
+    options = [option for option in error.options or () if option != "schema"]
+    if not options:
+        return str(error).splitlines()[0]
+    return f"{group}={name}: no such file in configs/{group}/{nearest_or_all(name, options)}"
+
+
+def _explain_composition(error: ConfigCompositionException) -> str:
+    cause = error.__cause__ or error.__context__
+    place = re.match(r"In '([^']+)'", str(error))
+    where = f"configs/{place.group(1)}.yaml: " if place else ""
+    if isinstance(cause, ConfigAttributeError | ConfigKeyError) and dataclasses.is_dataclass(cause.object_type):
+        siblings = [field.name for field in dataclasses.fields(cause.object_type)]
+        key = str(cause.key)
+        if key not in siblings:
+            return f"{where}{cause.full_key}: no such key{_hint(key, siblings)}"
+    if isinstance(cause, ValidationError):
+        reason = str(cause.msg or cause).splitlines()[0]
+        allowed = re.search(r"expected one of \[(.*)\]", reason)
+        value = re.search(r"'([^']*)'", reason)
+        near = nearest(value.group(1), allowed.group(1).split(", ")) if allowed and value else ""
+        return f"{where}{cause.full_key}: {reason}{near}"
+    return " ".join(str(error).split())
+
+
+def _hint(key: str, siblings: Sequence[str]) -> str:
+    """The nearest key in the same place, else the nearest of that name anywhere, else all that could stand here."""
+    elsewhere = {path.rpartition(".")[2]: path for path in compose.every_key()}
+    found = match(key, siblings) or elsewhere.get(match(key, elsewhere) or "")
+    return f"; did you mean {found!r}?" if found else nearest_or_all(key, siblings)

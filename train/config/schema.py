@@ -1,0 +1,392 @@
+"""The configuration: types and ranges. The only source of truth after `main`.
+
+Values live in configs/*.yaml, one commented line each; this file says what they may be. Nothing here imports torch, so
+`--help`, shell completion and a rejected configuration answer at once.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from profiling.errors import UserError, nearest
+from profiling.vocabulary import STAGES, STEP_PHASES, Agreement, ExpectedMemory, ExpectedTime
+from train.config.options import (
+    TOPICS,
+    Activations,
+    Arithmetic,
+    Attention,
+    Brier,
+    Buffers,
+    Confusion,
+    ConvBias,
+    Device,
+    EvalContext,
+    Execution,
+    Freeze,
+    Histograms,
+    MemoryFormat,
+    Need,
+    OptimizerLoop,
+    Parameters,
+    Place,
+    Precision,
+    Preprocess,
+    RunningLoss,
+    Schedule,
+    Source,
+    Task,
+    ZeroGrad,
+)
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Random changes to training images."""
+
+    shift: int
+    noise: float
+
+    def __post_init__(self) -> None:
+        _check(self.shift >= 0, "augment.shift", self.shift, "0 or more pixels")
+        _check(self.noise >= 0, "augment.noise", self.noise, "0 or more")
+
+
+@dataclass(frozen=True)
+class Loader:
+    """How batches reach the model."""
+
+    source: Source
+    workers: int | None
+    pin_memory: bool
+    non_blocking: bool
+    persistent_workers: bool
+    prefetch_factor: int
+
+    def __post_init__(self) -> None:
+        _check(self.workers is None or self.workers >= 0, "loader.workers", self.workers, "null, or 0 and more")
+        _check(self.prefetch_factor >= 1, "loader.prefetch_factor", self.prefetch_factor, "1 or more")
+
+
+@dataclass(frozen=True)
+class Switches:
+    """Closed swaps: each names one implementation in a table of train/variants.py."""
+
+    eval_context: EvalContext
+    running_loss: RunningLoss
+    zero_grad: ZeroGrad
+    parameters: Parameters
+    freeze: Freeze
+    preprocess: Preprocess
+    arithmetic: Arithmetic
+    brier: Brier
+    confusion: Confusion
+    buffers: Buffers
+    random_on: Place
+    metrics_on: Place
+    memory_format: MemoryFormat
+    optimizer: OptimizerLoop
+    conv_bias: ConvBias
+    attention: Attention
+    activations: Activations
+    execution: Execution
+    histograms: Histograms
+
+
+@dataclass(frozen=True)
+class ExpectationConfig:
+    """What a hypothesis predicts; None claims nothing."""
+
+    time: ExpectedTime | None
+    memory: ExpectedMemory | None
+
+
+@dataclass(frozen=True)
+class HypothesisConfig:
+    """A claim about one deviation from the baseline that a measurement can refute."""
+
+    topic: str
+    claim: str
+    because: str
+    phase: str
+    expect: ExpectationConfig
+    numerics: Agreement
+    needs: list[Need]
+
+    def __post_init__(self) -> None:
+        _check_choice("hypothesis.topic", self.topic, ("baseline", *TOPICS))
+        _check_choice("hypothesis.phase", self.phase, (*STAGES, *STEP_PHASES))
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """A data set: `_target_` is a function that returns a `train.data.DataSet`."""
+
+    _target_: str
+    root: str
+
+
+@dataclass(frozen=True)
+class EmbeddedDataConfig(DataConfig):
+    """A data set that needs no network: its size, and how much of it is held out."""
+
+    image_size: int
+    test_fraction: float
+
+    def __post_init__(self) -> None:
+        _check(8 <= self.image_size <= 512, "data.image_size", self.image_size, "8 to 512 pixels")
+        _check(0 < self.test_fraction < 1, "data.test_fraction", self.test_fraction, "above 0 and below 1")
+
+
+@dataclass(frozen=True)
+class DownloadDataConfig(DataConfig):
+    """A data set of torchvision's, downloaded once into `root`."""
+
+    download: bool
+
+
+@dataclass(frozen=True)
+class FolderDataConfig(DataConfig):
+    """A folder with one sub-folder of images for each class."""
+
+    image_size: int
+    test_fraction: float
+    channels: int
+
+    def __post_init__(self) -> None:
+        _check(8 <= self.image_size <= 1024, "data.image_size", self.image_size, "8 to 1024 pixels")
+        _check(0 < self.test_fraction < 1, "data.test_fraction", self.test_fraction, "above 0 and below 1")
+        _check(self.channels in (1, 3), "data.channels", self.channels, "1 (gray) or 3 (color)")
+
+
+@dataclass(frozen=True)
+class SyntheticDataConfig(DataConfig):
+    """Random images of any shape and number."""
+
+    train_samples: int
+    test_samples: int
+    channels: int
+    image_size: int
+    classes: int
+
+    def __post_init__(self) -> None:
+        for field in ("train_samples", "test_samples", "channels", "image_size"):
+            _check(getattr(self, field) >= 1, f"data.{field}", getattr(self, field), "1 or more")
+        _check(self.classes >= 2, "data.classes", self.classes, "2 or more")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A model: `_target_` is an nn.Module class, built with `channels`, `image_size`, `classes` and these fields."""
+
+    _target_: str
+
+
+@dataclass(frozen=True)
+class MLPConfig(ModelConfig):
+    """models.mlp.MLP."""
+
+    width: int
+    depth: int
+    dropout: float
+
+    def __post_init__(self) -> None:
+        _check(self.width >= 1, "model.width", self.width, "1 or more")
+        _check(self.depth >= 1, "model.depth", self.depth, "1 or more")
+        _check_share("model.dropout", self.dropout)
+
+
+@dataclass(frozen=True)
+class CNNConfig(ModelConfig):
+    """models.cnn.CNN."""
+
+    width: int
+    dropout: float
+
+    def __post_init__(self) -> None:
+        _check(self.width >= 1, "model.width", self.width, "1 or more")
+        _check_share("model.dropout", self.dropout)
+
+
+@dataclass(frozen=True)
+class ResNet18Config(ModelConfig):
+    """models.resnet.ResNet18."""
+
+    weights: str | None
+    freeze_backbone: bool
+
+    def __post_init__(self) -> None:
+        if self.weights is not None:
+            _check_choice("model.weights", self.weights, ("DEFAULT", "IMAGENET1K_V1"))
+
+
+@dataclass(frozen=True)
+class ViTConfig(ModelConfig):
+    """models.vit.ViT."""
+
+    patch: int
+    dim: int
+    depth: int
+    heads: int
+    dropout: float
+
+    def __post_init__(self) -> None:
+        for field in ("patch", "dim", "depth", "heads"):
+            _check(getattr(self, field) >= 1, f"model.{field}", getattr(self, field), "1 or more")
+        _check(self.dim % self.heads == 0, "model.dim", self.dim, f"a multiple of model.heads={self.heads}")
+        _check_share("model.dropout", self.dropout)
+
+
+@dataclass(frozen=True)
+class CustomModelConfig(ModelConfig):
+    """Your own class, with its own parameters."""
+
+    params: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """Fields that every optimizer has."""
+
+    _target_: str
+    lr: float
+    weight_decay: float
+
+    def __post_init__(self) -> None:
+        _check(self.lr > 0, "optimizer.lr", self.lr, "above 0")
+        _check(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "0 or more")
+
+
+@dataclass(frozen=True)
+class AdamWConfig(OptimizerConfig):
+    """torch.optim.AdamW."""
+
+    betas: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class SGDConfig(OptimizerConfig):
+    """torch.optim.SGD."""
+
+    momentum: float
+    nesterov: bool
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_share("optimizer.momentum", self.momentum)
+        _check(self.momentum > 0 or not self.nesterov, "optimizer.nesterov", self.nesterov, "false while momentum is 0")
+
+
+@dataclass(frozen=True)
+class Profiler:
+    """torch.profiler windows over steps of training, evaluation and inference; `active: 0` traces nothing."""
+
+    wait: int
+    warmup: int
+    active: int
+    record_shapes: bool
+    profile_memory: bool
+    with_stack: bool
+    with_modules: bool
+    with_flops: bool
+
+    def __post_init__(self) -> None:
+        for field in ("wait", "warmup", "active"):
+            _check(getattr(self, field) >= 0, f"profiler.{field}", getattr(self, field), "0 or more steps")
+
+
+@dataclass(frozen=True)
+class ABConfig:
+    """Measuring one experiment against the baseline."""
+
+    budget_s: float | None
+    allow_many: bool
+    gate: str | None
+
+    def __post_init__(self) -> None:
+        _check(self.budget_s is None or self.budget_s > 0, "ab.budget_s", self.budget_s, "null, or above 0 seconds")
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run, complete; configs/config.yaml documents each field."""
+
+    name: str
+    task: Task
+    output: str
+    checkpoint: str | None
+    images: str | None
+    seed: int
+    device: Device
+    precision: Precision
+    threads: int | None
+    keep_heap: bool
+    tf32: bool
+    cudnn_benchmark: bool
+    deterministic: bool
+    anomaly_detection: bool
+    epochs: int
+    batch_size: int | None
+    micro_batches: int
+    schedule: Schedule
+    label_smoothing: float
+    clip_norm: float | None
+    augment: Augment
+    eval_batch_size: int
+    infer_batch_size: int
+    loader: Loader
+    switches: Switches
+    hypothesis: HypothesisConfig
+    data: Any  # one of the Data classes; Any, since a base-typed field could not hold their other fields
+    model: Any  # one of the Model classes
+    optimizer: Any  # one of the Optimizer classes
+    profiler: Profiler
+    ab: ABConfig
+
+    def __post_init__(self) -> None:
+        _check(bool(self.name.strip()) and "/" not in self.name, "name", repr(self.name), "a name without slashes")
+        _check(self.seed >= 0, "seed", self.seed, "0 or more")
+        _check(self.threads is None or self.threads >= 1, "threads", self.threads, "null, or 1 and more")
+        _check(self.epochs >= 1, "epochs", self.epochs, "1 or more")
+        _check(self.batch_size is None or self.batch_size >= 1, "batch_size", self.batch_size, "null, or 1 and more")
+        _check(self.micro_batches >= 1, "micro_batches", self.micro_batches, "1 or more")
+        _check(
+            self.batch_size is None or self.micro_batches <= self.batch_size,
+            "micro_batches",
+            self.micro_batches,
+            f"at most batch_size={self.batch_size}",
+        )
+        _check(self.eval_batch_size >= 1, "eval_batch_size", self.eval_batch_size, "1 or more")
+        _check(self.infer_batch_size >= 1, "infer_batch_size", self.infer_batch_size, "1 or more")
+        _check_share("label_smoothing", self.label_smoothing)
+        _check(self.clip_norm is None or self.clip_norm > 0, "clip_norm", self.clip_norm, "null, or above 0")
+        _check(
+            self.task is Task.train or self.checkpoint is not None,
+            "checkpoint",
+            None,
+            "a checkpoint or the folder of the run that wrote it, with task=infer",
+        )
+        _check(
+            self.task is Task.infer or (self.checkpoint is None and self.images is None),
+            "task",
+            self.task,
+            "infer, where checkpoint or images is given",
+        )
+        for key, kind in (("data", DataConfig), ("model", ModelConfig), ("optimizer", OptimizerConfig)):
+            if not isinstance(getattr(self, key), kind):
+                raise UserError(
+                    f"{key}: the option has no schema, so its keys cannot be checked; begin its file with "
+                    f"`defaults: [/schema/{key}/<option>@_here_]`, as its neighbors do"
+                )
+
+
+def _check(ok: bool, key: str, value: object, allowed: str) -> None:
+    if not ok:
+        raise UserError(f"{key}={'null' if value is None else value}: out of range; allowed: {allowed}")
+
+
+def _check_share(key: str, value: float) -> None:
+    _check(0 <= value < 1, key, value, "0 to below 1")
+
+
+def _check_choice(key: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise UserError(f"{key}={value}: not one of {', '.join(allowed)}{nearest(value, allowed)}")
