@@ -150,6 +150,22 @@ def called(noise: list[Noise], phase: str, shift: float) -> float:
     return count / COMPARISONS
 
 
+def launch_spread(noise: list[Noise], phase: str) -> tuple[float, float]:
+    """How much launches of equal code differ, and how much their rounds alone would explain: standard deviations.
+
+    Of each launch's mean log ratio of one arm to the other two. If the processes did not differ, the first figure would
+    be about as small as the second, the standard error of that mean from within the launch.
+    """
+    means, errors = [], []
+    for comparison in noise:
+        baseline, variant, twin = np.log(timings_of(comparison.phases[phase]))
+        ratios = variant - (baseline + twin) / 2  # [launches, rounds]
+        if ratios.shape[1] > 1:
+            means += ratios.mean(axis=1).tolist()
+            errors += (ratios.var(axis=1, ddof=1) / ratios.shape[1]).tolist()
+    return float(np.std(means, ddof=1)), math.sqrt(float(np.mean(errors)))
+
+
 def main() -> None:
     """Simulate with the method that was chosen, with those that were not, and with the whole rule of a verdict."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -159,6 +175,10 @@ def main() -> None:
     noise = msgspec.json.decode(args.noise.read_bytes(), type=list[Noise])
     rows = [simulate(noise, phase, method) for phase in PHASES for method in (CHOSEN, *REJECTED)]
     findings = []
+    for phase in PHASES:
+        between, within = launch_spread(noise, phase)
+        findings.append(Finding(name=f"{phase}: spread of launches of equal code", measured=between))
+        findings.append(Finding(name=f"{phase}: of which their rounds explain", measured=within))
     for row in rows:
         target = {"at_least": 0.035, "at_most": 0.065} if row.method == CHOSEN.name else {}
         name = f"{row.phase}, {row.method}"

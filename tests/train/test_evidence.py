@@ -126,7 +126,7 @@ import resource, sys
 from pathlib import Path
 from tests.conftest import composed
 from train import session
-from train.compose import to_config
+from train.config.compose import to_config
 
 def count(sums):
     faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)

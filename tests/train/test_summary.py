@@ -74,7 +74,7 @@ def test_the_fused_attention_has_the_flops_of_the_one_written_out() -> None:
         rows(summarize(ViT(**fields, **attention), IMAGE)) for attention in ({}, {"attention": attention_math})
     )
     assert fused == written_out
-    assert fused["blocks.0.attend.1"][4] == str(2 * 2 * 16 * 16 * 8)  # scores and mixture: 16 tokens, 8 features
+    assert fused["blocks.0.attn.1"][4] == str(2 * 2 * 16 * 16 * 8)  # scores and mixture: 16 tokens, 8 features
 
 
 def test_layers_that_share_a_weight_or_do_not_run_are_shown_for_what_they_are() -> None:

@@ -10,6 +10,7 @@ from profiling.ab.process import ArmProcess
 from profiling.verdict.judge import phase_effect
 from profiling.vocabulary import BASELINE, VARIANT, Verdict
 from tests.profiling.ab.arms import ToyArm
+from train.ab.arm_config import PRELOADED  # toy arms need none of it, but the tests of train.ab share the fork server
 
 
 def measured(log, probes_s=(), best_probe_s=None):
@@ -18,7 +19,7 @@ def measured(log, probes_s=(), best_probe_s=None):
         BASELINE: partial(ToyArm, log, BASELINE, 0.001, probes_s),
         VARIANT: partial(ToyArm, log, VARIANT, 0.002, ()),
     }
-    return Measurement(arms, (), "train", 1.0, log.parent, "", lambda done, total: None, best_probe_s).run()
+    return Measurement(arms, PRELOADED, "train", 1.0, log.parent, "", lambda done, total: None, best_probe_s).run()
 
 
 def test_any_arm_that_answers_the_messages_can_be_measured(tmp_path):
@@ -50,6 +51,6 @@ def test_an_arm_is_pickled_whatever_the_start_method(tmp_path, monkeypatch, meth
         pytest.skip(f"this system has no {method}")
     monkeypatch.setattr(multiprocessing, "get_all_start_methods", lambda: [method])
     start = partial(ToyArm, tmp_path / "log", BASELINE, 0.0, (), tmp_path)
-    with ArmProcess(start, ()) as arm:
+    with ArmProcess(start, PRELOADED) as arm:
         assert arm.probe() == 1.0
     assert (tmp_path / "log").read_text() == "baseline start\nbaseline probe\n"

@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 import pytest
 from plotly.offline import get_plotlyjs
 
+from profiling import run_record
 from profiling.analysis.index import Index
 from profiling.analysis.memory import memory
 from profiling.diff.diff import Cause
