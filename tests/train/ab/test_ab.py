@@ -179,6 +179,12 @@ def test_arms_find_loaded_what_the_fork_server_is_to_preload(command):
     assert command("tests.train.ab.preloaded").stdout.split() == list(PRELOADED)
 
 
+def test_an_arm_starts_where_processes_are_spawned(configure, tmp_path, monkeypatch):
+    monkeypatch.setattr(multiprocessing, "get_all_start_methods", lambda: ["spawn"])
+    with arm_process(configure("model=mlp", *TINY), tmp_path) as arm:
+        assert arm.block(dict.fromkeys(STAGES, 1)).s_per_sample["train"] > 0
+
+
 # --- one change at a time ---------------------------------------------------------------------------------------------
 
 
@@ -271,9 +277,9 @@ def test_an_interrupt_keeps_whole_launches(launches, kept, tmp_path, monkeypatch
     assert descendants() == []
 
 
-def started(output: Path) -> subprocess.Popen[bytes]:
-    """A long comparison whose arms are at work."""
-    arguments = ["+experiment=baseline", "ab.budget_s=60", f"output={output}", *SMALL]
+def started(output: Path, *experiments: str) -> subprocess.Popen[bytes]:
+    """A long comparison whose arms are at work, or a multirun whose last comparison is."""
+    arguments = [*(experiments or ["+experiment=baseline"]), "ab.budget_s=60", f"output={output}", *SMALL]
     run = subprocess.Popen(
         [sys.executable, "-m", "train.ab", *arguments],
         cwd=ROOT,
@@ -298,6 +304,15 @@ def test_ctrl_c_leaves_a_partial_record(tmp_path):
     (folder,) = tmp_path.glob("ab/baseline*/*")
     assert read_comparison(folder).partial
     assert psutil.wait_procs(arms, timeout=20)[1] == []
+
+
+def test_an_interrupted_ladder_is_written_from_what_its_jobs_left(tmp_path):
+    run = started(tmp_path, "-m", "+experiment=requires_grad_off,tf32_off,baseline")
+    os.killpg(run.pid, signal.SIGINT)
+    run.communicate(timeout=60)
+    assert run.returncode == 130
+    (report,) = tmp_path.glob("ab/ladder/*/report.html")
+    assert all(name in report.read_text() for name in ("requires_grad_off", "tf32_off", "baseline"))
 
 
 def test_arms_end_with_a_parent_that_is_killed(tmp_path):
