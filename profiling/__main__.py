@@ -15,6 +15,7 @@ from profiling.trace.parse import TraceError
 from profiling.trace.trace import read_trace, read_traces
 
 USAGE, UNREADABLE = 2, 1
+"""Exit statuses: a wrong command line; a file that cannot be read."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -32,7 +33,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; give the exit status: 0, 1 for a file that cannot be read, 2 for a wrong command line."""
+    """Run one command. Return its status, 0 or UNREADABLE; exit with USAGE if the command line is wrong."""
     parser = Parser(prog="python -m profiling", description="Read and compare traces of torch.profiler.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in COMMANDS:
@@ -50,11 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MemoryError:
         sys.stderr.write("this takes more memory than there is\n")
         return UNREADABLE
-    except BrokenPipeError:  # `| head` closed it
+    except BrokenPipeError:  # the reader of a pipe, such as `head`, has exited
         _drop_output()
         return UNREADABLE
     except OSError as error:
-        if error.strerror and not error.filename:
+        if error.strerror and not error.filename:  # only errors of standard output name no file
             _drop_output()
             error.filename = "standard output"
         sys.stderr.write(f"{error.filename}: {error.strerror}\n" if error.strerror else f"{error}\n")
@@ -62,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _drop_output() -> None:
-    """Let Python's own flush at exit find no reader that is gone and no disk that is full.
+    """Send further output to the null device, so that Python's flush at exit cannot fail too.
 
     Source: https://docs.python.org/3/library/signal.html#note-on-sigpipe
     """

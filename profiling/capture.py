@@ -1,8 +1,7 @@
 """Unprofiled timing and torch.profiler windows. The only module of profiling/ that imports torch.
 
 A capture accompanies a pass of one stage (training, evaluation or inference): `phase(name)` around each phase,
-`step(samples)` after each step. A pass is timed or traced, never both: a sample taken while the profiler runs is no
-timing, since the profiler slows what it watches.
+`step(samples)` after each step. A pass is timed or traced, never both: the profiler slows down the steps it records.
 """
 
 import os
@@ -28,14 +27,14 @@ from profiling.trace.trace import read_trace
 
 
 class Clock(Protocol):
-    """Marks points in time; a difference is asked for later, so that marking never waits for a device."""
+    """Marks points in time without waiting for the device; `seconds` computes a difference later."""
 
     def mark(self) -> Any: ...  # noqa: D102
     def seconds(self, start: Any, end: Any) -> float: ...  # noqa: D102
 
 
 class HostClock:
-    """The processor's own clock: right where an operator has finished when its call returns."""
+    """The host's clock, for devices on which an operator has finished when its call returns."""
 
     def mark(self) -> int:
         """Nanoseconds since an arbitrary start."""
@@ -47,33 +46,33 @@ class HostClock:
 
 
 class DeviceClock:
-    """Events on the accelerator's current stream: the device's own time, without a synchronization inside the step.
+    """Events on the accelerator's current stream: device time, without a synchronization inside the step.
 
-    https://docs.pytorch.org/docs/stable/generated/torch.Event.html
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.Event.html
     """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
 
     def mark(self) -> torch.Event:
-        """Record an event behind the work issued so far."""
+        """Record an event after the work issued so far."""
         event = torch.Event(self.device, enable_timing=True)
         event.record()
         return event
 
     def seconds(self, start: torch.Event, end: torch.Event) -> float:
-        """Seconds between two events; waits for the second."""
+        """Seconds between two events; waits until the second has happened."""
         end.synchronize()
         return float(start.elapsed_time(end)) * 1e-3
 
 
 def clock_for(device: torch.device) -> Clock:
-    """The clock that is right for work on `device`."""
+    """Return the host's clock for a CPU, else the device's."""
     return HostClock() if device.type == "cpu" else DeviceClock(device)
 
 
 class Capture(Protocol):
-    """What a loop tells of itself while it runs."""
+    """What a loop calls while it runs; a context manager around one pass."""
 
     def __enter__(self) -> Self: ...
     def __exit__(
@@ -88,7 +87,7 @@ class Capture(Protocol):
 
 
 class NullCapture:
-    """Neither times nor traces."""
+    """Records nothing."""
 
     def __enter__(self) -> Self:
         return self
@@ -105,11 +104,9 @@ class NullCapture:
 
 
 class TimedCapture:
-    """Times phases and steps, and reads the peaks of memory.
+    """Times phases and steps, and reads peak memory.
 
-    It may be entered again: samples add up, and peaks are the highest of all passes.
-
-    On a 2-core AMD EPYC a timed phase costs about 1 us, against steps of milliseconds.
+    It may be entered again: the steps of all passes are collected, and peaks are the highest of all passes.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -127,11 +124,11 @@ class TimedCapture:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._marks.clear()  # of a step that did not end
+        self._marks.clear()  # drop the phases of an unfinished step
         self.memory.read()
 
     def phase(self, name: str) -> AbstractContextManager[Any]:
-        """Time `name`; the same name again in one step adds to it."""
+        """Time `name`; several intervals of one name in a step are summed."""
         timer = self._timers.get(name)
         if timer is None:
             timer = self._timers[name] = _Timer(name, self._clock.mark, self._marks)
@@ -151,7 +148,7 @@ class TimedCapture:
         self._step_start = self._clock.mark()
 
     def timings(self) -> StepTimings:
-        """Every step so far."""
+        """The timings of every step so far."""
         return StepTimings(samples=self._samples, step_s=self._step_s, phase_s=dict(self._phase_s))
 
 
@@ -162,7 +159,7 @@ class ProfilerWindow:
     Attributes:
         folder: where the trace goes.
         wait: steps before the profiler starts.
-        warmup: steps under the profiler that are thrown away.
+        warmup: steps under the profiler whose events are discarded.
         active: steps in the trace.
         options: keyword arguments of torch.profiler.profile, such as `record_shapes`.
     """
@@ -183,7 +180,7 @@ class TracedCapture:
     """Exports a torch.profiler trace of `window.active` steps, in which every phase is a `record_function`.
 
     The file is `<worker>.<time_ns>.pt.trace.json.gz`, as `torch.profiler.tensorboard_trace_handler` names it. The
-    worker is torch's default, `<host>_<pid>`, and the stage, since a run has one window for each.
+    worker is torch's default, `<host>_<pid>`, followed by the stage, since a run has one window per stage.
     """
 
     def __init__(self, stage: str, device: torch.device, window: ProfilerWindow) -> None:
@@ -228,7 +225,7 @@ class TracedCapture:
         self._step_start = self._clock.mark()
 
     def _export(self, profiler: profile) -> None:
-        # tensorboard_trace_handler writes under the final name, so a killed process can leave half a file.
+        # Not tensorboard_trace_handler: it writes under the final name, so a killed process can leave a partial file.
         path = self._window.folder / f"{self._worker}.{time.time_ns()}.pt.trace.json.gz"
         with atomic_write(path) as temporary:
             profiler.export_chrome_trace(str(temporary))
@@ -253,15 +250,15 @@ class TracedCapture:
 
 
 def _memory_in(path: Path, device: torch.device) -> tuple[int, int] | tuple[None, None]:
-    """Read peak and traffic back from the trace: torch keeps no statistics of its CPU allocator."""
-    for found in memory(Index(read_trace(path))):
-        if found.device.partition(":")[0] == device.type:
-            return found.peak_bytes - (found.start_bytes if device.type == "cpu" else 0), found.allocated_bytes
+    """Peak and allocated bytes of a device, from its trace: torch keeps no statistics of its CPU allocator."""
+    for usage in memory(Index(read_trace(path))):
+        if usage.device.partition(":")[0] == device.type:
+            return usage.peak_bytes - (usage.start_bytes if device.type == "cpu" else 0), usage.allocated_bytes
     return None, None
 
 
 class _Timer:
-    """A context manager that is made once for each phase and used at every step."""
+    """Appends (name, start, end) to `marks`; created once per phase and reused at every step."""
 
     __slots__ = ("_mark", "_marks", "_name", "_start")
 
@@ -278,10 +275,10 @@ class _Timer:
 
 
 class MemoryPeaks:
-    """Peak memory between `reset` and `read_trace`: resident memory of the process, and the accelerator's allocator.
+    """Peak memory between `reset` and `read`: resident memory of the process, and the accelerator's allocator.
 
-    Linux forgets the resident peak when 5 is written to /proc/self/clear_refs (man 5 proc); elsewhere the peak since
-    the process began is all there is, and `per_stage` says so.
+    On Linux, writing 5 to /proc/self/clear_refs resets the resident peak (man 5 proc). On other platforms the peak is
+    that since the start of the process, and `per_stage` is False.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -291,7 +288,7 @@ class MemoryPeaks:
         self._accelerated = device.type in ("cuda", "xpu")
 
     def reset(self) -> None:
-        """Begin."""
+        """Start a measurement."""
         try:
             Path("/proc/self/clear_refs").write_text("5")
             self.per_stage = True
@@ -301,7 +298,7 @@ class MemoryPeaks:
             torch.accelerator.reset_peak_memory_stats()
 
     def read(self) -> None:
-        """End: fill in the figures."""
+        """End the measurement; the attributes then have the highest peaks of all measurements."""
         self.resident_bytes = max(self.resident_bytes, _resident_peak_bytes())
         if self._accelerated:
             self.accelerator_bytes = max(self.accelerator_bytes or 0, torch.accelerator.max_memory_allocated())

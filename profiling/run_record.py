@@ -1,7 +1,7 @@
-"""RunRecord: what a run leaves for analysis, as versioned JSON. Knows neither torch nor train/.
+"""RunRecord: the results of a run, as versioned JSON. Imports neither torch nor train/.
 
-`record.json` holds the resolved configuration, the environment, the timing of every unprofiled step and the paths of
-the traces, so that any figure that is shown about a run can be computed again from its folder.
+`record.json` contains the resolved configuration, the environment, the timing of every unprofiled step and the paths
+of the traces. Every figure about a run can be computed again from its folder.
 """
 
 import statistics
@@ -17,7 +17,7 @@ FILE_NAME = "record.json"
 
 
 class Environment(msgspec.Struct, frozen=True, kw_only=True):
-    """The machine and the versions that a figure belongs to."""
+    """The machine and the software versions of a run."""
 
     host: str
     platform: str
@@ -32,12 +32,12 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StepTimings(msgspec.Struct, frozen=True, kw_only=True):
-    """Unprofiled steps of one stage; all lists have one entry a step.
+    """Unprofiled steps of one stage; all lists have one entry per step.
 
     Attributes:
         samples: images in the step.
-        step_s: seconds from the end of the step before to the end of this one.
-        phase_s: seconds in each phase; a phase that ran several times in a step (micro-batches) is summed.
+        step_s: seconds from the end of the previous step to the end of this step.
+        phase_s: seconds in each phase; intervals of one phase in a step (micro-batches) are summed.
     """
 
     samples: list[int]
@@ -56,11 +56,10 @@ class TraceFile(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         path: relative to the run's folder.
         samples: images in each traced step.
-        step_s: seconds of each traced step: never a timing, only the measure of the profiler's own overhead.
-        peak_allocated_bytes: highest sum of live tensors on the run's device that the window saw, counted on a CPU from
-            what was alive when it began; None without `profile_memory`.
-        allocated_bytes: allocation traffic, the sum of all that was allocated on that device in the window; None
-            likewise.
+        step_s: seconds of each traced step; used only for the profiler's overhead, never as a timing.
+        peak_allocated_bytes: highest allocated memory on the run's device in the window, on a CPU relative to the start
+            of the window; None without `profile_memory`.
+        allocated_bytes: sum of all allocations on that device in the window; None without `profile_memory`.
     """
 
     path: str
@@ -75,10 +74,10 @@ class StageRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         timed: the unprofiled steps.
-        trace: the profiled ones; None where the profiler is off or the run ended before.
+        trace: the profiled steps; None if the profiler is off or the run ended before them.
         peak_resident_bytes: highest resident memory of the process in the timed steps.
-        resident_is_per_stage: False where the platform only tells the peak since the process began.
-        peak_accelerator_bytes: highest memory of the accelerator's allocator in the timed steps; None without one.
+        resident_is_per_stage: False if the platform reports only the peak since the start of the process.
+        peak_accelerator_bytes: highest memory of the accelerator's allocator in timed steps; None unless CUDA or XPU.
     """
 
     timed: StepTimings
@@ -99,11 +98,12 @@ def _seconds_per_image(steps: StepTimings | TraceFile) -> float:
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """One run, complete.
+    """Everything that is recorded of one run.
 
     Attributes:
-        status: `complete`, or `interrupted` or `failed`; then `error` says why, and the stages are those that ended.
-        changed: key -> [baseline's value, this run's] for every line that differs from the baseline.
+        status: `complete`, `interrupted` or `failed`; unless complete, `error` says why.
+        stages: the stages that ended, by name.
+        changed: key -> [baseline's value, this run's] for every configuration value that differs.
         results: figures such as `accuracy` (0 to 1), `loss` (nats), `train_samples_per_s`, `compile_s`.
     """
 
@@ -129,7 +129,7 @@ def read(folder: Path) -> RunRecord:
 
     Raises:
         FileNotFoundError: there is none.
-        ValueError: it is not a record, or of a version that this program does not know; the message is one line.
+        ValueError: it is not a record, or its version is unknown; the message is one line.
     """
     return read_json(folder / FILE_NAME, _KINDS, "a run record")
 

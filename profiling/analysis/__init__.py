@@ -1,1 +1,1 @@
-"""What a trace says: one file per question. Calculations only; nothing here prints, plots or imports torch."""
+"""Analyses of a trace, one file per question. They only compute: nothing here prints, plots or imports torch."""

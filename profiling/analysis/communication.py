@@ -1,4 +1,4 @@
-"""Collectives: what each rank spends on them, how much of that computing hides, and which rank the others wait for."""
+"""Collectives: their time on each rank, how much of it overlaps with computing, and which rank the others wait for."""
 
 import re
 from collections import defaultdict
@@ -38,7 +38,7 @@ class Collective(Struct, frozen=True):
 
 
 class Communication(Struct, frozen=True):
-    """One rank's collectives: their union over time, and the part of it during which the device also computes."""
+    """One rank's collectives: time in which any runs, and its parts with and without computing at the same time."""
 
     rank: int
     busy_us: float
@@ -48,10 +48,11 @@ class Communication(Struct, frozen=True):
 
 
 class Straggler(Struct, frozen=True):
-    """A collective that all ranks ran equally often: the rank that others waited for, and what the waiting cost.
+    """A collective that all ranks ran equally often: the rank that the others waited for, and for how long.
 
-    A collective ends everywhere at once, so who spends least time in it came last; no common clock is needed.
-    `waited_us` sums what each rank spent in it beyond the last one to come.
+    A collective ends on all ranks at once, so the rank that spends least time in a call started it last; no common
+    clock is needed. `last_rank` is last in most calls, a share of `last_share`. `waited_us` sums, over calls and ranks,
+    the time beyond that of the last rank.
     """
 
     collective: str
@@ -62,7 +63,7 @@ class Straggler(Struct, frozen=True):
 
 
 def communication(index: Index) -> Communication | None:
-    """The collectives of one rank: kernels or, without a device, the host's annotations. None if there are none."""
+    """Analyze the collectives of one rank (kernels, or annotations without a device); None if there are none."""
     trace, spans = index.trace, index.trace.spans
     rows = collective_rows(index)
     if not rows.size:
@@ -73,13 +74,14 @@ def communication(index: Index) -> Communication | None:
     busy = _length(*union_ns(start, end))
     compute_start, compute_end = spans.start_ns[computing], spans.start_ns[computing] + spans.dur_ns[computing]
     either = _length(*union_ns(np.concatenate((start, compute_start)), np.concatenate((end, compute_end))))
+    # |A and B| = |A| + |B| - |A or B|
     overlapped = busy + _length(*union_ns(compute_start, compute_end)) - either
-    sums: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
+    totals: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
     for row in rows.tolist():
         detail = trace.details[spans.detail[row]]
         size = detail.elements * _ELEMENT_BYTES.get(detail.dtype.decode("utf-8", "replace").strip('"'), 0)
         for i, value in enumerate((1, int(spans.dur_ns[row]), size)):
-            sums[_name(index, row)][i] += value
+            totals[_name(index, row)][i] += value
     return Communication(
         rank=trace.rank,
         busy_us=busy / 1e3,
@@ -87,13 +89,13 @@ def communication(index: Index) -> Communication | None:
         exposed_us=(busy - overlapped) / 1e3,
         collectives=[
             Collective(name, calls, time / 1e3, size)
-            for name, (calls, time, size) in sorted(sums.items(), key=lambda item: -item[1][1])
+            for name, (calls, time, size) in sorted(totals.items(), key=lambda item: -item[1][1])
         ],
     )
 
 
 def stragglers(indices: Sequence[Index]) -> list[Straggler]:
-    """Compare the ranks of a job, one trace each; the costliest waiting first, empty for fewer than two ranks."""
+    """Compare the ranks of a job; the longest waiting first, empty for fewer than two ranks."""
     durations: dict[str, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
     for index in indices:
         spans = index.trace.spans
@@ -101,14 +103,14 @@ def stragglers(indices: Sequence[Index]) -> list[Straggler]:
         for row in rows[np.argsort(spans.start_ns[rows], kind="stable")].tolist():
             durations[_name(index, row)][index.trace.rank].append(int(spans.dur_ns[row]))
     ranks = {index.trace.rank for index in indices}
-    found = []
+    results = []
     for name, by_rank in durations.items():
         if len(ranks) < 2 or set(by_rank) != ranks or len({len(runs) for runs in by_rank.values()}) != 1:
             continue
         numbers = sorted(by_rank)
         table = np.array([by_rank[rank] for rank in numbers])  # [rank, call]
         last = np.bincount(table.argmin(axis=0), minlength=len(numbers))
-        found.append(
+        results.append(
             Straggler(
                 collective=name,
                 calls=table.shape[1],
@@ -117,7 +119,7 @@ def stragglers(indices: Sequence[Index]) -> list[Straggler]:
                 waited_us=int((table - table.min(axis=0)).sum()) / 1e3,
             )
         )
-    return sorted(found, key=lambda row: -row.waited_us)
+    return sorted(results, key=lambda row: -row.waited_us)
 
 
 def collective_rows(index: Index) -> NDArray[np.intp]:
@@ -131,7 +133,7 @@ def collective_rows(index: Index) -> NDArray[np.intp]:
 
 
 def _name(index: Index, row: int) -> str:
-    """Give the collective its recorded name; kernels of old traces have only that of their function."""
+    """The recorded name of a collective; in old traces the name of the kernel's function."""
     detail = index.trace.details[index.trace.spans.detail[row]]
     function = index.trace.names[int(index.trace.spans.name[row])]
     return detail.collective or function.partition("(")[0]

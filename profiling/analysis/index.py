@@ -1,4 +1,4 @@
-"""What several analyses ask of one trace, found once: nested operators, phases, steps, and who launched what."""
+"""Results that several analyses share: nested operators, phases, steps, and which operator launched what."""
 
 import re
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ _BACKWARD = re.compile(r"^autograd::engine::evaluate_function|Backward\d+$")
 
 
 def phase_of(annotation: str) -> str | None:
-    """Tell the phase that a `record_function` name means: ours, torch's own, or decorated as in `## forward ##`."""
+    """Phase of a `record_function` name: our name for it, also as `## forward ##`, or one of torch's; else None."""
     plain = annotation.strip("# ").lower()
     if plain in TRACE_PHASES:
         return plain
@@ -32,7 +32,7 @@ def phase_of(annotation: str) -> str | None:
 
 @dataclass(frozen=True, eq=False)
 class Steps:
-    """The steps of the trace in order of time; one that spans the whole trace if it marks none (`marked` is False)."""
+    """Steps in order of time, and their thread; if none is marked (`marked` False), one step that covers the trace."""
 
     numbers: list[int]
     start_ns: Int64s
@@ -42,18 +42,21 @@ class Steps:
 
 
 NO_OPERATOR = "(no operator)"
-"""Stands for the operator of kernels and allocations that no operator made."""
+"""Stands for the operator of kernels and allocations that were issued outside all operators."""
 
 
 class Index:
-    """Everything that is found once for a trace. Positions are positions in a `Nest`, not rows of a table."""
+    """Results about one trace, each computed at its first use.
+
+    A row is an index into a table of the trace; a position is an index into a `Nest`, whose intervals are sorted.
+    """
 
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
 
     @cached_property
     def operators(self) -> Nest:
-        """The operators, nested; annotations and Python functions between them do not count as levels."""
+        """The operators, nested; annotations and Python functions between them are no levels."""
         return nest(self.trace.spans, self.trace.rows(Kind.OPERATOR))
 
     @cached_property
@@ -63,10 +66,10 @@ class Index:
 
     @cached_property
     def repeats(self) -> NDArray[np.bool_]:
-        """Which operators only repeat the call around them: the sole child of an operator of the same name.
+        """Which operators only repeat their caller: the only child of an operator of the same name, by position.
 
-        `key_averages` counts the two as one call (torch.autograd.profiler_util.EventList._remove_dup_nodes), as when
-        `aten::mul` of a number wraps it into a tensor and calls itself.
+        Example: `aten::mul` with a number converts the number to a tensor and calls itself. `key_averages` counts both
+        as one call. Source: torch.autograd.profiler_util.EventList._remove_dup_nodes.
         """
         parent, names = self.operators.parent, self.operator_names
         children = np.bincount(parent[parent >= 0], minlength=parent.size)
@@ -75,7 +78,7 @@ class Index:
 
     @cached_property
     def phases(self) -> Nest:
-        """The annotations that are phases, nested; one inside another of the same phase is left out."""
+        """The annotations of phases, nested; an annotation inside one of the same phase is left out."""
         nested = nest(self.trace.spans, np.flatnonzero((self.trace.spans.kind == Kind.ANNOTATION) & self._is_phase))
         ids = self._phase_ids[self.trace.spans.name[nested.rows]]
         inner = (nested.parent >= 0) & (ids[nested.parent] == ids)
@@ -102,7 +105,7 @@ class Index:
 
     @cached_property
     def main_thread(self) -> int:
-        """The thread that steps or, without steps, has most phases or else operators."""
+        """The thread with the steps; without steps that with most phases; without phases that with most operators."""
         for threads in (self.phases.thread, self.operators.thread):
             if self.steps.thread is not None:
                 return self.steps.thread
@@ -112,14 +115,14 @@ class Index:
 
     @cached_property
     def autograd_threads(self) -> NDArray[np.bool_]:
-        """Which threads autograd runs backward operators on; they mark no phases of their own."""
+        """Which threads run autograd's backward operators; no phase is marked on them."""
         runs = np.zeros(len(self.trace.threads), dtype=bool)
-        runs[self.operators.thread[self._of_autograd]] = True
+        runs[self.operators.thread[self._run_by_autograd]] = True
         return runs
 
     @cached_property
-    def _of_autograd(self) -> NDArray[np.bool_]:
-        """Which operators run inside one of the autograd engine; old traces have only the backward functions."""
+    def _run_by_autograd(self) -> NDArray[np.bool_]:
+        """Which operators run inside an operator of autograd's engine, or of a backward function in old traces."""
         backward = np.array([bool(_BACKWARD.search(name)) for name in self.trace.names], dtype=bool)
         roots = self.operators.nearest(self.operators.parent < 0)
         return backward[self.operator_names[roots]]
@@ -127,16 +130,16 @@ class Index:
     def locate_phase(self, thread: NDArray[np.int32], at_ns: Int64s) -> Rows:
         """Position in `phases` of the innermost phase open on a thread at a time, -1 for none.
 
-        Autograd's threads are in the phase of the main thread, which waits for them.
+        On autograd's threads it is the phase of the main thread, which waits for them.
         """
-        found = self.phases.locate(thread, at_ns)
-        elsewhere = np.flatnonzero((found < 0) & self.autograd_threads[thread])
+        position = self.phases.locate(thread, at_ns)
+        elsewhere = np.flatnonzero((position < 0) & self.autograd_threads[thread])
         main = np.full(elsewhere.size, self.main_thread, dtype=np.int32)
-        found[elsewhere] = self.phases.locate(main, at_ns[elsewhere])
-        return found
+        position[elsewhere] = self.phases.locate(main, at_ns[elsewhere])
+        return position
 
     def phase_at(self, thread: NDArray[np.int32], at_ns: Int64s) -> Rows:
-        """Index into TRACE_PHASES at a time on a thread; len(TRACE_PHASES) for none."""
+        """Phase that is open on a thread at a time, as an index into TRACE_PHASES; len(TRACE_PHASES) for none."""
         position = self.locate_phase(thread, at_ns)
         if not self.phase_ids.size:
             return np.full(position.size, len(TRACE_PHASES), dtype=np.intp)
@@ -146,10 +149,10 @@ class Index:
     def operator_phase(self) -> Rows:
         """Phase of each operator as an index into TRACE_PHASES, len(TRACE_PHASES) for none.
 
-        Where nobody marked the backward pass, autograd's own operators do.
+        Operators that autograd runs outside every phase belong to `backward`.
         """
         phase = self.phase_at(self.operators.thread, self.operators.start_ns)
-        phase[(phase == len(TRACE_PHASES)) & self._of_autograd] = TRACE_PHASES.index("backward")
+        phase[(phase == len(TRACE_PHASES)) & self._run_by_autograd] = TRACE_PHASES.index("backward")
         return phase
 
     @cached_property
@@ -182,24 +185,24 @@ class Index:
     def launchers(self) -> Rows:
         """For each of `device_rows`, the position of the operator that launched it, -1 for none.
 
-        That is the innermost operator around the launch. Without a launch, `External id` names the operator, except in
-        old traces, where it repeats the correlation.
+        That is the innermost operator around the launching call. If this call was not recorded, `External id` is the id
+        of the operator, except in old traces, where it equals the correlation.
         """
         spans, launch = self.trace.spans, self.launch_rows
-        found = np.full(launch.size, -1, dtype=np.intp)
+        launcher = np.full(launch.size, -1, dtype=np.intp)
         known = np.flatnonzero(launch >= 0)
-        found[known] = self.operators.locate(spans.thread[launch[known]], spans.start_ns[launch[known]])
+        launcher[known] = self.operators.locate(spans.thread[launch[known]], spans.start_ns[launch[known]])
         named = np.flatnonzero((launch < 0) & (spans.external[self.device_rows] != spans.correlation[self.device_rows]))
         if named.size:
             matched = _match(spans.external, self.device_rows[named], self.operators.rows)
             position = np.full(spans.name.size + 1, -1, dtype=np.intp)
             position[self.operators.rows] = np.arange(self.operators.rows.size)
-            found[named] = position[matched]
-        return found
+            launcher[named] = position[matched]
+        return launcher
 
     @cached_property
     def operator_device_ns(self) -> Int64s:
-        """Device time that each operator launched itself, by position."""
+        """Time of the device work that each operator launched directly, by position."""
         owned = self.launchers >= 0
         total = np.zeros(self.operators.rows.size, dtype=np.int64)
         np.add.at(total, self.launchers[owned], self.trace.spans.dur_ns[self.device_rows[owned]])
@@ -207,14 +210,14 @@ class Index:
 
     @cached_property
     def wait_rows(self) -> Rows:
-        """Rows of the calls in which the host waits for the device: `cudaStreamSynchronize` and its like."""
+        """Rows of the calls in which the host waits for the device: `cudaStreamSynchronize` and similar."""
         launches = self.trace.rows(Kind.LAUNCH)
         waiting = np.array(["synchronize" in name.lower() for name in self.trace.names], dtype=bool)
         return np.asarray(launches[waiting[self.trace.spans.name[launches]]])
 
     @cached_property
     def operator_wait_ns(self) -> Int64s:
-        """Time that each operator waits for the device itself, by position."""
+        """Time that each operator directly waits for the device, by position."""
         spans, rows = self.trace.spans, self.wait_rows
         total = np.zeros(self.operators.rows.size, dtype=np.int64)
         position = self.operators.locate(spans.thread[rows], spans.start_ns[rows])
@@ -229,7 +232,7 @@ class Index:
 
     @cached_property
     def operator_allocated(self) -> Int64s:
-        """Bytes that each operator allocated itself, by position; what was freed is not subtracted."""
+        """Bytes that each operator directly allocated, by position; freed bytes are not subtracted."""
         moved = self.trace.allocations.moved
         owned = (self.allocators >= 0) & (moved > 0)
         total = np.zeros(self.operators.rows.size, dtype=np.int64)

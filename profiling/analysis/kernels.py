@@ -1,4 +1,4 @@
-"""Device work: kernels and who launched them, how busy each device is, its idle gaps, and copies by direction."""
+"""Device work: kernels by launching operator, busy time and idle gaps of each device, and copies by direction."""
 
 import re
 from collections import defaultdict
@@ -19,7 +19,7 @@ _SHORT = {"HostToDevice": "HtoD", "DeviceToHost": "DtoH", "DeviceToDevice": "Dto
 class Kernel(Struct, frozen=True):
     """All runs of one kernel that one operator launched.
 
-    The occupancy and launch fields are means weighted by time; None where the trace has none, as on AMD.
+    Occupancy, blocks and registers are means weighted by device time; None where the trace has none, as on AMD.
     """
 
     name: str
@@ -32,7 +32,7 @@ class Kernel(Struct, frozen=True):
 
 
 class Gap(Struct, frozen=True):
-    """A stretch in which a device ran nothing, and the kernel that ended it."""
+    """An interval in which a device was idle, and the kernel or copy that ended it."""
 
     start_us: float
     idle_us: float
@@ -40,9 +40,10 @@ class Gap(Struct, frozen=True):
 
 
 class DeviceActivity(Struct, frozen=True):
-    """One device: the union of its work over all streams, between its first and its last piece of work.
+    """One device, from the start of its first to the end of its last kernel or copy, over all streams.
 
-    `window` numbers the traces that are summarized together.
+    `busy_us` is the time in which anything runs, `work_us` the sum of all durations. `window` numbers the traces that
+    are summarized together.
     """
 
     window: int
@@ -66,7 +67,7 @@ class Copies(Struct, frozen=True):
 
 
 class DeviceWork(Struct, frozen=True):
-    """`busy_us` sums the devices' busy times. `unlinked` is the number of kernels whose launch is not in the trace."""
+    """`busy_us` sums the devices' busy times. `unlinked` is the number of kernels without a launching call."""
 
     busy_us: float
     unlinked: int
@@ -76,7 +77,7 @@ class DeviceWork(Struct, frozen=True):
 
 
 def device_work(index: Index, window: int = 0) -> DeviceWork:
-    """Everything about the devices; empty lists for a trace of the CPU."""
+    """Analyze all devices; the lists are empty for a trace without device work."""
     devices = _devices(index, window)
     kernel = index.trace.spans.kind[index.device_rows] == Kind.KERNEL
     return DeviceWork(
@@ -89,7 +90,7 @@ def device_work(index: Index, window: int = 0) -> DeviceWork:
 
 
 def _kernels(index: Index, among: NDArray[np.intp]) -> list[Kernel]:
-    """Kernels by name and launching operator, the longest device time first; `among` picks from `device_rows`."""
+    """Kernels by name and launching operator, the longest device time first; `among` are indices into `device_rows`."""
     trace, spans = index.trace, index.trace.spans
     rows, launchers = index.device_rows[among], index.launchers[among]
     operator = np.full(launchers.size, len(trace.names), dtype=np.int64)
@@ -123,12 +124,12 @@ def _kernels(index: Index, among: NDArray[np.intp]) -> list[Kernel]:
 
 
 def _weighted(group: NDArray[np.intp], values: NDArray[np.float64], weight: NDArray[np.int64]) -> list[float | None]:
-    """Mean of the values in each group that are known (not negative), weighted; None for a group without any."""
+    """Weighted mean of the known (not negative) values of each group; None for a group without any."""
     known = values >= 0
     count = int(group.max(initial=-1)) + 1
-    heavy = np.maximum(weight, 1)  # a kernel of 0 µs still counts
-    total = np.bincount(group[known], weights=values[known] * heavy[known], minlength=count)
-    weights = np.bincount(group[known], weights=heavy[known], minlength=count)
+    weight = np.maximum(weight, 1)  # a kernel of 0 µs still counts
+    total = np.bincount(group[known], weights=values[known] * weight[known], minlength=count)
+    weights = np.bincount(group[known], weights=weight[known], minlength=count)
     return [t / w if w else None for t, w in zip(total.tolist(), weights.tolist(), strict=True)]
 
 
@@ -137,7 +138,7 @@ def _devices(index: Index, window: int) -> list[DeviceActivity]:
     by_device = defaultdict(list)
     for thread in distinct(spans.thread[rows]).tolist():
         by_device[trace.threads[thread].pid].append(thread)
-    found = []
+    devices = []
     for pid, streams in sorted(by_device.items(), key=lambda item: str(item[0])):
         own = rows[np.isin(spans.thread[rows], streams)]
         own = own[np.argsort(spans.start_ns[own], kind="stable")]
@@ -146,7 +147,7 @@ def _devices(index: Index, window: int) -> list[DeviceActivity]:
         longest = np.argsort(-idle, kind="stable")[:LONGEST_GAPS]
         enders = spans.name[own[np.searchsorted(spans.start_ns[own], start[longest + 1])]]
         busy, span = int((end - start).sum()), int(end[-1] - start[0])
-        found.append(
+        devices.append(
             DeviceActivity(
                 window=window,
                 device=f"{trace.backend}:{pid}",
@@ -162,23 +163,23 @@ def _devices(index: Index, window: int) -> list[DeviceActivity]:
                 ],
             )
         )
-    return found
+    return devices
 
 
 def _copies(index: Index) -> list[Copies]:
     trace, spans = index.trace, index.trace.spans
-    sums: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
+    totals: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
     for row in trace.rows(Kind.COPY, Kind.SET).tolist():
-        entry = sums[_direction(trace.names[spans.name[row]]) if spans.kind[row] == Kind.COPY else "set"]
+        entry = totals[_direction(trace.names[spans.name[row]]) if spans.kind[row] == Kind.COPY else "set"]
         for i, value in enumerate((1, spans.dur_ns[row], spans.copied[row])):
             entry[i] += int(value)
     return [
         Copies(direction, calls, time / 1e3, size)
-        for direction, (calls, time, size) in sorted(sums.items(), key=lambda item: -item[1][1])
+        for direction, (calls, time, size) in sorted(totals.items(), key=lambda item: -item[1][1])
     ]
 
 
 def _direction(name: str) -> str:
-    """Tell `HtoD` from a name such as `Memcpy HtoD (Pageable -> Device)` or AMD's `CopyHostToDevice`."""
+    """Return `HtoD` for a name such as `Memcpy HtoD (Pageable -> Device)` or AMD's `CopyHostToDevice`."""
     match = _DIRECTION.search(name.replace("Copy", "Copy "))
     return _SHORT.get(match[1], match[1]) if match else "other"

@@ -1,4 +1,4 @@
-"""Memory: the curve over time on each device, its peak and what was alive then, and how much was allocated in all."""
+"""Memory of each device: the curve over time, its peak, what was allocated at the peak, and the total traffic."""
 
 from collections import defaultdict
 from itertools import pairwise
@@ -12,12 +12,12 @@ from profiling.trace.trace import Int64s
 from profiling.vocabulary import OUTSIDE, TRACE_PHASES
 
 CURVE_POINTS = 400
-"""Curves are thinned to about this many points; the highest and lowest of each stretch are kept."""
+"""Curves are reduced to about this many points, which include the highest and lowest of each interval."""
 _DEVICES = {0: "cpu", 1: "cuda", 2: "mkldnn", 6: "hip", 12: "xpu", 13: "mps", 14: "meta", 15: "hpu", 20: "privateuse1"}
 
 
 class Holder(Struct, frozen=True):
-    """Memory alive at the peak that one operator allocated in one phase."""
+    """Memory that one operator allocated in one phase and that was not freed before the peak."""
 
     operator: str
     phase: str
@@ -33,12 +33,12 @@ class Curve(Struct, frozen=True):
 
 
 class DeviceMemory(Struct, frozen=True):
-    """What one device's allocator did.
+    """The allocations on one device.
 
-    `start_bytes` is the level just before the first event: torch's totals of a CPU go on from the profiler's last
-    window in the same process, and never saw what was allocated outside of windows. `before_bytes` is what the peak
-    holds that was allocated before the window opened, as far as the trace tells. `alive_at_peak` has the largest holder
-    first. `window` numbers the traces that are summarized together.
+    `start_bytes` is the level just before the first event. On a CPU, torch's total continues from the previous window
+    in the same process, and misses what was allocated between windows. `before_bytes` is the part of the peak that was
+    allocated before the window, as far as the trace shows. `alive_at_peak` is sorted, largest first. `window` numbers
+    the traces that are summarized together.
     """
 
     window: int
@@ -101,7 +101,7 @@ def _device(index: Index, window: int, rows: NDArray[np.intp], device: str) -> D
 
 
 def _alive(moved: Int64s, address: Int64s, peak: int) -> NDArray[np.intp]:
-    """Allocations up to the peak whose address was not freed by then."""
+    """Allocations up to event `peak` that are not freed by then: the last event of an address is an allocation."""
     order = np.argsort(address[: peak + 1], kind="stable")
     last = np.concatenate((address[order][1:] != address[order][:-1], [True]))
     newest = order[last]
@@ -112,23 +112,23 @@ def _holders(index: Index, rows: NDArray[np.intp]) -> list[Holder]:
     trace, events = index.trace, index.trace.allocations
     operator = index.allocators[rows]
     phase = index.phase_at(events.thread[rows], events.start_ns[rows])
-    held: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
+    totals: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
     names = index.operator_names
     for position, number, size in zip(operator.tolist(), phase.tolist(), events.moved[rows].tolist(), strict=True):
         name = trace.names[names[position]] if position >= 0 else NO_OPERATOR
-        entry = held[name, TRACE_PHASES[number] if number < len(TRACE_PHASES) else OUTSIDE]
+        entry = totals[name, TRACE_PHASES[number] if number < len(TRACE_PHASES) else OUTSIDE]
         entry[0] += size
         entry[1] += 1
-    largest = sorted(held.items(), key=lambda item: (-item[1][0], item[0]))
+    largest = sorted(totals.items(), key=lambda item: (-item[1][0], item[0]))
     return [Holder(name, phase, size, count) for (name, phase), (size, count) in largest]
 
 
 def _thin(at: Int64s, level: Int64s) -> Curve:
-    """Keep the first, highest and lowest point of each of equally many events, and the last point."""
+    """Reduce a curve to the first, highest and lowest point of each interval (of equally many events), and the last."""
     if at.size > CURVE_POINTS:
         edges = np.linspace(0, at.size, CURVE_POINTS // 3 + 1).astype(np.intp)
-        stretches = list(pairwise(edges))
-        kept = {int(low + pick(level[low:high])) for low, high in stretches for pick in (np.argmax, np.argmin)}
-        keep = np.array(sorted(kept | {int(low) for low, _ in stretches} | {at.size - 1}))
-        at, level = at[keep], level[keep]
+        intervals = list(pairwise(edges))
+        extremes = {int(low + pick(level[low:high])) for low, high in intervals for pick in (np.argmax, np.argmin)}
+        points = np.array(sorted(extremes | {int(low) for low, _ in intervals} | {at.size - 1}))
+        at, level = at[points], level[points]
     return Curve((at / 1e3).tolist(), level.tolist())

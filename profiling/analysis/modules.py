@@ -1,4 +1,4 @@
-"""The tree of `nn.Module` calls, of traces recorded with stacks, and what each module's operators cost."""
+"""The tree of `nn.Module` calls, and what each module's operators cost; needs traces recorded with stacks."""
 
 from typing import Any
 
@@ -16,8 +16,8 @@ class Module(Struct, frozen=True):
     """All calls of one module at one place in the tree.
 
     `path` joins the modules from the root, such as `ResNet_0/Sequential_1/BasicBlock_0`. `self_us` is the time outside
-    child modules. `backward_us` is the time of the backward operators of the module's own operators, `device_us` and
-    `allocated_bytes` what its own operators launched and allocated in the forward pass: without the child modules'.
+    child modules. The last three fields cover the operators outside child modules: `backward_us` is the time of their
+    backward operators, `device_us` and `allocated_bytes` are what they launched and allocated in the forward pass.
     """
 
     path: str
@@ -36,12 +36,12 @@ def modules(index: Index) -> list[Module]:
     nested, path, labels = _calls(index)
     if not path.size:
         return []
-    found = nested.locate(index.operators.thread, index.operators.start_ns)
-    inside = np.where(found >= 0, path[found], -1)
+    position = nested.locate(index.operators.thread, index.operators.start_ns)
+    inside = np.where(position >= 0, path[position], -1)
 
     def total(group: NDArray[Any], values: NDArray[Any]) -> NDArray[Any]:
-        kept = group >= 0
-        return np.bincount(group[kept], weights=values[kept], minlength=len(labels))
+        known = group >= 0
+        return np.bincount(group[known], weights=values[known], minlength=len(labels))
 
     calls = np.bincount(path, minlength=len(labels))
     columns = [
@@ -68,21 +68,21 @@ def modules(index: Index) -> list[Module]:
 
 
 def _calls(index: Index) -> tuple[Nest, NDArray[np.intp], list[str]]:
-    """The calls of modules, nested; the number of each one's path, by position; and the paths, parents first."""
+    """The calls of modules, nested; the number of the path of each call, by position; and the paths, parents first."""
     trace = index.trace
     prefixed = np.array([name.startswith(_PREFIX) for name in trace.names], dtype=bool)
     nested = nest(trace.frames, np.flatnonzero(prefixed[trace.frames.name]))
     path, chains = paths(nested, trace.frames.name[nested.rows])
     labels: list[str] = []
     for above, name in chains:
-        # No class has a slash in its name, but a file may say so; in a path it would be a level.
+        # A file may contain any name; a slash in it would look like a level of the path.
         label = trace.names[name].removeprefix(_PREFIX).replace("/", "\\")
         labels.append(label if above < 0 else f"{labels[above]}/{label}")
     return nested, path, labels
 
 
 def _backward(index: Index, nested: Nest, path: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
-    """Module paths of forward operators and the time of their backward ones, paired by the trace's arrows."""
+    """Module paths of forward operators and the time of their backward ones, paired by the trace's flows."""
     flows, operators = index.trace.flows, index.operators
     ends = np.flatnonzero(flows.start == 0)
     starts = np.flatnonzero(flows.start == 1)
@@ -96,7 +96,7 @@ def _backward(index: Index, nested: Nest, path: NDArray[np.intp]) -> tuple[NDArr
     source = nested.locate(flows.thread[starts], flows.start_ns[starts])
     target = operators.locate(flows.thread[ends], flows.start_ns[ends])
     known = (source >= 0) & (target >= 0)
-    roots = operators.nearest(operators.parent < 0)[target[known]]  # with what autograd itself does around it
+    roots = operators.nearest(operators.parent < 0)[target[known]]  # including autograd's own work around the operator
     roots, first = np.unique(roots, return_index=True)
     return path[source[known][first]], operators.end_ns[roots] - operators.start_ns[roots]
 

@@ -1,4 +1,4 @@
-"""Which interval lies in which, per thread: the base of self times and of every "during what" question."""
+"""Which interval contains which, per thread: the base of self times and of finding what was open at a time."""
 
 from dataclasses import dataclass
 
@@ -10,15 +10,15 @@ from profiling.trace.trace import Frames, Int64s
 Rows = NDArray[np.intp]
 
 TOLERANCE_NS = 1000
-"""Old traces round times to microseconds, so a child may seem to end that much after its parent."""
+"""Old traces round times to microseconds, so a child may seem to end up to that much after its parent."""
 
 
 @dataclass(frozen=True, eq=False)
 class Nest:
     """Intervals of one or several threads, sorted by thread, then start, then longest first.
 
-    `rows` maps a position to the row of the table it came from; `parent` is the position of the innermost interval
-    around another one, -1 for none.
+    A position is an index into these five arrays. `rows` is the interval's row in the table it came from; `parent` is
+    the position of the innermost interval around it, -1 for a root.
     """
 
     rows: Rows
@@ -28,9 +28,9 @@ class Nest:
     parent: Rows
 
     def self_ns(self) -> Int64s:
-        """Time of each interval that none of its direct children covers.
+        """Time of each interval outside its direct children, by position.
 
-        Summed over a thread this is the union of its intervals.
+        Its sum over a thread is the time in which at least one interval is open.
         """
         self_ns = self.end_ns - self.start_ns
         child = np.flatnonzero(self.parent >= 0)
@@ -44,11 +44,11 @@ class Nest:
         numbers = distinct(thread)
         if numbers.size == 1:
             return self._locate(int(numbers[0]), at_ns)
-        found = np.full(at_ns.shape, -1, dtype=np.intp)
+        positions = np.full(at_ns.shape, -1, dtype=np.intp)
         for number in numbers.tolist():
-            asked = np.flatnonzero(thread == number)
-            found[asked] = self._locate(number, at_ns[asked])
-        return found
+            selected = np.flatnonzero(thread == number)
+            positions[selected] = self._locate(number, at_ns[selected])
+        return positions
 
     def _locate(self, thread: int, at_ns: Int64s) -> Rows:
         low, high = np.searchsorted(self.thread, [thread, thread + 1])
@@ -59,7 +59,7 @@ class Nest:
     def nearest(self, wanted: NDArray[np.bool_]) -> Rows:
         """For each interval, the innermost one that is `wanted`: itself or an ancestor, -1 for none."""
         up = np.where(wanted, np.arange(wanted.size), self.parent)
-        # Pointer doubling: each round lets everyone skip as far as the one they point to has already come.
+        # Pointer doubling: each round replaces a pointer by the pointer of its target, which doubles the distance.
         while True:
             open_ = np.flatnonzero((up >= 0) & ~wanted[up])
             if not open_.size:
@@ -70,8 +70,8 @@ class Nest:
 def nest(table: Frames, rows: Rows) -> Nest:
     """Nest the given rows of a table.
 
-    Intervals that overlap only in part are treated as torch's own `key_averages` treats them: the earlier one is not a
-    parent, neither of the later one nor of what follows.
+    Intervals that overlap only in part are treated as in torch's `key_averages`: the earlier one is not the parent of
+    the later one, nor of any interval that follows.
     """
     thread, start, dur = table.thread[rows], table.start_ns[rows], table.dur_ns[rows]
     if not _in_order(thread, start, dur):
@@ -83,8 +83,8 @@ def nest(table: Frames, rows: Rows) -> Nest:
         parent[np.flatnonzero(np.diff(thread)) + 1] = -1
     pending = np.flatnonzero(parent >= 0)
     while pending.size:
-        # Everything between an interval and its candidate has ended, so a candidate that has ended too, or that ends
-        # first, passes the search on to its own candidate. Runs of siblings halve each round.
+        # All intervals between an interval and its candidate parent have ended. A candidate that has ended too, or that
+        # ends before the interval does, is replaced by its own candidate: a chain of siblings halves in each round.
         candidate = parent[pending]
         past = (end[candidate] <= start[pending]) | (end[pending] > end[candidate] + TOLERANCE_NS)
         pending = pending[past]
@@ -94,9 +94,10 @@ def nest(table: Frames, rows: Rows) -> Nest:
 
 
 def paths(nested: Nest, names: NDArray[np.int32]) -> tuple[Rows, list[tuple[int, int]]]:
-    """Number the chains of names from a root down to each interval, parents first, by first occurrence in a level.
+    """Number the distinct call chains: the names from a root down to an interval, such as (`aten::linear`, `aten::t`).
 
-    Returns the chain of each position, and for each chain the one it extends (-1 for a root) and its last name.
+    Returns the number of each position's chain and, for each chain, the number of the chain without its last name (-1
+    for a root) and that last name. Shorter chains come first; those of one length are in order of first occurrence.
     """
     path = np.full(names.size, -1, dtype=np.intp)
     chains: list[tuple[int, int]] = []
@@ -116,7 +117,7 @@ def paths(nested: Nest, names: NDArray[np.int32]) -> tuple[Rows, list[tuple[int,
 
 
 def _climb(inside: Rows, parent: Rows, end: Int64s, at: Int64s) -> Rows:
-    """Leave intervals that have ended for their parents."""
+    """Replace intervals that have ended by their innermost ancestor that is open, -1 for none, in place."""
     pending = np.flatnonzero(inside >= 0)
     while pending.size:
         pending = pending[end[inside[pending]] <= at[pending]]
@@ -126,7 +127,7 @@ def _climb(inside: Rows, parent: Rows, end: Int64s, at: Int64s) -> Rows:
 
 
 def _in_order(thread: NDArray[np.int32], start: Int64s, dur: Int64s) -> bool:
-    """Whether intervals are sorted already, as those of a single thread are in a file of Kineto's."""
+    """Whether intervals are already in the order of a `Nest`, as Kineto writes those of a single thread."""
     same = thread[1:] == thread[:-1]
     later = start[1:] > start[:-1]
     longest_first = (start[1:] == start[:-1]) & (dur[1:] <= dur[:-1])
@@ -134,7 +135,7 @@ def _in_order(thread: NDArray[np.int32], start: Int64s, dur: Int64s) -> bool:
 
 
 def distinct(ids: NDArray[np.int32]) -> Rows:
-    """List the ids that occur, sorted; cheaper than `numpy.unique` for small numbers, and without its import."""
+    """List the ids that occur, sorted; faster than `numpy.unique` if the ids are small."""
     return np.flatnonzero(np.bincount(ids))
 
 

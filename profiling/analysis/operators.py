@@ -1,4 +1,4 @@
-"""Operators: how often, how long, on what shapes, from where, and what they cost the device and the allocator."""
+"""Operators: calls, time, input shapes, call stacks, and the device time and memory that they caused."""
 
 import re
 from collections.abc import Callable
@@ -12,20 +12,20 @@ from profiling.analysis.index import Index
 from profiling.analysis.nesting import nest
 
 STACK_FRAMES = 8
-"""The Python frames of a stack that are told, counted from the operator outwards."""
-_LINE = re.compile(r"\(\d+\): ")  # of Python's own code: `file.py(12): function`; built-ins and modules have none
-_MACHINERY = re.compile(
+"""Number of Python frames in a stack, counted from the operator outwards."""
+_PYTHON = re.compile(r"\(\d+\): ")  # `file.py(12): function`; built-ins and modules have no line
+_INTERNAL = re.compile(
     r"(?:^|[/\\])torch[/\\](?:profiler[/\\]|(?:autograd[/\\]profiler|nn[/\\]modules[/\\]module)\.py\()"
 )
 
 
 class Operator(Struct, frozen=True):
-    """All calls of one operator, or of one operator on one set of shapes, or from one place.
+    """All calls of one operator, or of one operator with the same input shapes or the same stack.
 
-    `self_us` is time outside child operators. `total_us` counts nested calls of the same operator again unless one is
-    the only child of the other; calls, self and total time agree with torch's `key_averages`. `device_us` and
-    `allocated_bytes` are what the operator launched and allocated itself, not through its children. `stack` has a line
-    for each Python frame, innermost first, such as `train/loop.py(90): train_step`.
+    Calls, self and total time agree with torch's `key_averages`. `self_us` is the time outside child operators;
+    `total_us` counts nested calls of one operator again, unless the inner call is the only child of the outer one.
+    `device_us` and `allocated_bytes` are what the operator launched and allocated directly, not through its children.
+    `stack` has one line per Python frame, innermost first, such as `train/loop.py(90): train_step`.
     """
 
     name: str
@@ -64,14 +64,14 @@ def operators_by_shape(index: Index) -> list[Operator]:
 def operators_by_stack(index: Index) -> list[Operator]:
     """Operators by name and the Python frames they were called in, the largest self time first.
 
-    Stacks are "" where none were recorded, as on autograd's own threads. The profiler's frames are left out, and those
-    of `nn.Module.__call__`, which would take the place of half the others.
+    Stacks are "" where none were recorded, as on autograd's threads. The frames of the profiler and of
+    `nn.Module.__call__` are left out, so that the STACK_FRAMES frames are those of the user's code.
     """
     names, frames = index.trace.names, index.trace.frames
-    told = np.array([bool(_LINE.search(name)) and not _MACHINERY.search(name) for name in names], dtype=bool)
-    calls = nest(frames, np.flatnonzero(told[frames.name]))
+    listed = np.array([bool(_PYTHON.search(name)) and not _INTERNAL.search(name) for name in names], dtype=bool)
+    calls = nest(frames, np.flatnonzero(listed[frames.name]))
     at = calls.locate(index.operators.thread, index.operators.start_ns)
-    name, parent = np.append(frames.name[calls.rows], -1), np.append(calls.parent, -1)  # so that -1 leads to -1
+    name, parent = np.append(frames.name[calls.rows], -1), np.append(calls.parent, -1)  # for position -1
     columns = [index.operator_names]
     for _ in range(STACK_FRAMES):
         columns.append(name[at])
@@ -86,9 +86,9 @@ def operators_by_stack(index: Index) -> list[Operator]:
 
 
 def _table(index: Index, group: NDArray[Any], label: Callable[[int], Label]) -> list[Operator]:
-    """One row per group of operators."""
+    """One row per group of operators, the largest self time first; `label` names a group."""
     nested = index.operators
-    once = ~index.repeats
+    is_call = ~index.repeats
 
     def total(values: NDArray[Any]) -> NDArray[np.int64]:
         return np.bincount(group, weights=values).astype(np.int64)
@@ -98,9 +98,9 @@ def _table(index: Index, group: NDArray[Any], label: Callable[[int], Label]) -> 
     order = present[np.argsort(-self_ns[present], kind="stable")]
     columns = (
         order,
-        total(once)[order],
+        total(is_call)[order],
         self_ns[order] / 1e3,
-        total((nested.end_ns - nested.start_ns) * once)[order] / 1e3,
+        total((nested.end_ns - nested.start_ns) * is_call)[order] / 1e3,
         total(index.operator_device_ns)[order] / 1e3,
         total(index.operator_allocated)[order],
         total(index.trace.spans.flops[nested.rows])[order],

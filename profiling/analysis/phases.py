@@ -1,4 +1,4 @@
-"""Steps and phases: where the time of a step goes, and what it waits for."""
+"""Steps and phases: how the time of a step divides into operators, Python and waiting."""
 
 import numpy as np
 from msgspec import Struct
@@ -13,12 +13,11 @@ from profiling.vocabulary import OUTSIDE, TRACE_PHASES
 class Phase(Struct, frozen=True):
     """One phase over the whole trace.
 
-    `total_us` is the time between its starts and ends, `self_us` that time without the phases inside it. Self time is
-    made up of `operator_us` (running an operator, on the phase's own thread or on
-    autograd's), `wait_us` (in calls that wait for the
-    device) and `python_us` (everything between: Python, dispatch, data loading, waiting for other threads).
-    `operator_us` leaves out waiting. Device time and allocations are those of the operators inside, on any thread. The
-    last row, `other`, holds what lies in no phase: there `total_us` covers the time of the steps.
+    `total_us` is the time between its starts and ends, `self_us` the part of it outside the phases inside. Self time is
+    the sum of `operator_us` (in operators, on the phase's thread or autograd's, without waiting), `wait_us` (in calls
+    that wait for the device) and `python_us` (the rest: Python, dispatch, data loading, waiting for other threads).
+    Device time and allocations are those of the operators inside, on any thread. The last row, `other`, is the time
+    outside all phases; its `total_us` is the time of all steps.
     """
 
     name: str
@@ -33,7 +32,7 @@ class Phase(Struct, frozen=True):
 
 
 class Step(Struct, frozen=True):
-    """One step: its time, and how much of it goes into loading data, waiting for the device, operators and the rest.
+    """One step: its time, and the parts of it for loading data, waiting for the device, operators and the rest.
 
     `window` numbers the traces that are summarized together.
     """
@@ -49,10 +48,10 @@ class Step(Struct, frozen=True):
 
 
 class StepTime(Struct, frozen=True):
-    """The steps together; `marked` is False where the trace marks none and its whole extent stands in as one step.
+    """All steps; `marked` is False if the trace marks none and its whole extent counts as one step.
 
-    `waits_for` is what the steps spend most time on that is not running operators: `data`, `device` or `python`, or
-    `nothing` where each of these is below a tenth.
+    `waits_for` is the largest part of the steps outside operators: `data`, `device` or `python`; `nothing` if each is
+    at most a tenth of the time.
     """
 
     marked: bool
@@ -84,7 +83,7 @@ def phases(index: Index) -> list[Phase]:
     calls = np.bincount(ids, minlength=none + 1)
     calls[none] = len(steps.numbers)
     backward = TRACE_PHASES.index("backward")
-    if not calls[backward]:  # nobody marked it: what autograd ran is all that is known
+    if not calls[backward]:  # not marked: autograd's operators stand for the phase
         total_ns[backward] = self_ns[backward] = operator_ns[backward]
         covered += operator_ns[backward]
     self_ns[none] = max(int(total_ns[none] - covered), 0)
@@ -108,9 +107,9 @@ def phases(index: Index) -> list[Phase]:
 
 
 def steps(index: Index, window: int = 0) -> list[Step]:
-    """The steps in order of time; one over the whole extent where the trace marks none."""
-    found, nested, operators, spans = index.steps, index.phases, index.operators, index.trace.spans
-    bounds = found.start_ns, found.end_ns
+    """The steps in order of time; one that covers the whole extent if the trace marks none."""
+    marks, nested, operators, spans = index.steps, index.phases, index.operators, index.trace.spans
+    bounds = marks.start_ns, marks.end_ns
     thread, loads = index.main_thread, TRACE_PHASES.index("load")
     loading = (nested.thread == thread) & (index.phase_ids == loads)
     load = _within(nested.start_ns[loading], nested.end_ns[loading], *bounds)
@@ -121,16 +120,16 @@ def steps(index: Index, window: int = 0) -> list[Step]:
     running_ns = _within(*union_ns(operators.start_ns[running], operators.end_ns[running]), *bounds)
     waits = waits[operators.locate(spans.thread[waits], spans.start_ns[waits]) >= 0]
     running_ns -= _within(spans.start_ns[waits], spans.start_ns[waits] + spans.dur_ns[waits], *bounds)
-    total = found.end_ns - found.start_ns
+    total = marks.end_ns - marks.start_ns
     python = np.maximum(total - load - wait - running_ns, 0)
     return [
         Step(window, number, *(int(value) / 1e3 for value in values))
-        for number, *values in zip(found.numbers, found.start_ns, total, load, wait, running_ns, python, strict=True)
+        for number, *values in zip(marks.numbers, marks.start_ns, total, load, wait, running_ns, python, strict=True)
     ]
 
 
 def step_time(rows: list[Step], *, marked: bool) -> StepTime:
-    """Judge the steps of one or several windows."""
+    """Median time of the steps of one or several windows, and what they wait for."""
     shares = {
         "data": sum(step.load_us for step in rows),
         "device": sum(step.device_wait_us for step in rows),
@@ -148,13 +147,13 @@ def _by_phase(phase: NDArray[np.intp], values: Int64s) -> Int64s:
 
 
 def _within(start: Int64s, end: Int64s, low: Int64s, high: Int64s) -> Int64s:
-    """Time that disjoint intervals, in any order, spend inside each of the sorted windows [low, high)."""
+    """Total time of disjoint intervals, in any order, inside each of the windows [low, high)."""
     order = np.argsort(start, kind="stable")
     start, end = start[order], end[order]
     before = np.concatenate(([0], np.cumsum(end - start)))
 
     def until(at: Int64s) -> Int64s:
-        """Time spent in intervals before each moment."""
+        """Total time of the intervals before each time in `at`."""
         count = np.searchsorted(start, at)
         last = np.maximum(count - 1, 0)
         over = np.maximum(end[last] - at, 0) if end.size else 0
@@ -164,7 +163,7 @@ def _within(start: Int64s, end: Int64s, low: Int64s, high: Int64s) -> Int64s:
 
 
 def on_path(index: Index, thread: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """Which threads a step goes through: its own, and autograd's, which it waits for."""
+    """Which threads are on the path of a step: the main thread, and autograd's, for which it waits."""
     return np.asarray((thread == index.main_thread) | index.autograd_threads[thread])
 
 

@@ -1,4 +1,4 @@
-"""One trace or one run, summarized: every analysis, joined over its windows and ranks."""
+"""Summary of a trace or a run: all analyses, joined over windows and ranks."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from itertools import islice
@@ -23,9 +23,9 @@ Row = TypeVar("Row", bound=Struct)
 
 
 class TraceInfo(Struct, frozen=True):
-    """What was read. `notes` says, in words, what is missing; empty where the files are whole.
+    """What was read. `notes` says in words what is missing or was repaired; empty if the files are whole.
 
-    `rank` is the first of `ranks`; `device` is what ran the device work: `cpu` where there was none.
+    `rank` is the first of `ranks`; `device` is the type of device that ran kernels and copies, `cpu` if there are none.
     """
 
     files: list[str]
@@ -40,17 +40,17 @@ class TraceInfo(Struct, frozen=True):
 
 
 class Collectives(Struct, frozen=True):
-    """Communication by rank, and over the ranks."""
+    """Collectives by rank, and compared between ranks."""
 
     ranks: list[Communication]
     stragglers: list[Straggler]
 
 
 class Summary(Struct, frozen=True):
-    """The answer of `summary --json`. Times are in microseconds, counted from the start of each window.
+    """The output of `summary --json`. Times are in microseconds; points in time count from the start of their window.
 
-    `step_times` are those of each window, in the order of `trace.files`; `step_time` is of all of them. `timings` are
-    unprofiled, from the run's record; empty where there is none.
+    `step_times` has one entry per window, in the order of `trace.files`; `step_time` covers all of them. `timings` are
+    those of unprofiled steps, from the run's record; empty without a record.
     """
 
     schema_version: int
@@ -72,9 +72,9 @@ class Summary(Struct, frozen=True):
 
 
 def summarize(traces: Sequence[Trace], *, by: str = "operator", timings: Sequence[StageTiming] = ()) -> Summary:
-    """Summarize the windows and ranks of one run; rows of the same name are added up.
+    """Summarize the windows and ranks of one run; rows with the same name are summed.
 
-    `by` may be `shape` or `stack`: then operators are split by the shapes of their inputs, or by where they are called.
+    If `by` is `shape` or `stack`, operators are split by the shapes of their inputs, or by the Python stack.
     """
     indices = [Index(trace) for trace in traces]
     work = [device_work(index, number) for number, index in enumerate(indices)]
@@ -96,15 +96,15 @@ def summarize(traces: Sequence[Trace], *, by: str = "operator", timings: Sequenc
             lambda row: -row.self_us,
         ),
         kernels=_joined(
-            [found.kernels for found in work], lambda row: (row.name, row.operator), lambda row: -row.device_us
+            [part.kernels for part in work], lambda row: (row.name, row.operator), lambda row: -row.device_us
         ),
-        device_busy_us=sum(found.busy_us for found in work),
-        devices=[device for found in work for device in found.devices],
-        copies=_joined([found.copies for found in work], lambda row: row.direction, lambda row: -row.device_us),
+        device_busy_us=sum(part.busy_us for part in work),
+        devices=[device for part in work for device in part.devices],
+        copies=_joined([part.copies for part in work], lambda row: row.direction, lambda row: -row.device_us),
         memory=[device for number, index in enumerate(indices) for device in memory(index, number)],
         modules=_joined([modules(index) for index in indices], lambda row: row.path),
         communication=Collectives(
-            ranks=[found for index in indices if (found := communication(index)) is not None],
+            ranks=[rank for index in indices if (rank := communication(index)) is not None],
             stragglers=stragglers(indices),
         ),
         timings=list(timings),
@@ -112,7 +112,7 @@ def summarize(traces: Sequence[Trace], *, by: str = "operator", timings: Sequenc
 
 
 def describe(traces: Sequence[Trace]) -> TraceInfo:
-    """Say what was read, and what could not be."""
+    """Describe the files that were read, and what could not be read."""
     ranks = sorted({trace.rank for trace in traces})
     devices = sorted({trace.backend for trace in traces} - {"cpu"})
     return TraceInfo(
@@ -129,25 +129,25 @@ def describe(traces: Sequence[Trace]) -> TraceInfo:
 
 
 def notes(trace: Trace) -> list[str]:
-    """Say in words what a trace lacks: a line for each, starting with its file's name."""
-    found = []
+    """Describe what is missing or was repaired: one line each, starting with the name of the file."""
+    lines = []
     if trace.cut:
-        found.append(f"partial: {trace.cut}")
+        lines.append(f"partial: {trace.cut}")
     if trace.unreadable and trace.damage:
         where = f"first at byte {trace.damage.byte}: {trace.damage.reason}"
-        found.append(f"{trace.unreadable:,} unreadable places were skipped, {where}")
+        lines.append(f"{trace.unreadable:,} unreadable places were skipped, {where}")
     if trace.timeless:
-        found.append(f"{trace.timeless:,} events without a usable time were left out")
+        lines.append(f"{trace.timeless:,} events without a usable time were left out")
     if trace.mended:
-        found.append(f"{trace.mended:,} events were readable after putting right a stray backslash or a bare word")
+        lines.append(f"{trace.mended:,} events were readable after putting right a stray backslash or a bare word")
     if FOLDED_NAME in trace.names:
-        found.append(f"there are more names than {MAX_NAME_CHARACTERS >> 20} MiB hold: the rest count as {FOLDED_NAME}")
+        lines.append(f"there are more names than {MAX_NAME_CHARACTERS >> 20} MiB hold: the rest count as {FOLDED_NAME}")
     if trace.ignored:
-        found.append(f"events without a duration are counted but not analyzed: {_few(trace.ignored)}")
+        lines.append(f"events without a duration are counted but not analyzed: {_few(trace.ignored)}")
     if trace.unknown:
         counts = {category: trace.counts[category] for category in trace.unknown}
-        found.append(f"categories that are counted but not analyzed: {_few(counts)}")
-    return [f"{trace.path.name}: {note}" for note in found]
+        lines.append(f"categories that are counted but not analyzed: {_few(counts)}")
+    return [f"{trace.path.name}: {line}" for line in lines]
 
 
 def _few(counts: Mapping[str, int], shown: int = 20) -> str:
@@ -166,7 +166,7 @@ def _count(traces: Sequence[Trace]) -> dict[str, int]:
 def _joined(
     tables: list[list[Row]], key: Callable[[Row], Hashable], order: Callable[[Row], float] | None = None
 ) -> list[Row]:
-    """Join the tables of several windows: rows with the same key become one."""
+    """Join the tables of several windows: rows with the same key are summed; a single table is returned as it is."""
     if len(tables) == 1:
         return tables[0]
     joined: dict[Hashable, Row] = {}
@@ -180,13 +180,13 @@ _LABELS = {"depth"}
 _MEANS = {"occupancy_percent", "blocks_per_sm", "registers"}
 
 
-def _sum(one: Row, other: Row) -> Row:
-    """Add up two rows: numbers are added, means are weighted by device time, labels stay."""
+def _sum(first: Row, second: Row) -> Row:
+    """Sum two rows: numbers are added, means are weighted by device time, labels are those of the first."""
     values = {}
-    for field in structs.fields(one):
-        a, b = getattr(one, field.name), getattr(other, field.name)
+    for field in structs.fields(first):
+        a, b = getattr(first, field.name), getattr(second, field.name)
         if field.name in _MEANS:
-            weights = max(one.device_us, 1e-3), max(other.device_us, 1e-3)  # type: ignore[attr-defined]
+            weights = max(first.device_us, 1e-3), max(second.device_us, 1e-3)  # type: ignore[attr-defined]
             known = [(value, weight) for value, weight in zip((a, b), weights, strict=True) if value is not None]
             total = sum(weight for _, weight in known)
             values[field.name] = sum(value * weight for value, weight in known) / total if known else None
@@ -194,7 +194,7 @@ def _sum(one: Row, other: Row) -> Row:
             values[field.name] = a + b
         else:
             values[field.name] = a
-    return type(one)(**values)
+    return type(first)(**values)
 
 
 def shorten(summary: Summary, top: int) -> Summary:

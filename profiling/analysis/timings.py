@@ -1,4 +1,4 @@
-"""What a run's record says of its unprofiled steps: the timings that a trace cannot give."""
+"""Timings of unprofiled steps, from the run's record; in a trace the profiler slows down the steps."""
 
 import statistics
 from pathlib import Path
@@ -12,8 +12,8 @@ from profiling.trace.parse import TraceError
 class StageTiming(Struct, frozen=True):
     """The unprofiled steps of one stage.
 
-    `samples_per_s` counts all of them. `profiler_overhead` is the additional time of a sample while the profiler runs,
-    as a share of the unprofiled time; None where no step was profiled.
+    `samples_per_s` is the throughput over all of them. `profiler_overhead` is the additional time per sample while the
+    profiler runs, as a share of the unprofiled time; None if no step was profiled.
     """
 
     stage: str
@@ -24,14 +24,14 @@ class StageTiming(Struct, frozen=True):
 
 
 def stage_timings(path: Path) -> list[StageTiming]:
-    """Give the timings of the run in a folder, or of the stage that a trace file is of; none where nothing is recorded.
+    """Timings of the stages of the run in a folder, or of the stage of a trace file; empty without a record.
 
-    Raises TraceError if a record contradicts itself.
+    Raises TraceError if the record has steps without samples or time.
     """
     folder = path if path.is_dir() else path.parent
     try:
         stages = run_record.read(folder).stages
-    except (FileNotFoundError, ValueError):  # no record, or one of another version: then nothing is known
+    except (FileNotFoundError, ValueError):  # no record, or one of an unknown version
         return []
     return [
         _timing(folder, name, stage)

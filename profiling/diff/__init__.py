@@ -1,1 +1,1 @@
-"""What changed between two traces or runs, and what the difference comes from."""
+"""Comparison of two traces or runs: what changed, and where the difference comes from."""

@@ -1,7 +1,7 @@
-"""The call tree of two sides, as an icicle chart draws it: phases, and below each the operators that ran in it.
+"""The call tree of two sides, for an icicle chart: phases, and below each the operators that ran in it.
 
-Times are those of a `TraceTotals`: per sample, step or trace. Nothing is left out: nodes that are too small to be seen
-are folded into one node beside their larger siblings, whose name tells how many they are.
+Times are those of a `TraceTotals`: per sample, step or trace. No time is left out: nodes that are too small to be seen
+are merged into one node, whose name says how many they are.
 """
 
 from collections import defaultdict
@@ -11,17 +11,17 @@ from msgspec import Struct
 from profiling.diff.totals import TraceTotals
 
 SMALLEST = 1e-3
-"""Nodes below this part of the larger side's time are folded."""
+"""Nodes below this share of the larger side's time are merged."""
 DEEPEST = 40
-"""Levels below a phase; what is called from the last one is folded. With SMALLEST this keeps a tree to thousands."""
+"""Levels below a phase; nodes below the last one are merged. Both limits keep a tree to some thousand nodes."""
 PYTHON = "(python between operators)"
 
 
 class CallNode(Struct, frozen=True):
-    """A phase, where `parent` is -1, or an operator; `parent` is the position of what called it.
+    """A phase, whose `parent` is -1, or an operator, whose `parent` is the index of its caller's node.
 
-    `a_us` and `b_us` cover the subtree; what they exceed the children by is the operator's own. A phase is the sum of
-    its operators, on any thread and with their waiting for the device, and of the Python between them.
+    `a_us` and `b_us` cover the subtree; the part beyond the children is the operator's self time. A phase is the sum of
+    its operators, on any thread and including their waiting for the device, and of the Python between them.
     """
 
     parent: int
@@ -31,15 +31,15 @@ class CallNode(Struct, frozen=True):
     difference_us: float
 
 
-class _GrowingNode:
-    """A node that is still growing."""
+class _MutableNode:
+    """A node while the tree is built; `us` has the time of the subtree on both sides."""
 
     def __init__(self) -> None:
         self.us = [0.0, 0.0]
-        self.children: defaultdict[str, _GrowingNode] = defaultdict(_GrowingNode)
+        self.children: defaultdict[str, _MutableNode] = defaultdict(_MutableNode)
 
     def size(self) -> int:
-        """Count the nodes of the subtree, this one included; it may be deep."""
+        """Count the nodes of the subtree, including this one; a loop, as it may be deeper than the recursion limit."""
         count, pending = 0, [self]
         while pending:
             count += 1
@@ -48,11 +48,11 @@ class _GrowingNode:
 
 
 def call_tree(a: TraceTotals, b: TraceTotals) -> list[CallNode]:
-    """Join the call chains of both sides: nodes in depth-first order, the larger of siblings first."""
-    root = _GrowingNode()
+    """Join the call chains of both sides; nodes are in depth-first order, larger siblings first."""
+    root = _MutableNode()
     for number, side in enumerate((a, b)):
         for phase, row in side.phases.items():
-            root.children[phase]  # every phase has its place, in the order of the comparison
+            root.children[phase]  # creates the node: every phase appears, in the order of the comparison
             if row.python_us:
                 _add(root, (phase, PYTHON), row.python_us, number)
         for (phase, chain), self_us in side.chains.items():
@@ -64,7 +64,7 @@ def call_tree(a: TraceTotals, b: TraceTotals) -> list[CallNode]:
     return nodes
 
 
-def _add(root: _GrowingNode, path: tuple[str, ...], self_us: float, number: int) -> None:
+def _add(root: _MutableNode, path: tuple[str, ...], self_us: float, number: int) -> None:
     node = root
     node.us[number] += self_us
     for name in path:
@@ -72,19 +72,19 @@ def _add(root: _GrowingNode, path: tuple[str, ...], self_us: float, number: int)
         node.us[number] += self_us
 
 
-def _flatten(name: str, node: _GrowingNode, parent: int, depth: int, visible_us: float, nodes: list[CallNode]) -> None:
-    """Append a node and what is below it."""
+def _flatten(name: str, node: _MutableNode, parent: int, depth: int, visible_us: float, nodes: list[CallNode]) -> None:
+    """Append a node and its subtree."""
     here = len(nodes)
     nodes.append(_node(parent, name, node.us))
-    folded, count = [0.0, 0.0], 0
+    merged, count = [0.0, 0.0], 0
     for child_name, child in sorted(node.children.items(), key=lambda item: -max(item[1].us)):
         if depth < DEEPEST and max(child.us) > visible_us:
             _flatten(child_name, child, here, depth + 1, visible_us, nodes)
         else:
-            folded = [sum(pair) for pair in zip(folded, child.us, strict=True)]
+            merged = [sum(pair) for pair in zip(merged, child.us, strict=True)]
             count += child.size()
     if count:
-        nodes.append(_node(here, f"({count:,} more)", folded))
+        nodes.append(_node(here, f"({count:,} more)", merged))
 
 
 def _node(parent: int, name: str, us: list[float]) -> CallNode:

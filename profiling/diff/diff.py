@@ -1,14 +1,14 @@
-"""Two traces, or two runs: what changed, and which operators the difference comes from.
+"""Comparison of two traces or runs: what changed, and which operators the difference comes from.
 
-    found = diff(load_windows("runs/baseline"), load_windows("runs/nograd_off"))
+    difference = diff(load_windows("runs/baseline"), load_windows("runs/nograd_off"))
 
-Everything is per sample where both sides know how many they processed, else per step, else for the whole trace. The
-windows of a run are compared stage by stage (training with training), since the same phase does different work in each.
+Figures are per sample if both sides know how many they processed, else per step, else per trace. The windows of a run
+are compared stage by stage (training with training), because a phase does different work in each stage.
 
-Within a phase the time on the path that a step takes is what its operators take themselves, plus waiting for the
-device, plus what lies between: Python and dispatch. The differences of these three add up to the difference of the
-phase; only time outside every phase, where phases are marked, and operators that run at once on several threads can
-stay unattributed.
+The time of a phase is the self time of its operators on the path of a step (`on_path`), plus waiting for the device,
+plus the rest: Python and dispatch. The differences of these three add up to the difference of the phase. Only two parts
+can remain unattributed: time outside all phases, if phases are marked, and operators that run at the same time on
+several threads.
 """
 
 from collections import defaultdict
@@ -29,7 +29,7 @@ SCHEMA_VERSION = 1
 
 
 class PhaseDifference(Struct, frozen=True):
-    """One phase, without the phases inside it; `difference_us` is the sum of the four figures behind it."""
+    """One phase, without the phases inside it; `difference_us` is the sum of the four fields after it."""
 
     phase: str
     a_us: float
@@ -58,7 +58,7 @@ class OperatorDifference(Struct, frozen=True):
 
 
 class Replacement(Struct, frozen=True):
-    """Operators that took the place of others under an ancestor, or phase, that both sides have."""
+    """Operators that only A (`removed`) or only B (`added`) has, below the ancestor or phase `under` that both have."""
 
     phase: str
     under: str
@@ -81,7 +81,7 @@ class ModuleDifference(Struct, frozen=True):
 
 
 class MemoryDifference(Struct, frozen=True):
-    """One device; peaks are absolute, traffic is per unit."""
+    """One device; peaks are absolute, allocated bytes are per unit."""
 
     device: str
     a_peak_bytes: int
@@ -100,10 +100,10 @@ class Cause(Struct, frozen=True):
 
 
 class Diff(Struct, frozen=True):
-    """The answer of `diff --json`: B minus A, per `unit` (`sample`, `step` or `trace`), the largest changes first.
+    """The output of `diff --json`: B minus A, per `unit` (`sample`, `step` or `trace`), the largest changes first.
 
-    `unattributed_us` sums what the phases leave unattributed, whatever its sign; `attributed_share` is 1 minus its part
-    of the phases' differences, likewise summed. `tree` has the time of each call chain, see `profiling.diff.call_tree`.
+    `unattributed_us` sums the absolute unattributed times of the phases; `attributed_share` is 1 minus its ratio to the
+    sum of the absolute differences. `tree` has the time of each call chain, see `profiling.diff.call_tree`.
     """
 
     schema_version: int
@@ -130,9 +130,9 @@ class Diff(Struct, frozen=True):
 
 
 def load_windows(path: str | Path, samples_per_step: int | None = None) -> list[StageWindow]:
-    """Read the traces at a path, with what the run's `record.json` says of each.
+    """Read the traces at a path, with their stage and samples from the run's `record.json`.
 
-    `samples_per_step` is for traces without a record; it counts only where steps are marked.
+    `samples_per_step` is used instead of the record's samples, if it is given; it requires marked steps.
 
     Raises TraceError if there is no readable trace.
     """
@@ -157,9 +157,9 @@ def diff(a: Sequence[StageWindow], b: Sequence[StageWindow]) -> Diff:
         raise TraceError(f"nothing to compare: {_list(a)}, but {_list(b)}")
     both = [window for window in (*a, *b) if window.stage in stages]
     unit = _unit(both)
-    one, other = (TraceTotals([w for w in windows if w.stage in stages], unit) for windows in (a, b))
-    operators = _operators(one, other)
-    phases = _phases(one, other)
+    a_totals, b_totals = (TraceTotals([w for w in windows if w.stage in stages], unit) for windows in (a, b))
+    operators = _operators(a_totals, b_totals)
+    phases = _phases(a_totals, b_totals)
     total = sum(abs(row.difference_us) for row in phases)
     unattributed = sum(abs(row.unattributed_us) for row in phases)
     unpaired = [
@@ -170,34 +170,34 @@ def diff(a: Sequence[StageWindow], b: Sequence[StageWindow]) -> Diff:
         a=[str(window.trace.path) for window in a],
         b=[str(window.trace.path) for window in b],
         unit=unit,
-        a_units=one.units,
-        b_units=other.units,
+        a_units=a_totals.units,
+        b_units=b_totals.units,
         notes=unpaired + [f"{w.trace.path.name}: partial: {w.trace.cut}" for w in both if w.trace.cut],
         a_us=sum(row.a_us for row in phases),
         b_us=sum(row.b_us for row in phases),
         difference_us=sum(row.difference_us for row in phases),
         attributed_share=max(0.0, 1 - unattributed / total) if total else float(not unattributed),
         unattributed_us=unattributed,
-        causes=_causes(one, other, phases),
+        causes=_causes(a_totals, b_totals, phases),
         phases=phases,
         added=[row for row in operators if not row.a_calls],
         removed=[row for row in operators if not row.b_calls],
         changed=[row for row in operators if row.a_calls and row.b_calls],
-        replaced=_replaced(one, other),
-        modules=_modules(one, other),
-        memory=_memory(one, other),
-        tree=call_tree(one, other),
+        replaced=_replaced(a_totals, b_totals),
+        modules=_modules(a_totals, b_totals),
+        memory=_memory(a_totals, b_totals),
+        tree=call_tree(a_totals, b_totals),
     )
 
 
 def _recorded(path: Path) -> dict[Path, tuple[str, int]]:
-    """Find the stage and samples of each trace in the records of the runs at or around a path."""
+    """Stage and samples of each trace, from the records below a folder, or in the folders around a file."""
     folders = {file.parent for file in path.rglob(run_record.FILE_NAME)} if path.is_dir() else set(path.parents[:3])
     known = {}
     for folder in folders:
         try:
             stages = run_record.read(folder).stages
-        except (FileNotFoundError, ValueError):  # no record, or one of another version: then nothing is known
+        except (FileNotFoundError, ValueError):  # no record, or one of an unknown version
             continue
         for name, stage in stages.items():
             if stage.trace is not None:
@@ -219,34 +219,35 @@ def _phases(a: TraceTotals, b: TraceTotals) -> list[PhaseDifference]:
     rows = []
     marked = any(not phase.endswith(OUTSIDE) for phase in (*a.phases, *b.phases))
     for phase in dict.fromkeys((*a.phases, *b.phases)):
-        one, other = a.phases.get(phase, PhaseTotals()), b.phases.get(phase, PhaseTotals())
-        difference = other.self_us - one.self_us
+        in_a, in_b = a.phases.get(phase, PhaseTotals()), b.phases.get(phase, PhaseTotals())
+        difference = in_b.self_us - in_a.self_us
         operators = b.path_us.get(phase, 0.0) - a.path_us.get(phase, 0.0)
-        waiting = other.wait_us - one.wait_us
+        waiting = in_b.wait_us - in_a.wait_us
+        # Where phases are marked, the time outside of them can come from anything, not only from Python.
         named = not (marked and phase.endswith(OUTSIDE))
-        python = other.python_us - one.python_us if named else 0.0
-        left = difference - operators - python - waiting
-        rows.append(PhaseDifference(phase, one.self_us, other.self_us, difference, operators, python, waiting, left))
+        python = in_b.python_us - in_a.python_us if named else 0.0
+        rest = difference - operators - python - waiting
+        rows.append(PhaseDifference(phase, in_a.self_us, in_b.self_us, difference, operators, python, waiting, rest))
     return rows
 
 
 def _operators(a: TraceTotals, b: TraceTotals) -> list[OperatorDifference]:
     rows = []
     for phase, name in dict.fromkeys((*a.operators, *b.operators)):
-        one, other = _both(a, b, (phase, name))
+        in_a, in_b = _both(a, b, (phase, name))
         rows.append(
             OperatorDifference(
                 phase=phase,
                 name=name,
-                a_calls=one.calls,
-                b_calls=other.calls,
-                a_self_us=one.self_us,
-                b_self_us=other.self_us,
-                difference_us=other.self_us - one.self_us,
-                a_device_us=one.device_us,
-                b_device_us=other.device_us,
-                a_allocated_bytes=one.allocated_bytes,
-                b_allocated_bytes=other.allocated_bytes,
+                a_calls=in_a.calls,
+                b_calls=in_b.calls,
+                a_self_us=in_a.self_us,
+                b_self_us=in_b.self_us,
+                difference_us=in_b.self_us - in_a.self_us,
+                a_device_us=in_a.device_us,
+                b_device_us=in_b.device_us,
+                a_allocated_bytes=in_a.allocated_bytes,
+                b_allocated_bytes=in_b.allocated_bytes,
             )
         )
     return sorted(rows, key=lambda row: -abs(row.difference_us))
@@ -257,11 +258,11 @@ def _both(a: TraceTotals, b: TraceTotals, key: tuple[str, str]) -> tuple[Operato
 
 
 def _causes(a: TraceTotals, b: TraceTotals, phases: Sequence[PhaseDifference]) -> list[Cause]:
-    """What adds up to the phases' differences, without what is unattributed; the largest first."""
+    """Parts whose sum is the phases' differences, without the unattributed time; the largest first."""
     causes = [
-        Cause(key[0], "operator", key[1], other.path_us - one.path_us)
+        Cause(key[0], "operator", key[1], in_b.path_us - in_a.path_us)
         for key in dict.fromkeys((*a.operators, *b.operators))
-        for one, other in [_both(a, b, key)]
+        for in_a, in_b in [_both(a, b, key)]
     ]
     for row in phases:
         causes.append(Cause(row.phase, "python", "between operators", row.python_us))
@@ -270,18 +271,18 @@ def _causes(a: TraceTotals, b: TraceTotals, phases: Sequence[PhaseDifference]) -
 
 
 def _replaced(a: TraceTotals, b: TraceTotals) -> list[Replacement]:
-    """Pair operators that only one side has by the nearest ancestor that both have, else by their phase.
+    """Pair the operators that only one side has by their nearest ancestor that both have, else by their phase.
 
-    That is where a fused, renamed or compiled implementation stands in for another: under the call that chose it.
+    A fused, renamed or compiled implementation appears there, below the call that selected it.
     """
-    found: dict[tuple[str, str], tuple[dict[str, float], dict[str, float]]] = defaultdict(
+    pairs: dict[tuple[str, str], tuple[dict[str, float], dict[str, float]]] = defaultdict(
         lambda: (defaultdict(float), defaultdict(float))
     )
     for number, (side, peer) in enumerate(((a, b), (b, a))):
         for (phase, chain), self_us in side.chains.items():
             if (phase, chain[-1]) not in peer.operators:
                 shared = (name for name in reversed(chain[:-1]) if (phase, name) in peer.operators)
-                found[phase, next(shared, phase)][number][chain[-1]] += self_us
+                pairs[phase, next(shared, phase)][number][chain[-1]] += self_us
     rows = [
         Replacement(
             phase=phase,
@@ -292,7 +293,7 @@ def _replaced(a: TraceTotals, b: TraceTotals) -> list[Replacement]:
             b_self_us=sum(added.values()),
             difference_us=sum(added.values()) - sum(removed.values()),
         )
-        for (phase, under), (removed, added) in found.items()
+        for (phase, under), (removed, added) in pairs.items()
         if removed and added
     ]
     return sorted(rows, key=lambda row: -max(row.a_self_us, row.b_self_us))
@@ -301,15 +302,15 @@ def _replaced(a: TraceTotals, b: TraceTotals) -> list[Replacement]:
 def _modules(a: TraceTotals, b: TraceTotals) -> list[ModuleDifference]:
     rows = []
     for path in dict.fromkeys((*a.modules, *b.modules)):
-        one, other = a.modules.get(path, ModuleTotals()), b.modules.get(path, ModuleTotals())
-        difference = other.self_us + other.backward_us - one.self_us - one.backward_us
-        rows.append(ModuleDifference(path, one.self_us, other.self_us, one.backward_us, other.backward_us, difference))
+        in_a, in_b = a.modules.get(path, ModuleTotals()), b.modules.get(path, ModuleTotals())
+        difference = in_b.self_us + in_b.backward_us - in_a.self_us - in_a.backward_us
+        rows.append(ModuleDifference(path, in_a.self_us, in_b.self_us, in_a.backward_us, in_b.backward_us, difference))
     return sorted(rows, key=lambda row: -abs(row.difference_us))
 
 
 def _memory(a: TraceTotals, b: TraceTotals) -> list[MemoryDifference]:
     return [
-        MemoryDifference(device, one.peak_bytes, other.peak_bytes, one.allocated_bytes, other.allocated_bytes)
+        MemoryDifference(device, in_a.peak_bytes, in_b.peak_bytes, in_a.allocated_bytes, in_b.allocated_bytes)
         for device in dict.fromkeys((*a.memory, *b.memory))
-        for one, other in [(a.memory.get(device, MemoryTotals()), b.memory.get(device, MemoryTotals()))]
+        for in_a, in_b in [(a.memory.get(device, MemoryTotals()), b.memory.get(device, MemoryTotals()))]
     ]

@@ -1,4 +1,4 @@
-"""What the difference in one phase, or in a whole stage, comes from."""
+"""Where the difference in one phase, or in a whole stage, comes from."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,7 +10,7 @@ from profiling.vocabulary import BASELINE, COMPARED_ARMS, VARIANT
 
 
 class Explanation(Struct, frozen=True):
-    """Where the traced difference comes from, in microseconds per `unit`, largest causes first.
+    """Causes of the difference between the traces, in microseconds per `unit`, largest first.
 
     The causes and `unattributed_us` add up to `difference_us`.
     """
@@ -22,14 +22,14 @@ class Explanation(Struct, frozen=True):
 
 
 def explain(windows: Mapping[str, Mapping[str, Sequence[StageWindow]]], phase: str) -> Explanation | None:
-    """Compare the stage that `phase` names as a whole, or else that phase of training.
+    """Compare the arms in a whole stage, or in one phase of training.
 
     Args:
         windows: stage -> arm -> its traced windows.
         phase: a stage, or a phase of training.
 
     Returns:
-        None where an arm has no trace of the stage, or the traces do not mark the phase.
+        None if an arm has no trace of the stage, or the traces do not mark the phase.
     """
     arms = windows.get(phase, windows.get("train", {}))
     if not all(arm in arms for arm in COMPARED_ARMS):

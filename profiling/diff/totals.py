@@ -1,4 +1,4 @@
-"""One side of a comparison: what its traces say by stage and phase, per sample, step or trace."""
+"""Totals of one side of a comparison by stage and phase, per sample, step or trace."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from profiling.trace.trace import Trace
 from profiling.vocabulary import OUTSIDE, TRACE_PHASES
 
 BESIDE = "beside"
-"""The phase of operators on threads that a step neither runs on nor waits for, such as those of loaders."""
+"""Phase of operators on threads that are not on the path of a step (`on_path`), such as those of data loaders."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +38,7 @@ class PhaseTotals:
 
 @dataclass
 class OperatorTotals:
-    """One operator in one phase; `path_us` is the self time less the waiting for the device in it."""
+    """One operator in one phase; `path_us` is the self time on the path of a step, without waiting for the device."""
 
     calls: float = 0.0
     self_us: float = 0.0
@@ -57,14 +57,18 @@ class ModuleTotals:
 
 @dataclass
 class MemoryTotals:
-    """One device: the highest peak of the windows, and their traffic per unit."""
+    """One device: the highest peak of all windows, and the allocated bytes per unit."""
 
     peak_bytes: int = 0
     allocated_bytes: float = 0.0
 
 
 class TraceTotals:
-    """Figures per unit, by phase; phases are called `stage/phase` where the windows are from several stages."""
+    """Totals per unit (sample, step or trace); `units` is the number of units.
+
+    Phases are named `stage/phase` if the windows are from several stages. `operators` has the key (phase, name);
+    `chains` maps (phase, names from a root down to an operator) to self time.
+    """
 
     def __init__(self, windows: Sequence[StageWindow], unit: str) -> None:
         self.phases: defaultdict[str, PhaseTotals] = defaultdict(PhaseTotals)
@@ -91,18 +95,18 @@ class TraceTotals:
             phase.wait_us += row.wait_us / units
         self._add_operators(index, prefix, units)
         for module in modules(index):
-            own = self.modules[prefix + module.path]
-            own.self_us += module.self_us / units
-            own.backward_us += module.backward_us / units
+            module_totals = self.modules[prefix + module.path]
+            module_totals.self_us += module.self_us / units
+            module_totals.backward_us += module.backward_us / units
         for device in memory(index):
-            used = self.memory[device.device]
-            used.peak_bytes = max(used.peak_bytes, device.peak_bytes)
-            used.allocated_bytes += device.allocated_bytes / units
+            memory_totals = self.memory[device.device]
+            memory_totals.peak_bytes = max(memory_totals.peak_bytes, device.peak_bytes)
+            memory_totals.allocated_bytes += device.allocated_bytes / units
 
     def _add_operators(self, index: Index, prefix: str, units: int) -> None:
         operators, names = index.operators, index.trace.names
-        on_the_path = on_path(index, operators.thread)
-        phase = np.where(on_the_path, index.operator_phase, len(TRACE_PHASES) + 1)
+        is_on_path = on_path(index, operators.thread)
+        phase = np.where(is_on_path, index.operator_phase, len(TRACE_PHASES) + 1)
         labels = [prefix + name for name in (*TRACE_PHASES, OUTSIDE, BESIDE)]
         chain, links = paths(operators, index.operator_names)
         groups, group = np.unique(chain * len(labels) + phase, return_inverse=True)
@@ -112,24 +116,24 @@ class TraceTotals:
             for values in (
                 ~index.repeats,
                 self_ns,
-                (self_ns - index.operator_wait_ns) * on_the_path,
+                (self_ns - index.operator_wait_ns) * is_on_path,
                 index.operator_device_ns,
                 index.operator_allocated,
             )
         ]
-        spelled: list[tuple[str, ...]] = []
+        chain_names: list[tuple[str, ...]] = []
         for above, name in links:
-            spelled.append((*(spelled[above] if above >= 0 else ()), names[name]))
+            chain_names.append((*(chain_names[above] if above >= 0 else ()), names[name]))
         for key, calls, self_, path, device, allocated in zip(groups.tolist(), *columns, strict=True):
-            where, label = spelled[key // len(labels)], labels[key % len(labels)]
-            row = self.operators[label, where[-1]]
+            names_down, label = chain_names[key // len(labels)], labels[key % len(labels)]
+            row = self.operators[label, names_down[-1]]
             row.calls += calls / units
             row.self_us += self_ / 1e3 / units
             row.path_us += path / 1e3 / units
             row.device_us += device / 1e3 / units
             row.allocated_bytes += allocated / units
             self.path_us[label] += path / 1e3 / units
-            self.chains[label, where] += self_ / 1e3 / units
+            self.chains[label, names_down] += self_ / 1e3 / units
 
 
 def _units(index: Index, samples: int | None, unit: str) -> int:

@@ -1,1 +1,1 @@
-"""A torch.profiler trace as columns. This file imports nothing: `profiling.trace.files` must not import numpy."""
+"""A torch.profiler trace as columns. Imports nothing: `profiling.trace.files` must work without numpy."""

@@ -1,9 +1,8 @@
-"""Batches of events as columns: what a trace keeps of each event, with names, threads and shapes interned.
+"""Batches of events as columns: the data that a trace stores of each event, with names, threads and shapes interned.
 
-A column grows as an `array.array`, whose storage numpy can view without a copy; 1.3 million events take 60 MB. numpy
-itself is not imported here, which lets the second process of `profiling.trace.parallel_reader` start in half the time.
-Filling one from a list comprehension costs 35 ns per value, half of `numpy.fromiter` over `attrgetter`. Kineto writes
-events in order of kind, so grouping a batch by category leaves few groups and no column to fill for the category.
+Columns are `array.array`s, whose storage numpy can view without a copy. numpy itself is not imported here, so that the
+second process of `profiling.trace.parallel_reader` starts faster. Columns are filled from list comprehensions: they are
+faster than `numpy.fromiter` over `attrgetter`. Kineto writes events in order of kind: a batch has few categories.
 """
 
 from __future__ import annotations  # array[Any] cannot be written at run time before Python 3.12
@@ -18,15 +17,16 @@ from msgspec import Raw
 from profiling.trace.parse import Args, Event
 
 MAX_NAME_CHARACTERS = 256 << 20
-"""Distinct names beyond this much text are folded into one, so that hostile names cannot fill the memory."""
+"""Distinct names beyond this much text are replaced by FOLDED_NAME, which limits the memory that names can take."""
 MAX_TIME_US = 2.0**52
+"""Times from here on, about 140 years, are invalid."""
 FOLDED_NAME = "(further names)"
 METADATA, UNCATEGORIZED = NOT_A_CATEGORY = ("metadata", "no category")
-"""Under these, events that have no category are counted: names of threads, and marks."""
+"""Events without a category are counted under these names: metadata such as thread names, and marks."""
 
 
 class Kind(IntEnum):
-    """What an event is, whatever its category was called when and where it was recorded."""
+    """What an event is; the names of categories differ between PyTorch versions and devices, kinds do not."""
 
     OTHER = 0
     OPERATOR = 1
@@ -71,13 +71,13 @@ _KINDS = {
 
 
 def kind_of(category: str) -> Kind:
-    """Sort a category into a kind; whatever ends in `runtime` or `driver` (cuda, hip, xpu, privateuse1, …) launches."""
+    """Map a category to its kind; names ending in `runtime` or `driver` (cuda, hip, xpu, …) are launching calls."""
     category = category.lower()
     return Kind.LAUNCH if category.endswith(("runtime", "driver")) else _KINDS.get(category, Kind.OTHER)
 
 
 class Detail(NamedTuple):
-    """How a kernel was launched and what a collective moved: what many events share; -1 and empty are unknown."""
+    """Launch configuration of a kernel or message of a collective; many events share one. -1 and empty are unknown."""
 
     grid: bytes = b""
     block: bytes = b""
@@ -112,7 +112,10 @@ class Names(Numbering):
 
 
 class Columns:
-    """The columns being filled. Times are the file's: float64 microseconds."""
+    """Columns while a file is read.
+
+    `ts` and `dur` are float64 microseconds, as in the file; the columns that `numberings` lists contain indices.
+    """
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -154,11 +157,11 @@ class Columns:
                     self._add_spans(complete, kind)
 
     def tables(self) -> tuple[dict[str, array[Any]], ...]:
-        """All tables, column by name."""
+        """All tables: name of the column -> column."""
         return self.spans, self.frames, self.memory, self.flows
 
     def numberings(self) -> dict[str, Numbering]:
-        """What the numbers in a column stand for, by the column's name."""
+        """Name of a column of indices -> the values that its indices stand for."""
         return {
             "name": self.names,
             "thread": self.threads,
@@ -170,7 +173,7 @@ class Columns:
     def _common(self, events: list[Event]) -> dict[str, array[Any]]:
         pids, tids = [event.pid for event in events], [event.tid for event in events]
         threads = self.threads
-        if len(set(pids)) == 1 and len(set(tids)) == 1:  # as a rule: a third of the cost of a look-up for each
+        if len(set(pids)) == 1 and len(set(tids)) == 1:  # the usual case: one look-up for all events
             thread = array("i", [threads[pids[0], tids[0]]]) * len(events)
         else:
             thread = array("i", [threads[key] for key in zip(pids, tids, strict=True)])
@@ -248,7 +251,7 @@ class Columns:
         _extend(self.flows, columns)
 
     def _add_uncategorized(self, events: list[Event]) -> None:
-        """Names of threads, and marks such as `Record Window End`, whose time may be absurd and is left alone."""
+        """Count metadata and marks, collect thread names; times are ignored, as marks may have invalid ones."""
         for event in events:
             self.counts[METADATA if event.ph == "M" else UNCATEGORIZED] += 1
             if event.ph == "M" and event.name == "thread_name" and event.args is not None:
@@ -275,6 +278,7 @@ def _extend(table: dict[str, array[Any]], columns: dict[str, array[Any]]) -> Non
 
 
 def _integers(values: list[int]) -> array[int]:
+    """Convert to int64; values that do not fit are clamped."""
     try:
         return array("q", values)
     except OverflowError:

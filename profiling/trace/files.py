@@ -1,4 +1,4 @@
-"""Which files of a folder are traces. Needs no numpy: the TensorBoard tab lists runs by the same rule."""
+"""Which files of a folder are traces. Imports no numpy: the TensorBoard tab lists runs without it."""
 
 import re
 from collections.abc import Sequence
@@ -14,9 +14,9 @@ JSON = (".json", ".json.gz")
 
 
 def find_traces(path: str | Path) -> list[Path]:
-    """List the traces at a path: the file itself, those in a folder, or else every `*.pt.trace.json[.gz]` below it.
+    """List the traces at a path: the file itself, those in the folder, or else every `*.pt.trace.json[.gz]` below it.
 
-    Windows come in the order of their times.
+    They are sorted by folder, then by the time in the name.
 
     Raises TraceError if there is none.
     """
@@ -28,16 +28,16 @@ def find_traces(path: str | Path) -> list[Path]:
         raise TraceError(f"{path}: no such file or folder{nearest(str(path), neighbors)}")
     try:
         below = (folder / name for folder, names in walk_folders(path) for name in names if name.endswith(NAMED))
-        found = traces_in(path) or sorted(below, key=_window_order)
+        traces = traces_in(path) or sorted(below, key=_window_order)
     except OSError as error:
         raise TraceError(f"{path}: {error.strerror or error}") from None
-    if found:
-        return found
+    if traces:
+        return traces
     raise TraceError(f"{path}: no *.pt.trace.json, *.pt.trace.json.gz or other trace in this folder")
 
 
 def traces_in(folder: Path) -> list[Path]:
-    """List the traces directly in a folder: files that are named like one, else other JSON files that begin like one.
+    """List the traces in a folder: files named `*.pt.trace.json[.gz]`, else JSON files that begin like a trace.
 
     Raises OSError if the folder cannot be listed.
     """
@@ -51,11 +51,11 @@ def _holds_events(path: Path) -> bool:
     return _begins_like_a_trace(path, stat.st_size, stat.st_mtime_ns)
 
 
-@lru_cache(maxsize=4096)  # TensorBoard asks again and again
+@lru_cache(maxsize=4096)  # TensorBoard lists the same files at every reload
 def _begins_like_a_trace(path: Path, size: int, mtime_ns: int) -> bool:
     try:
         text = Text(path)
-    except OSError:  # not ours to read
+    except OSError:  # for example without permission to read
         return False
     try:
         return b'"traceEvents"' in text.read()

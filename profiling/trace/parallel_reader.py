@@ -1,11 +1,10 @@
-"""A second process for the second half of a large trace.
+"""A second process that decodes the second half of a large trace.
 
-Decoding holds the interpreter lock, so a second core needs a second process. It is a fresh interpreter rather than a
-fork: readers with threads, such as TensorBoard, may not fork. It starts within 80 ms, as neither this module nor those
-it imports need numpy. Measured with two cores: reading 480 MB of 1.3 million events takes 1.0 s instead of 1.6 s.
+Decoding holds the interpreter lock, so a second core needs a second process. It is a new interpreter, not a fork:
+forking a program with threads, such as TensorBoard, is unsafe. It starts fast because it does not import numpy.
 
-Where events end in the middle of a file can only be guessed. The guess is safe: unless the first half ends exactly
-there, the reader goes on beyond it and what the second process found is thrown away.
+Where an event starts in the middle of a file can only be guessed. A wrong guess is harmless: if no event of the first
+half ends exactly there, the first reader goes on to the end of the file and the second result is discarded.
 """
 
 import os
@@ -19,12 +18,13 @@ from profiling.trace.columns import Columns
 from profiling.trace.parse import EDGE, Damage, EventReader
 
 SMALLEST_BYTES = 24 << 20
-"""Below this, a second process costs more than it saves."""
-_REACH = 1 << 20
+"""For smaller files, starting a second process takes longer than it saves."""
+_SEARCH_BYTES = 1 << 20
+"""Length of the text, from the middle of the file, that is searched for the start of an event."""
 
 
 class Half(NamedTuple):
-    """What the second process found; the fields are those of EventReader."""
+    """The result of the second process; the fields are those of EventReader."""
 
     columns: Columns
     header: dict[str, object]
@@ -40,7 +40,7 @@ class SecondHalf:
     def __init__(self, path: Path, start: int) -> None:
         self.start = start
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-        # -S: the paths are known already, and looking for them takes a third of the start-up.
+        # -S skips the slow search for packages: PYTHONPATH already has every path.
         command = [
             sys.executable,
             "-S",
@@ -56,7 +56,7 @@ class SecondHalf:
         self._pipe = self._process.stdout
 
     def result(self) -> Half | None:
-        """Wait for the process; None if it failed."""
+        """Wait for the result; None if the process failed."""
         try:
             half: Half = pickle.load(self._pipe)
         except (EOFError, pickle.UnpicklingError):
@@ -64,14 +64,14 @@ class SecondHalf:
         return half
 
     def close(self) -> None:
-        """End the process, which may have ended already."""
+        """Kill the process if it is still running."""
         self._pipe.close()
         self._process.kill()
         self._process.wait()
 
 
 def second_half(path: Path) -> SecondHalf | None:
-    """Start a second process where that helps: for a large plain file, on a machine with a core to spare."""
+    """Start a second process for a large uncompressed file if there are two cores; None otherwise."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     size = path.stat().st_size
     if cores < 2 or not sys.executable or size < SMALLEST_BYTES:
@@ -80,12 +80,12 @@ def second_half(path: Path) -> SecondHalf | None:
         if file.read(2) == b"\x1f\x8b":
             return None
         file.seek(size // 2)
-        edge = EDGE.search(file.read(_REACH))
+        edge = EDGE.search(file.read(_SEARCH_BYTES))
     return SecondHalf(path, size // 2 + edge.end(1) + 1) if edge else None
 
 
 def send() -> None:
-    """Read the half that the command line names, and send it to the first process."""
+    """Run in the second process: read the half that the command line names, write it to standard output (pickle)."""
     path, start = sys.argv[1:]
     reader, columns = EventReader(Path(path), start=int(start)), Columns()
     for batch in reader:

@@ -1,12 +1,8 @@
-"""Trace files as batches of typed events: chunked reading, decoding, and what can be saved from broken files.
+"""Trace files as batches of typed events: reading in blocks, decoding, and recovery from damage.
 
-The text is never held whole. A block is cut after the last event that seems to end in it and is decoded in one call of
-msgspec; text that decodes as a list *is* a list, so a wrong guess about where events end fails rather than misleads.
-Such a block is then walked event by event with the forgiving parser of the standard library, which also finds the byte
-position and the reason of whatever is broken.
-
-Measured on the 96 MB of 259 thousand events: blocks of 256 KiB decode in 0.15 s, blocks of 16 MiB in 0.25 s, since
-the objects of a small block are still in the cache when they are turned into columns.
+The text is never in memory as a whole. A block is cut after the last event that seems to end in it, and is decoded in
+one call of msgspec. If the cut is wrong, decoding fails; it cannot return wrong events. Such a block is decoded event
+by event with the more tolerant parser of the standard library, which also reports where and why the text is damaged.
 """
 
 import json
@@ -23,23 +19,23 @@ import msgspec
 from msgspec import Raw, Struct, field, structs
 
 BLOCK_BYTES = 1 << 18
+"""Small, so that decoded objects are still in the processor's cache when they are turned into columns."""
 MAX_EVENT_BYTES = 8 << 20
-"""No torch.profiler event comes near 8 MiB; text that goes on longer without one is not a trace."""
+"""Events of torch.profiler are far shorter; longer text in which no event ends is not a trace."""
 MAX_HEADER_BYTES = 16 << 20
 MAX_TEXT_BYTES = 16 << 30
 MAX_EVENTS = 40_000_000
-"""Reading stops here, and says so: about 15 GB of trace, 3 GB of columns."""
-
+"""Reading stops after this many events, which limits the memory of the columns; `EventReader.cut` then says so."""
 
 S = TypeVar("S", bound=Struct)
 
 
 class TraceError(Exception):
-    """A file that holds no readable trace at all; the message is one line: what, where, why."""
+    """A trace cannot be read or compared at all; the message is one line: what, where, why."""
 
 
 class Args(Struct, gc=False):
-    """The fields of an event's `args` that some analysis reads; 0, -1 or empty where the event has none."""
+    """The fields of an event's `args` that an analysis uses; 0, -1 or empty where the event has none."""
 
     external: int = field(name="External id", default=0)
     shapes: Raw = field(name="Input Dims", default=Raw(b""))
@@ -80,7 +76,7 @@ class Event(Struct, gc=False):
 
 
 class Damage(Struct, frozen=True):
-    """What could not be read: the byte of the (unpacked) text, and why."""
+    """Text that could not be read: its byte position in the uncompressed text, and why."""
 
     byte: int
     reason: str
@@ -89,6 +85,7 @@ class Damage(Struct, frozen=True):
 _EVENT_KEYS = rb'"(?:ph|name|cat|pid|tid|ts|dur|args|id|s|bp)"'
 _EVENT = re.compile(rb"\{\s*" + _EVENT_KEYS)
 EDGE = re.compile(rb"\}(\s*),\s*\{\s*" + _EVENT_KEYS)
+"""What seems to be the end of one event and the start of the next; the comma is at the end of group 1."""
 _OPENING = re.compile(rb'"traceEvents"\s*:\s*\[')
 _SPACE = re.compile(rb"\s*")
 _BAD_ESCAPE = re.compile(rb'\\(?![\\"/bfnrt]|u[0-9a-fA-F]{4})')
@@ -112,7 +109,7 @@ class Text:
         self._blocks = self._unpacked() if packed else self._plain()
 
     def read(self) -> bytes:
-        """Give the next block, or b"" at the end; `fault` then says if it came too early."""
+        """Return the next block, or b"" at the end; `fault` then says why the text ends early, None if it is whole."""
         return next(self._blocks, b"")
 
     def close(self) -> None:
@@ -120,21 +117,21 @@ class Text:
         self._file.close()
 
     def _plain(self) -> Iterator[bytes]:
-        """Read up to `stop`, which may be lifted meanwhile."""
+        """Read up to `stop`, or to the end of the file once `stop` is None."""
         while True:
-            left = BLOCK_BYTES if self.stop is None else self.stop - self._file.tell()
-            yield self._file.read(min(left, BLOCK_BYTES))
+            remaining = BLOCK_BYTES if self.stop is None else self.stop - self._file.tell()
+            yield self._file.read(min(remaining, BLOCK_BYTES))
 
     def _unpacked(self) -> Iterator[bytes]:
         unzip, packed, whole = zlib.decompressobj(wbits=31), b"", False
         while packed := packed or self._file.read(BLOCK_BYTES):
             try:
-                text = unzip.decompress(packed, BLOCK_BYTES)  # bounded: a gzip bomb unfolds block by block
+                text = unzip.decompress(packed, BLOCK_BYTES)  # bounded, as a small file may unpack to a huge text
             except zlib.error as error:
                 self.fault = f"the gzip data is damaged ({error})"
                 return
             packed, whole = unzip.unconsumed_tail, unzip.eof
-            if whole:  # another member may follow
+            if whole:  # another gzip member may follow
                 packed, unzip = unzip.unused_data.lstrip(b"\0"), zlib.decompressobj(wbits=31)
             if text:
                 yield text
@@ -145,14 +142,14 @@ class Text:
 
 
 class EventReader:
-    """Iterate over the events of one file, in batches; afterwards the attributes tell how it went.
+    """Iterate over the events of one file, in batches; the attributes are complete at the end of the iteration.
 
     `header`: the top-level keys other than `traceEvents`. `cut`: why the events end early, or None for a whole file.
     `unreadable`: the number of places where text had to be skipped; `damage`: the first of them. `mended`: events that
-    were readable once a bare `N/A` or a stray backslash was put right.
+    were readable after repairing a bare word such as `N/A` or a stray backslash.
 
-    `start` is the byte of an event's first character, 0 for the whole file. `stop` is where another reader starts:
-    `stopped` then says that an event ended there; if none does, reading goes on to the end of the file.
+    `start` is the byte of an event's first character, 0 for the whole file. `stop` is the byte at which another reader
+    starts. `stopped` is True if an event ended just before it; otherwise reading goes on to the end of the file.
 
     Raises TraceError, on iteration, if the file is not a trace.
     """
@@ -165,7 +162,7 @@ class EventReader:
         self.unreadable = 0
         self.mended = 0
         self.damage: Damage | None = None
-        self._offset = start  # of the first byte that is not decoded
+        self._offset = start  # position of the first byte that is not decoded yet
         self._stop = stop
         self._ended = False
 
@@ -178,33 +175,33 @@ class EventReader:
 
     def _batches(self, text: Text) -> Iterator[list[Event]]:
         rest = b"" if self._offset else self._open(text)
-        events = barren = 0
+        events = bytes_without_event = 0
         while not self._ended and self.cut is None:
             block = text.read()
-            batch, left = self._decode(rest, block)
-            if not block and len(left) == len(rest):
-                batch, left = self._walk(rest, final=text.stop is None)
-                if len(left) == len(rest) and text.stop is None:
+            batch, undecoded = self._decode(rest, block)
+            if not block and len(undecoded) == len(rest):  # the end, or `stop`: the last event has no EDGE after it
+                batch, undecoded = self._walk(rest, final=text.stop is None)
+                if len(undecoded) == len(rest) and text.stop is None:
                     break
-                if not left:
+                if not undecoded:
                     self.stopped = text.stop is not None
                 text.stop = None
-            self._offset += len(rest) + len(block) - len(left)
-            rest = left
+            self._offset += len(rest) + len(block) - len(undecoded)
+            rest = undecoded
             events += len(batch)
-            barren = 0 if batch else barren + len(block)
+            bytes_without_event = 0 if batch else bytes_without_event + len(block)
             if batch:
                 yield batch
             if self.stopped:
                 return
-            self._check_limits(events, barren)
+            self._check_limits(events, bytes_without_event)
         if self._ended:
             self._close(rest, text)
         elif self.cut is None:
             self.cut = f"cut short at byte {self._offset}: {text.fault or 'the list of events is not closed'}"
 
-    def _check_limits(self, events: int, barren: int) -> None:
-        if barren > MAX_EVENT_BYTES:
+    def _check_limits(self, events: int, bytes_without_event: int) -> None:
+        if bytes_without_event > MAX_EVENT_BYTES:
             self.cut = f"reading stopped at byte {self._offset}: no event ends within {MAX_EVENT_BYTES >> 20} MiB"
         elif events > MAX_EVENTS or self._offset > MAX_TEXT_BYTES:
             self.cut = (
@@ -213,7 +210,7 @@ class EventReader:
             )
 
     def _open(self, text: Text) -> bytes:
-        """Read up to the first event; keep what the header says."""
+        """Read the header; return the text from the first event on."""
         buffer = b""
         while block := text.read():
             buffer += block
@@ -235,8 +232,8 @@ class EventReader:
         except _UNREADABLE as error:
             reason = text.fault or f"the file ends before its events, or is no trace ({error})"
             raise TraceError(f"{self.path}: no traceEvents within {len(buffer)} bytes: {reason}") from None
-        found = ", ".join(" ".join(key.split())[:40] for key in keys[:8])
-        wrong = "its traceEvents are no list" if "traceEvents" in keys else f"no traceEvents, only {found}"
+        names = ", ".join(" ".join(key.split())[:40] for key in keys[:8])
+        wrong = "its traceEvents are no list" if "traceEvents" in keys else f"no traceEvents, only {names}"
         raise TraceError(f"{self.path}: not a torch.profiler trace: {wrong}")
 
     def _start(self, buffer: bytes, start: int) -> bytes:
@@ -244,7 +241,7 @@ class EventReader:
         return buffer[start:]
 
     def _close(self, buffer: bytes, text: Text) -> None:
-        """Read what stands behind the events: on-demand traces put `distributedInfo` there."""
+        """Read the keys after the events: on-demand traces have `distributedInfo` there."""
         while len(buffer) < MAX_HEADER_BYTES and (block := text.read()):
             buffer += block
         rest = buffer.strip().lstrip(b",")
@@ -266,9 +263,9 @@ class EventReader:
             self.damage = Damage(byte, reason)
 
     def _decode(self, rest: bytes, block: bytes) -> tuple[list[Event], bytes]:
-        """Decode what is complete in the text; give the events, and the text behind them.
+        """Decode the complete events of the text; return them, and the text after them.
 
-        The text becomes a list in its own buffer, as every further copy of it would cost a tenth of the decoding.
+        The text is turned into a JSON list inside its own buffer, which saves a slow copy.
         """
         buffer = bytearray(b"[" + rest)
         buffer += block
@@ -285,7 +282,7 @@ class EventReader:
         return self._walk(text, final=False)
 
     def _walk(self, buffer: bytes, *, final: bool) -> tuple[list[Event], bytes]:
-        """Read event by event: slower by a factor of ten, but sure about layout and damage."""
+        """Decode event by event: much slower, but without guessing where events end, and it locates damage."""
         events: list[Event] = []
         text = buffer.decode("latin-1")  # one character per byte, so that positions are byte positions
         at = 0
@@ -306,7 +303,7 @@ class EventReader:
                 at = end
 
     def _read_one(self, buffer: bytes, text: str, at: int, events: list[Event], *, final: bool) -> int | None:
-        """Read the event at a position; give where it ends, or None if its end is not in the buffer yet."""
+        """Decode the event at `at`; return where it ends, or None if its end is not in the buffer yet."""
         try:
             value, end = _scanner.raw_decode(text, at)
             if isinstance(value, dict):
@@ -318,6 +315,7 @@ class EventReader:
         except _UNREADABLE as error:
             position, reason = at, str(error) or type(error).__name__
         resume = _EVENT.search(buffer, at + 1)
+        # These errors may only mean that the event goes on in the next block.
         unfinished = position >= len(buffer) - 8 or reason.startswith("Unterminated string") or resume is None
         if unfinished and not final and len(buffer) - at < MAX_EVENT_BYTES // 8:
             return None
@@ -333,20 +331,20 @@ class EventReader:
 
 
 def _last_comma(buffer: bytearray) -> int | None:
-    """Where the comma stands that seems to end the last event which another one follows."""
-    for reach in (1 << 13, len(buffer)):
+    """Position of the last comma that seems to separate two events, None if there is none."""
+    for reach in (1 << 13, len(buffer)):  # usually it is near the end
         if edges := deque(EDGE.finditer(buffer, max(0, len(buffer) - reach)), maxlen=1):
             return edges[0].end(1)
     return None
 
 
 def _mend(text: bytes) -> bytes:
-    """Put right what writers are known to get wrong: Windows paths, and bare words where a value should stand."""
+    """Repair two known errors of writers: single backslashes in Windows paths, and bare words instead of values."""
     return _BARE_WORD.sub(rb"\1null", _BAD_ESCAPE.sub(rb"\\\\", text))
 
 
 def _typed(text: bytes) -> Event:
-    """Decode one event, leaving out fields of an unexpected type rather than the event.
+    """Decode one event; fields of an unexpected type are left out.
 
     Raises ValueError or msgspec.DecodeError if the text is not an object.
     """
@@ -363,14 +361,14 @@ def _typed(text: bytes) -> Event:
 
 
 def _loads(text: bytes) -> Any:
-    """Parse with the standard library, which takes half a surrogate pair for a character; then no file can hold it."""
+    """Parse with the standard library; lone surrogates, which it accepts but UTF-8 cannot encode, become `?`."""
     value = json.loads(text.decode("utf-8", "replace"), strict=False)
     clean = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
     return json.loads(clean)
 
 
 def _lenient(target: S, values: dict[str, Any]) -> S:
-    """Set the fields whose values have, or can be given, the right type."""
+    """Set the fields of `target` whose values have the right type or can be converted to it."""
     for info in structs.fields(target):
         if info.encode_name in values:
             with suppress(msgspec.ValidationError):

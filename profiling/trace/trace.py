@@ -1,10 +1,10 @@
 """Traces of torch.profiler as columns.
 
     trace = read_trace("run/host_1.123.pt.trace.json.gz")   # one file
-    traces = read_traces("run")                              # every window of every rank that a folder holds
+    traces = read_traces("run")                              # every window of every rank in a folder
 
-A `Trace` holds numpy columns, one row per event, with times as int64 nanoseconds since the trace's first event: the
-format has microseconds with three decimals, so nanoseconds are exact and intervals that touch do not seem to overlap.
+A `Trace` contains numpy columns, one row per event, with times as int64 nanoseconds since the trace's first event. The
+format has microseconds with three decimals, so nanoseconds are exact and adjacent intervals do not overlap by rounding.
 Names and threads are indices into `names` and `threads`. Nothing here imports torch.
 """
 
@@ -29,7 +29,7 @@ Int32s = NDArray[np.int32]
 
 @dataclass(frozen=True, eq=False)
 class Frames:
-    """Python functions, of traces recorded with stacks."""
+    """Calls of Python functions; empty unless stacks were recorded."""
 
     start_ns: Int64s
     dur_ns: Int64s
@@ -39,11 +39,11 @@ class Frames:
 
 @dataclass(frozen=True, eq=False)
 class Spans(Frames):
-    """Every other event that has a duration: operators, annotations, launches, kernels, copies and so on."""
+    """All other events with a duration: operators, annotations, launching calls, kernels, copies and so on."""
 
     kind: NDArray[np.int8]
-    external: Int64s  # the operator's id on operators and on what they launched; 0: none
-    correlation: Int64s  # the same number on a launch and on the device work it started; 0: none
+    external: Int64s  # id of the operator, on operators and on the device work they launched; 0: none
+    correlation: Int64s  # the same number on a launching call and on its device work; 0: none
     copied: Int64s  # bytes of a device copy or fill
     flops: Int64s
     shapes: Int32s  # index into Trace.shapes; 0: none recorded
@@ -58,15 +58,15 @@ class Allocations:
     thread: Int32s
     moved: Int64s
     address: Int64s
-    allocated: Int64s  # total on the device afterwards, as its allocator says; -1: not recorded
-    reserved: Int64s
+    allocated: Int64s  # total on the device after the event, from its allocator; -1: not recorded
+    reserved: Int64s  # total that the allocator holds, used or not; -1: not recorded
     device_type: Int64s  # 0: CPU, 1: CUDA, 6: HIP, 12: XPU, 20: private
     device_id: Int64s  # -1 on CPU
 
 
 @dataclass(frozen=True, eq=False)
 class Flows:
-    """The ends of arrows from forward to backward operators; the two ends of an arrow share `flow`."""
+    """Links from forward to backward operators, one row per end; the two ends of a link share `flow`."""
 
     start_ns: Int64s
     thread: Int32s
@@ -76,7 +76,7 @@ class Flows:
 
 @dataclass(frozen=True)
 class Thread:
-    """A row of the trace: a thread of the host, or a stream of a device."""
+    """A thread of the host, or a stream of a device."""
 
     pid: int | str
     tid: int | str
@@ -87,10 +87,10 @@ class Thread:
 class Trace:
     """One window of one rank.
 
-    `counts` is the number of events by category, as the file calls them, and `ignored` how many of them have no
-    duration though events of their category should. `cut` says why the events end early, None for a whole file;
-    `unreadable` counts the places that had to be skipped, `damage` is the first; `timeless` counts events without a
-    usable time; `mended` those that were readable after a repair. `origin_ns` is the file's time at nanosecond 0.
+    `counts`: events by the file's category; `ignored`: those without a duration, in categories that should have one.
+    `cut`: why the events end early, None for a whole file. `unreadable`: number of places that were skipped; `damage`:
+    the first of them. `timeless`: number of events without a usable time; `mended`: number of events that were readable
+    after a repair. `origin_ns`: the file's time at nanosecond 0.
     """
 
     path: Path
@@ -119,14 +119,14 @@ class Trace:
 
     @property
     def rank(self) -> int:
-        """The rank in its job; 0 where the trace names none."""
+        """The rank in the distributed job; 0 where the trace has none."""
         info = self.header.get("distributedInfo")
         rank = info.get("rank", 0) if isinstance(info, dict) else 0
         return rank if isinstance(rank, int) else 0
 
     @cached_property
     def backend(self) -> str:
-        """What did the device work: `cuda`, `hip`, `xpu`, `privateuse1`, …, or `cpu` if there was none."""
+        """The type of device that ran kernels and copies: `cuda`, `hip`, `xpu`, …; `cpu` if there are none."""
         kind = self.spans.kind
         if not np.isin(kind, (Kind.KERNEL, Kind.COPY, Kind.SET)).any():
             return "cpu"
@@ -155,7 +155,7 @@ class Trace:
 
     @cached_property
     def extent_ns(self) -> tuple[int, int]:
-        """Start and end of what was recorded, from operators, annotations and device work."""
+        """Start and end of all operators, annotations and device work, else of Python functions; (0, 0) if empty."""
         rows = self.rows(Kind.OPERATOR, Kind.ANNOTATION, Kind.KERNEL, Kind.COPY, Kind.SET)
         spans = self.spans if rows.size else self.frames
         start, dur = (spans.start_ns[rows], spans.dur_ns[rows]) if rows.size else (spans.start_ns, spans.dur_ns)
@@ -169,8 +169,9 @@ class Trace:
 def read_trace(path: str | Path) -> Trace:
     """Read one trace file, `.json` or `.json.gz`.
 
-    Raises TraceError if it cannot be opened or holds no trace; a file that is cut short or damaged is read as far as
-    possible, and the trace says so.
+    A file that is cut short or damaged is read as far as possible; `cut`, `unreadable` and `damage` then say so.
+
+    Raises TraceError if it cannot be opened or contains no trace.
     """
     path = Path(path)
     columns = Columns()
@@ -199,7 +200,7 @@ def read_traces(path: str | Path) -> list[Trace]:
 
 
 def _join(reader: EventReader, columns: Columns, second: SecondHalf) -> None:
-    """Add what the second process read; read it here if it failed."""
+    """Append what the second process read; read it in this process if that one failed."""
     half = second.result()
     if half is None:
         rest = EventReader(reader.path, start=second.start)
@@ -214,20 +215,20 @@ def _join(reader: EventReader, columns: Columns, second: SecondHalf) -> None:
     reader.mended += half.mended
 
 
-def _append(columns: Columns, other: Columns) -> None:
-    """Append the columns of the events that follow, with the numbers that names and the like have here."""
-    columns.counts.update(other.counts)
-    columns.ignored.update(other.ignored)
-    columns.thread_labels |= other.thread_labels
+def _append(columns: Columns, later: Columns) -> None:
+    """Append the columns of later events; their indices are replaced by those of `columns`."""
+    columns.counts.update(later.counts)
+    columns.ignored.update(later.ignored)
+    columns.thread_labels |= later.thread_labels
     numberings = columns.numberings()
     numbers = {
         name: np.array([numberings[name][value] for value in values], dtype=np.int32)
-        for name, values in other.numberings().items()
+        for name, values in later.numberings().items()
     }
-    for mine, theirs in zip(columns.tables(), other.tables(), strict=True):
-        for name, column in theirs.items():
+    for target, source in zip(columns.tables(), later.tables(), strict=True):
+        for name, column in source.items():
             renumbered = numbers[name][_view(column)] if name in numbers else _view(column)
-            mine[name].frombytes(renumbered.tobytes())
+            target[name].frombytes(renumbered.tobytes())
 
 
 def _view(column: "array[Any]") -> NDArray[Any]:
@@ -236,6 +237,7 @@ def _view(column: "array[Any]") -> NDArray[Any]:
 
 
 def _assemble(reader: EventReader, columns: Columns) -> Trace:
+    """Build the trace: drop events without a usable time, and convert times to nanoseconds."""
     tables = columns.tables()
     keep = [np.abs(_view(table["ts"])) < MAX_TIME_US for table in tables]
     starts = [_view(table["ts"])[mask] for table, mask in zip(tables[:3], keep, strict=False)]
@@ -274,7 +276,7 @@ def _assemble(reader: EventReader, columns: Columns) -> Trace:
 
 
 def _text(shapes: bytes) -> str:
-    """Write shapes as Python does, whatever the file's spacing; as they stand if they are no sound JSON."""
+    """Format shapes as Python does, independent of spaces in the file; unchanged if they are not valid JSON."""
     try:
         return str(msgspec.json.decode(shapes)) if shapes else ""
     except (ValueError, RecursionError):
@@ -282,9 +284,9 @@ def _text(shapes: bytes) -> str:
 
 
 def _nanoseconds(ts: NDArray[np.float64], origin: int) -> Int64s:
-    """Microseconds to nanoseconds since `origin`, exactly.
+    """Convert microseconds to nanoseconds since `origin` (in microseconds), exactly.
 
-    A float64 near 4.4e12 is off by up to 0.49 ns; its fraction, taken first, still rounds to the right nanosecond.
+    Near 4.4e12 us the error of a float64 is up to 0.49 ns, so its fractional part still rounds to the right nanosecond.
     """
     whole = np.floor(ts)
     fraction = np.rint((ts - whole) * 1000).astype(np.int64)
@@ -293,7 +295,7 @@ def _nanoseconds(ts: NDArray[np.float64], origin: int) -> Int64s:
 
 
 def _durations(dur: NDArray[np.float64]) -> Int64s:
-    """Microseconds to nanoseconds; what is negative, missing or longer than a century is 0."""
+    """Convert microseconds to nanoseconds; durations that are negative, missing or from MAX_TIME_US on become 0."""
     usable = (dur > 0) & (dur < MAX_TIME_US)
     exact: Int64s = np.rint(np.where(usable, dur, 0.0) * 1000).astype(np.int64)
     return exact
