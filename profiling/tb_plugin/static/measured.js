@@ -1,4 +1,4 @@
-/** What `python -m train.ab` measured of two arms, interleaved: effect, interval, verdict, and the same answer. */
+/** The result of `python -m train.ab` for two arms: effect, interval, verdict, and whether the results agree. */
 
 import vocabulary from "../vocabulary.js";
 import { chart, escapeLabel } from "./chart.js";
@@ -12,17 +12,17 @@ const [A, B] = vocabulary.arms;
 const ARMS = { a: { title: A, look: A }, b: { title: B, look: B } };
 
 /**
- * As the Effects view has it, that is corrected over the whole ladder.
+ * The measured effect of a comparison, corrected over the whole ladder as in the Effects view.
  * @param {string} folder of the comparison @returns {Promise<HTMLElement>}
  */
 export async function measured(folder) {
   const { effects, notes } = await model.effects();
-  const found = effects.find((effect) => effect.folder === folder);
-  if (!found) {
+  const entry = effects.find((effect) => effect.folder === folder);
+  if (!entry) {
     const reason = notes.find((note) => note.startsWith(`${folder}/`)) ?? `${folder}: no comparison was found`;
     return message("partial", `The measured effect is not known: ${reason}`);
   }
-  const { hypothesis, phases, partial, reason, title } = found;
+  const { hypothesis, phases, partial, reason, title } = entry;
   return panel(
     `Measured, interleaved: ${title}`,
     partial && message("partial", "The comparison was interrupted before its planned number of blocks."),
@@ -35,14 +35,14 @@ export async function measured(folder) {
         null,
         el("p", null, hypothesis.claim),
         el("p", { class: "note" }, hypothesis.because),
-        figures(found),
-        el("p", { class: "note" }, circumstances(found)),
+        figures(entry),
+        el("p", { class: "note" }, circumstances(entry)),
       ),
       phases.length > 0 &&
         chart({
           ...phaseBars(phases.map(bar), ARMS, "sample"),
           label: "Bars: measured time per sample of each phase, baseline and variant",
-          pngName: `measured-${found.experiment}`,
+          pngName: `measured-${entry.experiment}`,
         }),
     ),
   );

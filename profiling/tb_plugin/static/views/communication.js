@@ -1,4 +1,4 @@
-/** Collectives: what each rank spends on them, what computing hides, and whom the others wait for. */
+/** Collectives: the time of each rank in them, the part that overlaps with computing, and stragglers. */
 
 import { chart, LEGEND, load, part, PARTS, rows } from "../chart.js";
 import { el, message, panel } from "../dom.js";
@@ -17,7 +17,7 @@ export async function show(root, state) {
     root.append(message("empty", "This trace has no collectives.", hint));
     return;
   }
-  load().catch(() => {}); // the chart says so itself
+  load().catch(() => {}); // the chart shows the error
   root.append(overlap(ranks), waiting(stragglers, trace), collectives(ranks));
 }
 
@@ -119,7 +119,7 @@ function collectives(ranks) {
           format: size,
         },
       ],
-      rows: ranks.flatMap(({ rank, collectives: rows_ }) => rows_.map((row) => ({ ...row, rank }))),
+      rows: ranks.flatMap(({ rank, collectives: calls }) => calls.map((row) => ({ ...row, rank }))),
       search: true,
       csvName: "collectives",
     }),
