@@ -1,7 +1,7 @@
 /** The charts of a comparison as plotly figures, with the colors and texts of the HTML report. */
 
 import { BARS, escapeLabel, LEGEND, rows } from "./chart.js";
-import { change, duration, ratio, timeUnit } from "./format.js";
+import { axisUnit, change, duration, ratio } from "./format.js";
 import { color } from "./theme.js";
 
 const ROW = 34; // height of a row of bars in pixels
@@ -20,7 +20,7 @@ export const per = (unit) => (unit === "trace" ? "in the whole trace" : `per ${u
  */
 export function phaseBars(phases, { a, b }, unit) {
   const longest = Math.max(0, ...phases.flatMap(({ a_us, b_us }) => [a_us, b_us]));
-  const [name, scale] = timeUnit(longest);
+  const { unit: name, per: scale } = axisUnit(longest);
   const bars = [
     [a, "a_us", () => ""],
     [b, "b_us", (row) => (row.ratio === null ? "" : `  ${ratio(row.ratio)}`)],
@@ -56,7 +56,7 @@ export function waterfall(diff, { a, b }) {
   const bars = top.map((cause) => [`${causeName(cause)}, ${cause.phase}`, cause.difference_us]);
   if (rest.length) bars.push([`${rest.length.toLocaleString("en-US")} smaller causes`, total(rest)]);
   bars.push(["unattributed", diff.difference_us - total(diff.causes)], ["difference", diff.difference_us]);
-  const [unit, scale] = timeUnit(Math.max(...bars.map(([, us]) => Math.abs(us))));
+  const { unit, per: scale } = axisUnit(Math.max(...bars.map(([, us]) => Math.abs(us))));
   const values = bars.map(([, us]) => us / scale);
   const texts = bars.map(([, us]) => delta(us));
   return {

@@ -19,11 +19,6 @@ export function change(us) {
   return `${us < 0 ? "-" : "+"}${duration(Math.abs(us))}`;
 }
 
-/** As `axisUnit`, but as a pair. @returns {[string, number]} */
-export function timeUnit(us) {
-  return us >= 1e6 ? ["s", 1e6] : us >= 1e3 ? ["ms", 1e3] : ["µs", 1];
-}
-
 /** A number of bytes: `19.2 MiB`. */
 export function size(bytes) {
   let value = bytes;

@@ -1,7 +1,7 @@
 /** The ladder as a forest plot: each effect with its interval, its noise floor and its verdict in words. */
 
 import { escapeLabel, shorten } from "./chart.js";
-import { ratio } from "./format.js";
+import { interval, ratio } from "./format.js";
 import { color } from "./theme.js";
 import { VERDICTS } from "./verdict.js";
 
@@ -12,9 +12,6 @@ const ROW = 22; // height in pixels
 
 /** The effect in the declared phase; undefined if it was not measured. */
 export const declared = ({ phases, hypothesis }) => phases.find(({ phase }) => phase === hypothesis.phase);
-
-/** The 95 % interval of a ratio, formatted as in the HTML report. */
-export const interval = ({ ratio_low, ratio_high }) => `${ratio(ratio_low).slice(1)} – ${ratio(ratio_high).slice(1)}`;
 
 /**
  * The figure for `chart`.

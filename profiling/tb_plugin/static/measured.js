@@ -4,7 +4,7 @@ import vocabulary from "../vocabulary.js";
 import { chart, escapeLabel } from "./chart.js";
 import { phaseBars } from "./compare_charts.js";
 import { el, message, panel } from "./dom.js";
-import { duration, moment, percent, ratio, size } from "./format.js";
+import { duration, interval, moment, percent, ratio, size } from "./format.js";
 import * as model from "./model.js";
 import { outcomeMark, verdictMark } from "./verdict.js";
 
@@ -66,7 +66,6 @@ function figures({ hypothesis, phases, verdict, verdict_text, outcome, memory, n
 
 const fact = (name, value, title) => el("div", { title }, el("dt", null, name), el("dd", null, value));
 const badge = ({ mismatch }, text) => el("span", { class: `answer ${mismatch ? "bad" : "good"}` }, text);
-const interval = ({ ratio_low, ratio_high }) => `${ratio(ratio_low).slice(1)} – ${ratio(ratio_high).slice(1)}`;
 
 function circumstances({ started, phases, environment: at }) {
   const launches = phases.length ? `${Math.max(...phases.map((phase) => phase.launches))} launches, ` : "";

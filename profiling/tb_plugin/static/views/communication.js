@@ -2,7 +2,7 @@
 
 import { chart, LEGEND, load, part, PARTS, rows } from "../chart.js";
 import { el, message, panel } from "../dom.js";
-import { count, duration, percent, size, timeUnit } from "../format.js";
+import { axisUnit, count, duration, percent, size } from "../format.js";
 import * as model from "../model.js";
 import { table } from "../table.js";
 
@@ -22,7 +22,7 @@ export async function show(root, state) {
 }
 
 function overlap(ranks) {
-  const [unit, scale] = timeUnit(Math.max(...ranks.map(({ busy_us }) => busy_us)));
+  const { unit, per: scale } = axisUnit(Math.max(...ranks.map(({ busy_us }) => busy_us)));
   const parts = () =>
     [
       ["hidden by computing", "overlapped_us", PARTS[0], "#ffffff"],

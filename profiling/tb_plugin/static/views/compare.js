@@ -2,7 +2,7 @@
 
 import { chart, escapeLabel, load } from "../chart.js";
 import { causeName, delta, icicle, per, phaseBars, waterfall } from "../compare_charts.js";
-import { el, message, panel } from "../dom.js";
+import { el, message, panel, prose } from "../dom.js";
 import { count, duration, percent, ratio, size } from "../format.js";
 import { measured } from "../measured.js";
 import * as model from "../model.js";
@@ -69,12 +69,11 @@ function summary(diff, { a, b }, effect) {
       ),
       ...peaks,
     ),
-    el("p", { class: "note" }, `${[how, ...units].join(", ")}. ${b.title} minus ${a.title}. `, ...code(warning)),
+    el("p", { class: "note" }, `${[how, ...units].join(", ")}. ${b.title} minus ${a.title}. `, ...prose(warning)),
   );
 }
 
 const fact = (name, value, title) => el("div", { title }, el("dt", null, name), el("dd", null, value));
-const code = (text) => text.split("`").map((part, i) => (i % 2 ? el("code", null, part) : part));
 
 function phases(diff, both) {
   return panel(

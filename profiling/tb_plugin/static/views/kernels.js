@@ -2,7 +2,7 @@
 
 import { chart, escapeLabel, LEGEND, load, part, PARTS, rows, shorten } from "../chart.js";
 import { el, message, panel } from "../dom.js";
-import { count, duration, percent, size, timeUnit } from "../format.js";
+import { axisUnit, count, duration, percent, size } from "../format.js";
 import * as model from "../model.js";
 import { color } from "../theme.js";
 import { table } from "../table.js";
@@ -30,7 +30,7 @@ export async function show(root, state) {
 const title = ({ device, window }) => (window ? `${device}, ${window}` : device);
 
 function busy(devices, trace) {
-  const [unit, scale] = timeUnit(Math.max(...devices.map(({ span_us }) => span_us)));
+  const { unit, per: scale } = axisUnit(Math.max(...devices.map(({ span_us }) => span_us)));
   const parts = () =>
     [
       ["busy", "busy_us", PARTS[0], "#ffffff"],
@@ -137,7 +137,7 @@ function copied(copies) {
 function largest(kernels) {
   const top = kernels.slice(0, LARGEST);
   const longest = Math.max(...top.map(({ device_us }) => device_us), 1e-3);
-  const [unit, scale] = timeUnit(longest);
+  const { unit, per: scale } = axisUnit(longest);
   return panel(
     top.length < kernels.length
       ? `The ${count(top.length)} longest of ${count(kernels.length)} kernels`
