@@ -11,7 +11,7 @@ from typing import Any
 
 from profiling.analysis.memory import DeviceMemory
 from profiling.diff.explanation import Explanation
-from profiling.format import duration, duration_change, ratio, size
+from profiling.format import duration, duration_change, ratio, size, size_unit
 from profiling.verdict.judge import PhaseEffect
 from profiling.verdict.wording import effect_interval
 from profiling.vocabulary import BASELINE, VARIANT
@@ -130,7 +130,7 @@ def memory_curves(stages: Mapping[str, Mapping[str, DeviceMemory]]) -> Figure:
         axis = str(number + 1) if number else ""
         left = number * (width + gap)
         highest = max(max(device.curve.bytes) for device in arms.values())
-        unit, scale = _unit(highest)
+        unit, scale = size_unit(highest)
         layout |= {
             f"xaxis{axis}": {
                 "domain": [left, left + width],
@@ -185,8 +185,3 @@ def _room(values: Sequence[float]) -> list[float]:
 
 def _label(text: str) -> str:
     return html.escape(" ".join(text.split()), quote=False)
-
-
-def _unit(count: float) -> tuple[str, int]:
-    power = next((power for power in (3, 2, 1) if count >= 1024**power), 0)
-    return ("B", "KiB", "MiB", "GiB")[power], 1024**power

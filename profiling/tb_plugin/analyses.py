@@ -26,6 +26,7 @@ from typing import IO
 import psutil
 from tensorboard.util import tb_logging
 
+from profiling.format import size
 from profiling.tb_plugin import cache
 
 COMMAND = ("-m", "profiling")
@@ -172,7 +173,7 @@ def _wait(process: "subprocess.Popen[bytes]", output: IO[bytes]) -> int:
         if _resident_bytes(process.pid) > limit_bytes():
             raise _over_limit(f"more than {limit_bytes() / (1 << 30):.1f} GiB of memory")
         if os.fstat(output.fileno()).st_size > MAX_ANSWER_BYTES:
-            raise _over_limit(f"an answer of more than {MAX_ANSWER_BYTES >> 20} MiB")
+            raise _over_limit(f"an answer of more than {size(MAX_ANSWER_BYTES)}")
 
 
 def _over_limit(what: str) -> AnalysisError:

@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from profiling import run_record
+from profiling.format import size
 from profiling.storage import MAX_RECORD_BYTES, walk_folders
 from profiling.trace.files import traces_in
 from profiling.vocabulary import COMPARED_ARMS
@@ -231,10 +232,10 @@ class _Brief(Struct):
 
 
 @lru_cache(maxsize=4096)
-def _read_brief(file: Path, size: int, mtime_ns: int) -> _Brief | str:
+def _read_brief(file: Path, size_bytes: int, mtime_ns: int) -> _Brief | str:
     """Read a record, or return in one line why it cannot be read. `size` and `mtime_ns` are part of the cache key."""
-    if size > MAX_RECORD_BYTES:
-        return f"{file.name} is larger than {MAX_RECORD_BYTES >> 20} MiB"
+    if size_bytes > MAX_RECORD_BYTES:
+        return f"{file.name} is larger than {size(MAX_RECORD_BYTES)}"
     try:
         return msgspec.json.decode(file.read_bytes(), type=_Brief)
     except (OSError, ValueError, RecursionError) as error:

@@ -21,6 +21,7 @@ from werkzeug import Request, Response
 from werkzeug.wsgi import wrap_file
 
 from profiling import run_record
+from profiling.format import size
 from profiling.storage import MAX_RECORD_BYTES
 from profiling.tb_plugin import cache, metadata
 from profiling.tb_plugin.analyses import Analyses, AnalysisError
@@ -94,7 +95,7 @@ class ABTracePlugin(base_plugin.TBPlugin):  # type: ignore[misc]  # TensorBoard 
         file = self._logdir.record(_argument(request, "run"))
         name = file.relative_to(self._logdir.root).as_posix()
         if file.stat().st_size > MAX_RECORD_BYTES:
-            raise AnalysisError(HTTPStatus.UNPROCESSABLE_ENTITY, f"{name} is larger than {MAX_RECORD_BYTES >> 20} MiB")
+            raise AnalysisError(HTTPStatus.UNPROCESSABLE_ENTITY, f"{name} is larger than {size(MAX_RECORD_BYTES)}")
         try:
             record = run_record.decode(file.read_bytes())
         except ValueError as error:

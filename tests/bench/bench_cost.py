@@ -13,8 +13,8 @@ from pathlib import Path
 from hydra import compose, initialize_config_module
 
 from profiling import run_record
-from profiling.ab.measure import timed_block
-from profiling.ab.plan import PAUSE_S, PILOT_STEPS, SETTLE_STEPS, steps_per_block
+from profiling.ab.measure import PAUSE_S, timed_block
+from profiling.ab.plan import PILOT_STEPS, SETTLE_STEPS, steps_per_block
 from profiling.ab.process import ArmProcess
 from profiling.verdict import stats
 from tests.bench.targets import Finding, out_argument, ratio, report

@@ -40,7 +40,7 @@ export function href(changes) {
 
 /** Whether TensorBoard currently shows this tab. */
 export function isCurrent() {
-  const tab = pairs().find(([key, value]) => value === null);
+  const tab = pairs().find(([, value]) => value === null);
   return tab === undefined || tab[0] === TAB;
 }
 

@@ -55,6 +55,11 @@ export function ratio(x) {
   return `×${grouped(fixed(x, places))}`;
 }
 
+/** The 95 % interval of a ratio: `1.043 – 1.061`. */
+export function interval({ ratio_low, ratio_high }) {
+  return `${ratio(ratio_low).slice(1)} – ${ratio(ratio_high).slice(1)}`;
+}
+
 /** A fraction of 1 as a percentage: `12.3 %`. */
 export function percent(x) {
   return `${fixed(100 * x, 1)} %`;
