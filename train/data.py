@@ -6,7 +6,6 @@ torchvision are slow to import, so the functions that need them import them.
 """
 
 import dataclasses
-import importlib
 import tempfile
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -20,9 +19,10 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from profiling.errors import UserError, nearest
+from profiling.errors import UserError
 from train.config.schema import DataConfig
 from train.image_files import SUFFIXES, FileSplit, unlabeled
+from train.targets import import_target
 
 __all__ = [
     "DataSet", "FileSplit", "TensorSplit", "cifar10", "digits", "fashion_mnist", "image_folder", "jpeg_digits", "load",
@@ -67,16 +67,7 @@ def load(data: DataConfig) -> DataSet:
     Raises:
         UserError: there is no such function, or it cannot read its data.
     """
-    module_name, _, name = data._target_.rpartition(".")
-    try:
-        module = importlib.import_module(module_name)
-    except (ImportError, ValueError) as error:  # ValueError: the module's name is empty
-        raise UserError(f"data._target_={data._target_}: cannot be imported: {error}") from error
-    function = getattr(module, name, None)
-    if not callable(function):
-        raise UserError(
-            f"data._target_={data._target_}: {module_name} has no {name}{nearest(name, list(vars(module)))}"
-        )
+    function = import_target(data._target_, "data._target_")
     fields = {field.name: getattr(data, field.name) for field in dataclasses.fields(data) if field.name != "_target_"}
     return cast(DataSet, function(**fields))
 

@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import importlib
 import inspect
 import math
 import time
@@ -20,7 +19,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from models.interface import CONSTRUCTOR_SWITCHES, ModelClass, has_backbone
 from profiling.capture import Capture, NullCapture, ProfilerWindow, TracedCapture
-from profiling.errors import UserError, nearest
+from profiling.errors import UserError
 from profiling.run_record import TraceFile
 from profiling.vocabulary import STAGES
 from train import loop, needs, variants
@@ -29,6 +28,7 @@ from train.config.options import Parameters, Precision, Schedule
 from train.config.schema import Config, CustomModelConfig
 from train.data import DataSet, load
 from train.device import choose_device, choose_precision, reserve_heap, set_process
+from train.targets import import_target
 
 WARMUP_SHARE = 0.3  # of the steps of a one-cycle schedule: the learning rate rises
 START_FACTOR = 0.04  # of the peak learning rate: the first step of a one-cycle schedule
@@ -124,7 +124,7 @@ def build_model(config: Config, data: DataSet) -> nn.Module:
         UserError: there is no such class, or it rejects its arguments.
     """
     target = config.model._target_
-    model_class: ModelClass = find_by_name(target, "model._target_")
+    model_class: ModelClass = import_target(target, "model._target_")
     if isinstance(config.model, CustomModelConfig):
         fields = dict(config.model.params)
     else:
@@ -141,22 +141,6 @@ def build_model(config: Config, data: DataSet) -> nn.Module:
         raise UserError(f"model._target_={target}: not an nn.Module")
     variants.ACTIVATIONS[config.switches.activations](model)
     return model
-
-
-def find_by_name(target: str, key: str) -> Any:
-    """Import the object that the dotted path `target` names; `key` is its configuration key, for messages.
-
-    Raises:
-        UserError: the module cannot be imported, or has no such name.
-    """
-    module_name, _, name = target.rpartition(".")
-    try:
-        module = importlib.import_module(module_name)
-    except (ImportError, ValueError) as error:
-        raise UserError(f"{key}={target}: cannot be imported: {error}") from error
-    if not hasattr(module, name):
-        raise UserError(f"{key}={target}: {module_name} has no {name}{nearest(name, list(vars(module)))}")
-    return getattr(module, name)
 
 
 def trained_part(module: nn.Module, config: Config) -> nn.Module:
@@ -183,7 +167,7 @@ def trained_part(module: nn.Module, config: Config) -> nn.Module:
 def build_optimizer(trained: nn.Module, config: Config) -> Optimizer:
     """The class that `optimizer._target_` names, over the parameters of `trained` that require grad."""
     fields = {field.name: getattr(config.optimizer, field.name) for field in dataclasses.fields(config.optimizer)}
-    optimizer_class = find_by_name(fields.pop("_target_"), "optimizer._target_")
+    optimizer_class = import_target(fields.pop("_target_"), "optimizer._target_")
     parameters = [parameter for parameter in trained.parameters() if parameter.requires_grad]
     optimizer: Optimizer = optimizer_class(parameters, **fields, **variants.OPTIMIZER_LOOP[config.switches.optimizer])
     return optimizer
