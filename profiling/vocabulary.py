@@ -13,6 +13,9 @@ TRACE_PHASES = (*STEP_PHASES, "log", "evaluate", "infer")
 OUTSIDE = "other"
 """The time that no phase covers."""
 
+PHASE_LABELS = (*TRACE_PHASES, OUTSIDE)
+"""The name of each phase by its number; the number of OUTSIDE is len(TRACE_PHASES)."""
+
 BASELINE, VARIANT, TWIN = ARMS = ("baseline", "variant", "twin")
 """The twin runs the baseline's code; the difference between the two is the noise floor."""
 

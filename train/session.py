@@ -41,7 +41,7 @@ class Session:
     Attributes:
         module: the model as built; checkpoints contain its state.
         model: the model as called: `module` itself, or its compiled form.
-        random: all random generators of the run, except torch's default one.
+        generators: all random generators of the run, except torch's default one.
     """
 
     config: Config
@@ -56,7 +56,7 @@ class Session:
     train_batches: Batches
     test_batches: Batches
     infer_batches: Batches
-    random: tuple[torch.Generator, ...]
+    generators: tuple[torch.Generator, ...]
 
     def new_metrics(self) -> loop.EpochMetrics:
         """Metrics of zeros, for one pass."""
@@ -80,7 +80,7 @@ class Session:
 
 
 def prepare(config: Config) -> Session:
-    """Build all parts of a run. The initial weights of a model depend on the seed alone.
+    """Build all parts of a run. The initial weights of one model depend on the seed alone.
 
     Raises:
         UserError: the machine, the data set or the model does not match the configuration.
@@ -94,7 +94,7 @@ def prepare(config: Config) -> Session:
     module = build_model(config, data)
     needs.check(needs.ExperimentContext(config, device, data, module))
     module = module.to(device=device, memory_format=variants.MEMORY_FORMAT[config.switches.memory_format])  # type: ignore[call-overload]
-    trained = trained_part(module, config)
+    trained = freeze_and_select(module, config)
     optimizer = build_optimizer(trained, config)
     order = torch.Generator().manual_seed(config.seed)
     augmentation = variants.random_generator(config, device)
@@ -113,7 +113,7 @@ def prepare(config: Config) -> Session:
         train_batches=train_batches,
         test_batches=batches(data.test, batch_size=config.eval_batch_size),
         infer_batches=batches(data.test, batch_size=config.infer_batch_size),
-        random=(order, augmentation),
+        generators=(order, augmentation),
     )
 
 
@@ -143,7 +143,7 @@ def build_model(config: Config, data: DataSet) -> nn.Module:
     return model
 
 
-def trained_part(module: nn.Module, config: Config) -> nn.Module:
+def freeze_and_select(module: nn.Module, config: Config) -> nn.Module:
     """Freeze parameters as the switches say; return the module that the optimizer updates.
 
     Raises:
@@ -201,7 +201,7 @@ def warm_up(session: Session) -> float:
     start = time.perf_counter()
     saved_module = copy.deepcopy(session.module.state_dict())
     saved_schedule = session.schedule.state_dict()
-    saved_random = [generator.get_state() for generator in session.random]
+    saved_random = [generator.get_state() for generator in session.generators]
     accelerators = [] if session.device.type == "cpu" else [torch.accelerator.current_device_index()]
     with torch.random.fork_rng(accelerators, device_type=session.device.type):
         session.fit(_batch_of_each_size(session.train_batches, len(session.data.train)), NullCapture())
@@ -212,7 +212,7 @@ def warm_up(session: Session) -> float:
     session.schedule.load_state_dict(saved_schedule)
     for group, rate in zip(session.optimizer.param_groups, session.schedule.get_last_lr(), strict=True):
         group["lr"] = rate
-    for generator, state in zip(session.random, saved_random, strict=True):
+    for generator, state in zip(session.generators, saved_random, strict=True):
         generator.set_state(state)
     return time.perf_counter() - start
 

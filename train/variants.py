@@ -1,4 +1,4 @@
-"""Every switch: its implementations side by side, the fast one first. `resolve` chooses one of each before the loop.
+"""The closed swaps: implementations side by side, the fast one first. `resolve` chooses one of each before the loop.
 
 To add an implementation: write it next to the existing ones, add it to the table here and to its enum in
 train/config/options.py, and add a file to configs/experiment/. Tests are parametrized over these tables and files.

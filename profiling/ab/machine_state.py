@@ -1,15 +1,16 @@
 """Whether the cores of the machine share a cache, decided from the times of a probe. Imports no torch.
 
 The host of a virtual machine moves its cores from time to time. While two cores share no cache, everything that one
-writes and the other reads takes longer, and not equally so in both arms. Rounds wait for that to end, for a limited
-time; launches that did not wait long enough are marked, and left out where enough others remain (docs/measurement.md).
+writes and the other reads takes longer, and the slowdown differs between the arms. Rounds wait for that to end, for a
+limited time. Launches that still ran in this state are marked, and left out if enough others remain
+(docs/measurement.md).
 """
 
 import math
 import time
 from collections.abc import Callable, Sequence
 
-CORES_APART_RATIO = 1.4  # probe slower than this times its best: cores share no cache; see docs/measurement.md
+CORES_APART_RATIO = 1.4  # a probe this much slower than the best: cores share no cache; see docs/measurement.md
 RETRY_S = 0.1
 
 
@@ -48,7 +49,8 @@ def cores_apart(probe_s: Sequence[float], best_probe_s: float | None) -> list[bo
 
     Args:
         probe_s: [launches] median probe of each.
-        best_probe_s: the shortest probe that was known before; None if none was.
+        best_probe_s: the shortest probe that was known before; None if none was. The yardstick is this one, or the
+            shortest median of the launches themselves.
     """
     best_s = min([*probe_s, best_probe_s or math.inf])
     return [seconds >= CORES_APART_RATIO * best_s for seconds in probe_s]

@@ -29,8 +29,8 @@ from profiling.run_record import Environment
 from profiling.verdict.timings import PhaseTimings
 from profiling.vocabulary import ARMS, BASELINE, STAGES, TWIN, VARIANT
 
-PAUSE_S = 0.002  # before a block: the OpenMP threads of the arm that worked before spin for a while
-PATIENCE_SHARE = 0.5  # of the budget, in addition to it: time to wait for cores that share a cache
+PAUSE_S = 0.002  # before a block: OpenMP threads of the previous arm keep spinning for some time
+PATIENCE_SHARE = 0.5  # extra time to wait for cores that share a cache, as a share of the budget
 
 StartArm = Callable[[Path], Arm]
 """Makes an arm in its own process, given a folder for scratch files; must be picklable."""
@@ -76,7 +76,7 @@ class Measurement:
     Args:
         arms: how to start the baseline and the variant.
         preload: modules that the arms' fork server imports.
-        phase: of the hypothesis.
+        phase: the phase of the hypothesis.
         budget_s: seconds for the pilot and all blocks.
         folder: gets `baseline/` and `variant/`, with a traced window of each.
         started: when, ISO 8601, for the records.
@@ -195,7 +195,7 @@ class Measurement:
         self._probes_s.append(float(np.median(probes_s)))
 
     def _wait_for_cores(self, baseline: Arm) -> float:
-        """Wait for cores that share a cache. Only the baseline is asked, so that no arm's speed influences it."""
+        """Wait for cores that share a cache. Only the baseline's probe decides, so the variant cannot influence it."""
         with attribute_failure(BASELINE):
             return self._cores.wait(baseline.probe)
 
@@ -225,7 +225,7 @@ def attribute_failure(arm: str) -> Iterator[None]:
 
 
 def timed_block(processes: Mapping[str, Arm], arm: str, steps: Mapping[str, int]) -> BlockTimings:
-    """Have one arm run a block, after a pause in which the threads of the others come to rest."""
+    """Run a block in one arm, after a pause in which the threads of the other arms come to rest."""
     time.sleep(PAUSE_S)
     with attribute_failure(arm):
         return processes[arm].block(steps)
@@ -266,20 +266,20 @@ def difference(baseline: Answer, variant: Answer) -> tuple[float, float]:
     """Return the largest absolute difference of any number and the largest relative error of any tensor.
 
     The relative error of a tensor is the norm of the difference divided by the norm. A single number is not a good
-    measure of relative error: the first steps of Adam are as long as the learning rate, so where rounding changes the
-    sign of a gradient near zero, a bias that started at zero is off by its own size.
+    measure of relative error: the first steps of Adam are as long as the learning rate. Where rounding changes the sign
+    of a gradient near zero, a bias that started at zero is off by its own size.
 
     Tensors that only one arm has, such as the bias of a convolution, are not compared. NaN counts as the largest float,
     since JSON has neither NaN nor infinity.
     """
     pairs = [(value, variant.tensors[name]) for name, value in baseline.tensors.items() if name in variant.tensors]
     pairs += [(np.array(value), np.array(variant.results[name])) for name, value in baseline.results.items()]
-    apart = np.array([np.abs(ours - theirs).max(initial=0.0) for ours, theirs in pairs])
+    absolute = np.array([np.abs(ours - theirs).max(initial=0.0) for ours, theirs in pairs])
     error = np.array([np.linalg.norm(ours - theirs) for ours, theirs in pairs])
     scale = np.array([np.linalg.norm(ours) for ours, _ in pairs])
     relative = np.divide(error, scale, out=(error > 0).astype(float), where=scale > 0)
     largest = float(np.finfo(float).max)
-    absolute, relative_error = (
-        float(np.nan_to_num(values, nan=largest, posinf=largest).max()) for values in (apart, relative)
+    largest_absolute, largest_relative = (
+        float(np.nan_to_num(values, nan=largest, posinf=largest).max()) for values in (absolute, relative)
     )
-    return absolute, relative_error
+    return largest_absolute, largest_relative

@@ -20,7 +20,7 @@ class AnswerRequest:
 
 @dataclass(frozen=True)
 class ProbeRequest:
-    """Time the probe that tells how close the machine's cores are to each other (`profiling.ab.machine_state`)."""
+    """Time the probe that tells whether the machine's cores share a cache (`profiling.ab.machine_state`)."""
 
 
 @dataclass(frozen=True)

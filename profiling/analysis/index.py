@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from profiling.analysis.nesting import Nest, Rows, distinct, nest
+from profiling.analysis.nesting import Nest, Positions, Rows, distinct, nest
 from profiling.trace.columns import Kind
 from profiling.trace.trace import Int64s, Trace
 from profiling.vocabulary import TRACE_PHASES
@@ -40,6 +40,9 @@ class Steps:
     thread: int | None
     marked: bool
 
+
+PhaseNumbers = NDArray[np.intp]
+"""Indices into PHASE_LABELS; the last one stands for no phase."""
 
 NO_OPERATOR = "(no operator)"
 """Stands for the operator of kernels and allocations that were issued outside all operators."""
@@ -105,13 +108,11 @@ class Index:
 
     @cached_property
     def main_thread(self) -> int:
-        """The thread with the steps; without steps that with most phases; without phases that with most operators."""
-        for threads in (self.phases.thread, self.operators.thread):
-            if self.steps.thread is not None:
-                return self.steps.thread
-            if threads.size:
-                return int(np.bincount(threads).argmax())
-        return 0
+        """The thread of the steps; without steps, that of most phases; without phases, that of most operators."""
+        if self.steps.thread is not None:
+            return self.steps.thread
+        threads = self.phases.thread if self.phases.thread.size else self.operators.thread
+        return int(np.bincount(threads).argmax()) if threads.size else 0
 
     @cached_property
     def autograd_threads(self) -> NDArray[np.bool_]:
@@ -127,7 +128,7 @@ class Index:
         roots = self.operators.nearest(self.operators.parent < 0)
         return backward[self.operator_names[roots]]
 
-    def locate_phase(self, thread: NDArray[np.int32], at_ns: Int64s) -> Rows:
+    def locate_phase(self, thread: NDArray[np.int32], at_ns: Int64s) -> Positions:
         """Position in `phases` of the innermost phase open on a thread at a time, -1 for none.
 
         On autograd's threads it is the phase of the main thread, which waits for them.
@@ -138,16 +139,16 @@ class Index:
         position[elsewhere] = self.phases.locate(main, at_ns[elsewhere])
         return position
 
-    def phase_at(self, thread: NDArray[np.int32], at_ns: Int64s) -> Rows:
-        """Phase that is open on a thread at a time, as an index into TRACE_PHASES; len(TRACE_PHASES) for none."""
+    def phase_at(self, thread: NDArray[np.int32], at_ns: Int64s) -> PhaseNumbers:
+        """Number of the phase that is open on a thread at a time."""
         position = self.locate_phase(thread, at_ns)
         if not self.phase_ids.size:
             return np.full(position.size, len(TRACE_PHASES), dtype=np.intp)
         return np.where(position >= 0, self.phase_ids[position], len(TRACE_PHASES))
 
     @cached_property
-    def operator_phase(self) -> Rows:
-        """Phase of each operator as an index into TRACE_PHASES, len(TRACE_PHASES) for none.
+    def operator_phase(self) -> PhaseNumbers:
+        """Number of the phase of each operator, by position.
 
         Operators that autograd runs outside every phase belong to `backward`.
         """
@@ -176,19 +177,19 @@ class Index:
         return self.trace.rows(Kind.KERNEL, Kind.COPY, Kind.SET)
 
     @cached_property
-    def launch_rows(self) -> Rows:
+    def launching_rows(self) -> Rows:
         """For each of `device_rows`, the row of the call that launched it, -1 where that was not recorded."""
         launches = self.trace.rows(Kind.LAUNCH)
         return _match(self.trace.spans.correlation, self.device_rows, launches)
 
     @cached_property
-    def launchers(self) -> Rows:
+    def launching_operators(self) -> Positions:
         """For each of `device_rows`, the position of the operator that launched it, -1 for none.
 
         That is the innermost operator around the launching call. If this call was not recorded, `External id` is the id
         of the operator, except in old traces, where it equals the correlation.
         """
-        spans, launch = self.trace.spans, self.launch_rows
+        spans, launch = self.trace.spans, self.launching_rows
         launcher = np.full(launch.size, -1, dtype=np.intp)
         known = np.flatnonzero(launch >= 0)
         launcher[known] = self.operators.locate(spans.thread[launch[known]], spans.start_ns[launch[known]])
@@ -203,9 +204,9 @@ class Index:
     @cached_property
     def operator_device_ns(self) -> Int64s:
         """Time of the device work that each operator launched directly, by position."""
-        owned = self.launchers >= 0
+        owned = self.launching_operators >= 0
         total = np.zeros(self.operators.rows.size, dtype=np.int64)
-        np.add.at(total, self.launchers[owned], self.trace.spans.dur_ns[self.device_rows[owned]])
+        np.add.at(total, self.launching_operators[owned], self.trace.spans.dur_ns[self.device_rows[owned]])
         return total
 
     @cached_property
@@ -225,7 +226,7 @@ class Index:
         return total
 
     @cached_property
-    def allocators(self) -> Rows:
+    def allocating_operators(self) -> Positions:
         """Position of the operator that made each allocation, -1 for none."""
         memory = self.trace.allocations
         return self.operators.locate(memory.thread, memory.start_ns)
@@ -234,9 +235,9 @@ class Index:
     def operator_allocated(self) -> Int64s:
         """Bytes that each operator directly allocated, by position; freed bytes are not subtracted."""
         moved = self.trace.allocations.moved
-        owned = (self.allocators >= 0) & (moved > 0)
+        owned = (self.allocating_operators >= 0) & (moved > 0)
         total = np.zeros(self.operators.rows.size, dtype=np.int64)
-        np.add.at(total, self.allocators[owned], moved[owned])
+        np.add.at(total, self.allocating_operators[owned], moved[owned])
         return total
 
 

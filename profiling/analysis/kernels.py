@@ -82,7 +82,7 @@ def device_work(index: Index, window: int = 0) -> DeviceWork:
     kernel = index.trace.spans.kind[index.device_rows] == Kind.KERNEL
     return DeviceWork(
         busy_us=sum(device.busy_us for device in devices),
-        unlinked=int((kernel & (index.launch_rows < 0)).sum()),
+        unlinked=int((kernel & (index.launching_rows < 0)).sum()),
         kernels=_kernels(index, np.flatnonzero(kernel)),
         devices=devices,
         copies=_copies(index),
@@ -92,9 +92,9 @@ def device_work(index: Index, window: int = 0) -> DeviceWork:
 def _kernels(index: Index, among: NDArray[np.intp]) -> list[Kernel]:
     """Kernels by name and launching operator, the longest device time first; `among` are indices into `device_rows`."""
     trace, spans = index.trace, index.trace.spans
-    rows, launchers = index.device_rows[among], index.launchers[among]
-    operator = np.full(launchers.size, len(trace.names), dtype=np.int64)
-    operator[launchers >= 0] = index.operator_names[launchers[launchers >= 0]]
+    rows, launching_operators = index.device_rows[among], index.launching_operators[among]
+    operator = np.full(launching_operators.size, len(trace.names), dtype=np.int64)
+    operator[launching_operators >= 0] = index.operator_names[launching_operators[launching_operators >= 0]]
     width = len(trace.names) + 1
     keys, group = np.unique(spans.name[rows] * np.int64(width) + operator, return_inverse=True)
     calls = np.bincount(group)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from profiling.analysis.index import NO_OPERATOR, Index
 from profiling.trace.trace import Int64s
-from profiling.vocabulary import OUTSIDE, TRACE_PHASES
+from profiling.vocabulary import PHASE_LABELS
 
 CURVE_POINTS = 400
 """Curves are reduced to about this many points, which include the highest and lowest of each interval."""
@@ -110,13 +110,13 @@ def _alive(moved: Int64s, address: Int64s, peak: int) -> NDArray[np.intp]:
 
 def _holders(index: Index, rows: NDArray[np.intp]) -> list[Holder]:
     trace, events = index.trace, index.trace.allocations
-    operator = index.allocators[rows]
+    operator = index.allocating_operators[rows]
     phase = index.phase_at(events.thread[rows], events.start_ns[rows])
     totals: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
     names = index.operator_names
     for position, number, size in zip(operator.tolist(), phase.tolist(), events.moved[rows].tolist(), strict=True):
         name = trace.names[names[position]] if position >= 0 else NO_OPERATOR
-        entry = totals[name, TRACE_PHASES[number] if number < len(TRACE_PHASES) else OUTSIDE]
+        entry = totals[name, PHASE_LABELS[number]]
         entry[0] += size
         entry[1] += 1
     largest = sorted(totals.items(), key=lambda item: (-item[1][0], item[0]))

@@ -7,7 +7,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from profiling.analysis.index import Index
-from profiling.analysis.nesting import Nest, nest, paths
+from profiling.analysis.nesting import Nest, call_chains, nest
 
 _PREFIX = "nn.Module: "
 
@@ -72,7 +72,7 @@ def _calls(index: Index) -> tuple[Nest, NDArray[np.intp], list[str]]:
     trace = index.trace
     prefixed = np.array([name.startswith(_PREFIX) for name in trace.names], dtype=bool)
     nested = nest(trace.frames, np.flatnonzero(prefixed[trace.frames.name]))
-    path, chains = paths(nested, trace.frames.name[nested.rows])
+    path, chains = call_chains(nested, trace.frames.name[nested.rows])
     labels: list[str] = []
     for above, name in chains:
         # A file may contain any name; a slash in it would look like a level of the path.

@@ -5,9 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from profiling.trace.trace import Frames, Int64s
+from profiling.trace.trace import Int64s, Intervals
 
 Rows = NDArray[np.intp]
+"""Indices into a table of the trace."""
+
+Positions = NDArray[np.intp]
+"""Indices into a `Nest`; -1 for none."""
 
 TOLERANCE_NS = 1000
 """Old traces round times to microseconds, so a child may seem to end up to that much after its parent."""
@@ -25,7 +29,7 @@ class Nest:
     thread: NDArray[np.int32]
     start_ns: Int64s
     end_ns: Int64s
-    parent: Rows
+    parent: Positions
 
     def self_ns(self) -> Int64s:
         """Time of each interval outside its direct children, by position.
@@ -39,7 +43,7 @@ class Nest:
         np.subtract.at(self_ns, parent, inside)
         return np.asarray(np.maximum(self_ns, 0))
 
-    def locate(self, thread: NDArray[np.int32], at_ns: Int64s) -> Rows:
+    def locate(self, thread: NDArray[np.int32], at_ns: Int64s) -> Positions:
         """Position of the innermost interval that is open on a thread at a time, -1 for none."""
         numbers = distinct(thread)
         if numbers.size == 1:
@@ -50,13 +54,13 @@ class Nest:
             positions[selected] = self._locate(number, at_ns[selected])
         return positions
 
-    def _locate(self, thread: int, at_ns: Int64s) -> Rows:
+    def _locate(self, thread: int, at_ns: Int64s) -> Positions:
         low, high = np.searchsorted(self.thread, [thread, thread + 1])
         inside = low + np.searchsorted(self.start_ns[low:high], at_ns, side="right") - 1
         inside[inside < low] = -1
         return _climb(inside, self.parent, self.end_ns, at_ns)
 
-    def nearest(self, wanted: NDArray[np.bool_]) -> Rows:
+    def nearest(self, wanted: NDArray[np.bool_]) -> Positions:
         """For each interval, the innermost one that is `wanted`: itself or an ancestor, -1 for none."""
         up = np.where(wanted, np.arange(wanted.size), self.parent)
         # Pointer doubling: each round replaces a pointer by the pointer of its target, which doubles the distance.
@@ -67,7 +71,7 @@ class Nest:
             up[open_] = up[up[open_]]
 
 
-def nest(table: Frames, rows: Rows) -> Nest:
+def nest(table: Intervals, rows: Rows) -> Nest:
     """Nest the given rows of a table.
 
     Intervals that overlap only in part are treated as in torch's `key_averages`: the earlier one is not the parent of
@@ -93,7 +97,7 @@ def nest(table: Frames, rows: Rows) -> Nest:
     return Nest(rows, thread, start, end, parent)
 
 
-def paths(nested: Nest, names: NDArray[np.int32]) -> tuple[Rows, list[tuple[int, int]]]:
+def call_chains(nested: Nest, names: NDArray[np.int32]) -> tuple[NDArray[np.intp], list[tuple[int, int]]]:
     """Number the distinct call chains: the names from a root down to an interval, such as (`aten::linear`, `aten::t`).
 
     Returns the number of each position's chain and, for each chain, the number of the chain without its last name (-1
@@ -116,7 +120,7 @@ def paths(nested: Nest, names: NDArray[np.int32]) -> tuple[Rows, list[tuple[int,
     return path, chains
 
 
-def _climb(inside: Rows, parent: Rows, end: Int64s, at: Int64s) -> Rows:
+def _climb(inside: Positions, parent: Positions, end: Int64s, at: Int64s) -> Positions:
     """Replace intervals that have ended by their innermost ancestor that is open, -1 for none, in place."""
     pending = np.flatnonzero(inside >= 0)
     while pending.size:
@@ -134,7 +138,7 @@ def _in_order(thread: NDArray[np.int32], start: Int64s, dur: Int64s) -> bool:
     return bool(np.all((thread[1:] > thread[:-1]) | (same & (later | longest_first))))
 
 
-def distinct(ids: NDArray[np.int32]) -> Rows:
+def distinct(ids: NDArray[np.int32]) -> NDArray[np.intp]:
     """List the ids that occur, sorted; faster than `numpy.unique` if the ids are small."""
     return np.flatnonzero(np.bincount(ids))
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from profiling.analysis.index import Index
 from profiling.analysis.nesting import Nest, union_ns
 from profiling.trace.trace import Int64s
-from profiling.vocabulary import OUTSIDE, TRACE_PHASES
+from profiling.vocabulary import PHASE_LABELS, TRACE_PHASES
 
 
 class Phase(Struct, frozen=True):
@@ -68,7 +68,7 @@ def phases(index: Index) -> list[Phase]:
     np.add.at(total_ns, ids, nested.end_ns - nested.start_ns)
     np.add.at(self_ns, ids, nested.self_ns())
 
-    roots = np.flatnonzero((operators.parent < 0) & on_path(index, operators.thread))
+    roots = np.flatnonzero((operators.parent < 0) & on_step_thread(index, operators.thread))
     operator_ns = np.array([_covered(operators, roots[index.operator_phase[roots] == i]) for i in range(none + 1)])
     waits = index.wait_rows
     wait_phase = index.phase_at(spans.thread[waits], spans.start_ns[waits])
@@ -91,7 +91,7 @@ def phases(index: Index) -> list[Phase]:
     allocated = _by_phase(index.operator_phase, index.operator_allocated)
     return [
         Phase(
-            name=TRACE_PHASES[i] if i < none else OUTSIDE,
+            name=PHASE_LABELS[i],
             calls=int(calls[i]),
             total_us=int(total_ns[i]) / 1e3,
             self_us=int(self_ns[i]) / 1e3,
@@ -116,7 +116,7 @@ def steps(index: Index, window: int = 0) -> list[Step]:
     waits = index.wait_rows
     waits = waits[spans.thread[waits] == thread]
     wait = _within(spans.start_ns[waits], spans.start_ns[waits] + spans.dur_ns[waits], *bounds)
-    running = (operators.parent < 0) & on_path(index, operators.thread) & (index.operator_phase != loads)
+    running = (operators.parent < 0) & on_step_thread(index, operators.thread) & (index.operator_phase != loads)
     running_ns = _within(*union_ns(operators.start_ns[running], operators.end_ns[running]), *bounds)
     waits = waits[operators.locate(spans.thread[waits], spans.start_ns[waits]) >= 0]
     running_ns -= _within(spans.start_ns[waits], spans.start_ns[waits] + spans.dur_ns[waits], *bounds)
@@ -143,7 +143,7 @@ def step_time(rows: list[Step], *, marked: bool) -> StepTime:
 
 
 def _by_phase(phase: NDArray[np.intp], values: Int64s) -> Int64s:
-    return np.bincount(phase, weights=values, minlength=len(TRACE_PHASES) + 1).astype(np.int64)
+    return np.bincount(phase, weights=values, minlength=len(PHASE_LABELS)).astype(np.int64)
 
 
 def _within(start: Int64s, end: Int64s, low: Int64s, high: Int64s) -> Int64s:
@@ -162,7 +162,7 @@ def _within(start: Int64s, end: Int64s, low: Int64s, high: Int64s) -> Int64s:
     return until(high) - until(low)
 
 
-def on_path(index: Index, thread: NDArray[np.int32]) -> NDArray[np.bool_]:
+def on_step_thread(index: Index, thread: NDArray[np.int32]) -> NDArray[np.bool_]:
     """Which threads are on the path of a step: the main thread, and autograd's, for which it waits."""
     return np.asarray((thread == index.main_thread) | index.autograd_threads[thread])
 

@@ -5,10 +5,10 @@
 Figures are per sample if both sides know how many they processed, else per step, else per trace. The windows of a run
 are compared stage by stage (training with training), because a phase does different work in each stage.
 
-The time of a phase is the self time of its operators on the path of a step (`on_path`), plus waiting for the device,
-plus the rest: Python and dispatch. The differences of these three add up to the difference of the phase. Only two parts
-can remain unattributed: time outside all phases, if phases are marked, and operators that run at the same time on
-several threads.
+The time of a phase is the self time of its operators on the threads of a step (`on_step_thread`), plus waiting for the
+device, plus the rest: Python and dispatch. The differences of these three add up to the difference of the phase. Only
+two parts can remain unattributed: time outside all phases, if phases are marked, and operators that run at the same
+time on several threads.
 """
 
 from collections import defaultdict
@@ -221,7 +221,7 @@ def _phases(a: TraceTotals, b: TraceTotals) -> list[PhaseDifference]:
     for phase in dict.fromkeys((*a.phases, *b.phases)):
         in_a, in_b = a.phases.get(phase, PhaseTotals()), b.phases.get(phase, PhaseTotals())
         difference = in_b.self_us - in_a.self_us
-        operators = b.path_us.get(phase, 0.0) - a.path_us.get(phase, 0.0)
+        operators = b.step_us.get(phase, 0.0) - a.step_us.get(phase, 0.0)
         waiting = in_b.wait_us - in_a.wait_us
         # Where phases are marked, the time outside of them can come from anything, not only from Python.
         named = not (marked and phase.endswith(OUTSIDE))
@@ -260,7 +260,7 @@ def _both(a: TraceTotals, b: TraceTotals, key: tuple[str, str]) -> tuple[Operato
 def _causes(a: TraceTotals, b: TraceTotals, phases: Sequence[PhaseDifference]) -> list[Cause]:
     """Parts whose sum is the phases' differences, without the unattributed time; the largest first."""
     causes = [
-        Cause(key[0], "operator", key[1], in_b.path_us - in_a.path_us)
+        Cause(key[0], "operator", key[1], in_b.step_us - in_a.step_us)
         for key in dict.fromkeys((*a.operators, *b.operators))
         for in_a, in_b in [_both(a, b, key)]
     ]

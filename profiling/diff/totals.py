@@ -9,13 +9,13 @@ import numpy as np
 from profiling.analysis.index import Index
 from profiling.analysis.memory import memory
 from profiling.analysis.modules import modules
-from profiling.analysis.nesting import paths
-from profiling.analysis.phases import on_path, phases
+from profiling.analysis.nesting import call_chains
+from profiling.analysis.phases import on_step_thread, phases
 from profiling.trace.trace import Trace
-from profiling.vocabulary import OUTSIDE, TRACE_PHASES
+from profiling.vocabulary import PHASE_LABELS
 
-BESIDE = "beside"
-"""Phase of operators on threads that are not on the path of a step (`on_path`), such as those of data loaders."""
+OTHER_THREADS = "beside"
+"""The phase of operators on other threads than those of a step (`on_step_thread`), such as those of data loaders."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,11 +38,11 @@ class PhaseTotals:
 
 @dataclass
 class OperatorTotals:
-    """One operator in one phase; `path_us` is the self time on the path of a step, without waiting for the device."""
+    """One operator in one phase; `step_us` is the self time on a step's threads, without waiting for the device."""
 
     calls: float = 0.0
     self_us: float = 0.0
-    path_us: float = 0.0
+    step_us: float = 0.0
     device_us: float = 0.0
     allocated_bytes: float = 0.0
 
@@ -72,7 +72,7 @@ class TraceTotals:
 
     def __init__(self, windows: Sequence[StageWindow], unit: str) -> None:
         self.phases: defaultdict[str, PhaseTotals] = defaultdict(PhaseTotals)
-        self.path_us: defaultdict[str, float] = defaultdict(float)
+        self.step_us: defaultdict[str, float] = defaultdict(float)
         self.operators: defaultdict[tuple[str, str], OperatorTotals] = defaultdict(OperatorTotals)
         self.chains: defaultdict[tuple[str, tuple[str, ...]], float] = defaultdict(float)
         self.modules: defaultdict[str, ModuleTotals] = defaultdict(ModuleTotals)
@@ -105,10 +105,10 @@ class TraceTotals:
 
     def _add_operators(self, index: Index, prefix: str, units: int) -> None:
         operators, names = index.operators, index.trace.names
-        is_on_path = on_path(index, operators.thread)
-        phase = np.where(is_on_path, index.operator_phase, len(TRACE_PHASES) + 1)
-        labels = [prefix + name for name in (*TRACE_PHASES, OUTSIDE, BESIDE)]
-        chain, links = paths(operators, index.operator_names)
+        is_on_step_thread = on_step_thread(index, operators.thread)
+        phase = np.where(is_on_step_thread, index.operator_phase, len(PHASE_LABELS))
+        labels = [prefix + name for name in (*PHASE_LABELS, OTHER_THREADS)]
+        chain, links = call_chains(operators, index.operator_names)
         groups, group = np.unique(chain * len(labels) + phase, return_inverse=True)
         self_ns = operators.self_ns()
         columns = [
@@ -116,7 +116,7 @@ class TraceTotals:
             for values in (
                 ~index.repeats,
                 self_ns,
-                (self_ns - index.operator_wait_ns) * is_on_path,
+                (self_ns - index.operator_wait_ns) * is_on_step_thread,
                 index.operator_device_ns,
                 index.operator_allocated,
             )
@@ -129,10 +129,10 @@ class TraceTotals:
             row = self.operators[label, names_down[-1]]
             row.calls += calls / units
             row.self_us += self_ / 1e3 / units
-            row.path_us += path / 1e3 / units
+            row.step_us += path / 1e3 / units
             row.device_us += device / 1e3 / units
             row.allocated_bytes += allocated / units
-            self.path_us[label] += path / 1e3 / units
+            self.step_us[label] += path / 1e3 / units
             self.chains[label, names_down] += self_ / 1e3 / units
 
 

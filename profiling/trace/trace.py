@@ -28,8 +28,8 @@ Int32s = NDArray[np.int32]
 
 
 @dataclass(frozen=True, eq=False)
-class Frames:
-    """Calls of Python functions; empty unless stacks were recorded."""
+class Intervals:
+    """Events with a duration; `name` is an index into `Trace.names`, `thread` into `Trace.threads`."""
 
     start_ns: Int64s
     dur_ns: Int64s
@@ -38,7 +38,12 @@ class Frames:
 
 
 @dataclass(frozen=True, eq=False)
-class Spans(Frames):
+class Frames(Intervals):
+    """Calls of Python functions; empty unless stacks were recorded."""
+
+
+@dataclass(frozen=True, eq=False)
+class Spans(Intervals):
     """All other events with a duration: operators, annotations, launching calls, kernels, copies and so on."""
 
     kind: NDArray[np.int8]

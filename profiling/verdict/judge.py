@@ -3,13 +3,12 @@
 For one phase, with all figures as logarithms of the ratio variant / baseline:
 
 - The *effect* has an estimate and a 95 % interval (`profiling.verdict.stats`).
-- The *noise floor* is what identical code shows: the baseline is compared with its twin in the same way, and the floor
-  is the larger of that effect and half the width of its interval, scaled by FLOOR_SCALE, and at least MIN_FLOOR.
+- The *noise floor* is what identical code shows: the baseline is compared with its twin, which runs the same code. The
+  floor is the larger of that effect and half the width of its interval, times FLOOR_SCALE, and at least MIN_FLOOR.
 - An effect is *called* slower or faster when its interval excludes zero and its estimate exceeds the floor.
-- An effect that is not called is bounded by the largest of the floor and the ends of its interval: if there is an
-  effect, it is smaller than that. If the bound is at most NEGLIGIBLE the verdict is `no detectable effect`, otherwise
-  `inconclusive`.
-- Among many tests, some call an effect by chance. The phases that the hypothesis does not name are therefore corrected
+- If no effect is called, the bound is the largest of the floor and the ends of the interval: a true effect is probably
+  smaller. If the bound is at most NEGLIGIBLE the verdict is `no detectable effect`, otherwise `inconclusive`.
+- With many tests, some call an effect by chance. The phases that the hypothesis does not name are therefore corrected
   as one family (Holm), and so are the hypotheses of a ladder. A called effect that does not survive the correction
   becomes inconclusive.
 
@@ -34,26 +33,28 @@ NEGLIGIBLE = 0.05
 """A switch that is worth less than this share of the time may be said to have no detectable effect."""
 
 FLOOR_SCALE = math.sqrt(3 / 4)
-"""The twin is compared with one baseline process, the variant with the mean of two: the noise of the first comparison
-exceeds that of the second by this factor's inverse."""
+"""The twin is compared with one baseline process, but the variant with the geometric mean of two. If a process has the
+variance s², the first comparison has 2 s² and the second 1.5 s²: this is the ratio of their standard deviations."""
 
 MIN_FLOOR = math.log(1.01)
-"""Effects below 1 % are never called: differences that last as long as a comparison are not averaged away by launches
-(docs/measurement.md)."""
+"""Effects below 1 % are never called: a difference between processes that persists through a whole comparison cannot be
+averaged out by more launches (docs/measurement.md)."""
 
 
 class PhaseEffect(Struct, frozen=True):
     """The effect in one phase. Ratios are variant / baseline: 1.05 is 5 % slower.
 
     Attributes:
-        baseline_s_per_sample: median over launches of the baselines' fastest timings.
-        variant_s_per_sample: the same of the variant.
-        share_of_step: of the baseline's step of training; None outside the step.
-        p_value: of "there is no effect", for this phase alone.
+        baseline_s_per_sample: median over launches of the geometric mean of baseline and twin, each with its fastest
+            round.
+        variant_s_per_sample: median over launches of the fastest round.
+        share_of_step: the phase's share of the baseline's step of training; None for phases outside the step.
+        p_value: the p-value of "there is no effect", for this phase alone.
         p_family: the p-value to correct where this is one test of many (`stats.family_p_value`).
         p_holm: `p_family`, corrected over the phases that the hypothesis does not name, or over a ladder; else None.
-        floor_ratio: at least 1: identical code may seem slower by this ratio, or faster by its inverse.
-        detectable_ratio: at least 1: a true effect of this size would be called four times out of five.
+        floor_ratio: the noise floor as a ratio, at least 1: identical code may seem slower by this, or faster by its
+            inverse.
+        detectable_ratio: at least 1; a true effect of this size would be called four times out of five.
     """
 
     phase: str
@@ -76,7 +77,7 @@ class Comparison(Struct, frozen=True):
     """One experiment against the baseline, judged.
 
     Attributes:
-        verdict: of the hypothesis' phase.
+        verdict: the verdict of the hypothesis' phase.
         reason: the error of an experiment that failed, or why it does not apply.
         phases: empty where nothing was measured.
     """
@@ -166,14 +167,14 @@ def phase_effect(phase: str, timings: PhaseTimings) -> PhaseEffect:
     """Estimate and judge one phase, without its share of the step.
 
     Raises:
-        ValueError: the arms differ in their number of launches, or as `stats.fastest` and `stats.median_effect`; the
+        ValueError: the arms differ in their number of launches, or as `stats.fastest` and `stats.paired_effect`; the
             message names the phase.
     """
     try:
         baseline_s, variant_s, twin_s = _fastest_of_counted(timings)
-        noise = stats.median_effect(baseline_s, twin_s)
+        noise = stats.paired_effect(baseline_s, twin_s)
         both_baselines_s = np.sqrt(baseline_s * twin_s)
-        effect = stats.median_effect(both_baselines_s, variant_s)
+        effect = stats.paired_effect(both_baselines_s, variant_s)
     except ValueError as error:
         raise ValueError(f"phase {phase!r}: {error}") from error
     floor = max(MIN_FLOOR, FLOOR_SCALE * max(abs(noise.estimate), (noise.high - noise.low) / 2))
@@ -216,7 +217,7 @@ def correct_ladder(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
 
 def _fastest_of_counted(timings: PhaseTimings) -> list[stats.Floats]:
     """Each arm's fastest seconds per sample in each launch that counts."""
-    counted = timings.counted
+    counted = timings.counted_launches
     arms = [stats.fastest(of_arm, timings.rounds) for of_arm in timings.arms]
     lengths = [len(launches) for launches in (*arms, counted)]
     if len(set(lengths)) > 1:

@@ -60,7 +60,9 @@ class Ladder(Struct, frozen=True):
 
 
 def read_ladder(path: Path) -> Ladder:
-    """Judge every comparison below a path; what cannot be read is left out, with a note.
+    """Read every comparison below a path, and correct the recorded verdicts over their number (Holm).
+
+    What cannot be read is left out, with a note.
 
     Raises:
         FileNotFoundError: nothing is there.

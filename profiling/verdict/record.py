@@ -67,11 +67,11 @@ class ComparisonRecord(Struct, frozen=True, kw_only=True):
         """Sentences on what was planned and does not count, or counts and should not."""
         notes = ["Partial result. Interrupted before the planned number of blocks."] if self.partial else []
         timings = next(iter(self.timings.values()), None)
-        if timings is not None and timings.apart.any():
-            launches = f"{timings.apart.sum()} of {len(timings.apart)} launches"
+        if timings is not None and timings.apart_launches.any():
+            launches = f"{timings.apart_launches.sum()} of {len(timings.apart_launches)} launches"
             notes.append(
                 f"{launches} count though the machine's cores were far from each other: too few others remain."
-                if timings.counted.all()
+                if timings.counted_launches.all()
                 else f"{launches} left out: the machine's cores were far from each other."
             )
         return notes

@@ -54,7 +54,7 @@ def fastest(s_per_sample: Sequence[float] | Floats, rounds: int) -> Floats:
     return np.asarray(timings.reshape(-1, rounds).min(axis=1))
 
 
-def median_effect(first_s: Sequence[float] | Floats, second_s: Sequence[float] | Floats) -> Effect:
+def paired_effect(first_s: Sequence[float] | Floats, second_s: Sequence[float] | Floats) -> Effect:
     """Return the effect on log(second / first).
 
     Args:

@@ -17,8 +17,8 @@ class PhaseTimings(Struct, frozen=True):
         variant_s_per_sample: likewise.
         twin_s_per_sample: likewise; the twin runs the baseline's code.
         rounds: rounds in each launch.
-        probe_s: [launches] seconds of the probe that tells how close the machine's cores are to each other, the median
-            of a launch's rounds; empty where it was not measured.
+        probe_s: [launches] seconds of the probe that tells whether the machine's cores share a cache: the median over a
+            launch's rounds; empty where it was not measured.
         cores_apart: [launches] whether the cores shared no cache during a launch; empty where that is not known.
     """
 
@@ -35,14 +35,14 @@ class PhaseTimings(Struct, frozen=True):
         return self.baseline_s_per_sample, self.variant_s_per_sample, self.twin_s_per_sample
 
     @property
-    def apart(self) -> NDArray[np.bool_]:
+    def apart_launches(self) -> NDArray[np.bool_]:
         """[launches] whether the machine's cores shared no cache."""
         if self.cores_apart:
             return np.asarray(self.cores_apart, dtype=bool)
         return np.zeros(len(self.baseline_s_per_sample) // self.rounds, dtype=bool)
 
     @property
-    def counted(self) -> NDArray[np.bool_]:
-        """[launches] whether a launch counts: those with cores close together, or all if these are too few."""
-        close = ~self.apart
+    def counted_launches(self) -> NDArray[np.bool_]:
+        """[launches] whether a launch counts: those whose cores shared a cache, or all if these are too few."""
+        close = ~self.apart_launches
         return close if close.sum() >= stats.MIN_PAIRS else np.ones_like(close)

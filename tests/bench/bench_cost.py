@@ -59,9 +59,9 @@ def main() -> None:
         turns.append(by_turns)
         for stage, measured in left.stages.items():
             overheads.setdefault(stage, []).append(1 + (measured.profiler_overhead() or 0.0))
-    findings = [ratio("train s per image, taking turns / alone", stats.median_effect(alone, turns))]
+    findings = [ratio("train s per image, taking turns / alone", stats.paired_effect(alone, turns))]
     findings += [
-        ratio(f"traced / unprofiled s per image, {stage}", stats.median_effect([1.0] * LAUNCHES, shares))
+        ratio(f"traced / unprofiled s per image, {stage}", stats.paired_effect([1.0] * LAUNCHES, shares))
         for stage, shares in overheads.items()
     ]
     findings.append(Finding(name="pause before each block, ms", measured=PAUSE_S * 1e3))

@@ -355,7 +355,7 @@ def run() -> tuple[list[Finding], dict[str, Any]]:
 
 def faster(first: Series, second: Series) -> stats.Effect:
     """Log ratio of the samples per second of `first` to those of `second`."""
-    return stats.median_effect(first.epoch_s, second.epoch_s)
+    return stats.paired_effect(first.epoch_s, second.epoch_s)
 
 
 def fingerprint(module: nn.Module) -> int:

@@ -59,7 +59,7 @@ def main() -> None:
             times.append(wall_s(*arguments))
     findings = [
         Finding(name=f"python -m train, seconds, slowest of {RUNS}", measured=max(runs_s), at_most=30),
-        ratio("train --help / import torch, hydra", stats.median_effect(imports_s, help_s), at_most=1.5),
+        ratio("train --help / import torch, hydra", stats.paired_effect(imports_s, help_s), at_most=1.5),
     ]
     report("Start", findings, {"train_s": runs_s, "help_s": help_s, "imports_s": imports_s}, out)
 

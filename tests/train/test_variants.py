@@ -1,12 +1,16 @@
 """Parity of every table in variants.py, at the numerics that it declares."""
 
+import dataclasses
+import re
+
 import pytest
 import torch
 
 from profiling.capture import NullCapture
 from profiling.vocabulary import Agreement
-from tests.conftest import TINY_DATA
+from tests.conftest import ROOT, TINY_DATA
 from train import session
+from train.config.schema import Switches
 from train.variants import TABLES, Table
 
 # float32, so that a table's tolerance speaks of the algorithm and not of bfloat16's eight bits
@@ -102,3 +106,10 @@ def test_micro_batches_add_up_to_the_gradient_of_the_whole_batch(configure):
     parts = outcome(configure(*common, "micro_batches=5"))
     for name in whole:
         torch.testing.assert_close(parts[name], whole[name], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("switch", [field.name for field in dataclasses.fields(Switches)])
+def test_the_configuration_names_every_option_beside_its_switch(switch):
+    options = next(field.type for field in dataclasses.fields(Switches) if field.name == switch)
+    (line,) = re.findall(rf"^  {switch}: .*#(.*)$", (ROOT / "configs" / "config.yaml").read_text(), re.MULTILINE)
+    assert [option for option in options if not re.search(rf"\b{option}\b", line)] == []

@@ -55,8 +55,8 @@ class ArmWorker:
         self._open = ExitStack()
         log = self._log = self._open.enter_context(step_log(parts, scratch))
         self._ahead["train"] = self._ahead.get("train", 0) + log.ahead
-        # These must not refer to `self`: in a reference cycle, the queues of a DataLoader are collected before its
-        # workers are told to end, and it then waits 5 s for each of them.
+        # These must not refer to `self`. A DataLoader in a reference cycle loses its queues before it ends its workers,
+        # and then waits 5 s for each of them.
         self._passes: dict[str, Callable[[Any, Capture], Any]] = {
             "train": lambda batches, capture: parts.fit(batches, capture, log.after_step),
             "evaluate": parts.evaluate,
@@ -99,10 +99,10 @@ class ArmWorker:
     def block(self, steps: Mapping[str, int]) -> BlockTimings:
         """Time so many steps of each stage, in the order of `steps`.
 
-        Two things come first and are not counted. The probe runs in every arm, so that none has warmer caches than
-        another. And a stage's first steps may be faster than the others, because of what was done for them while other
-        arms worked: workers of a DataLoader have prepared batches, and the queue of a log is empty. With workers, at
-        least one step for each of them is timed.
+        First the probe runs, in every arm, so that all begin with the same caches; its result is not used. Then the
+        first steps of a stage run untimed: they are faster than the others, because workers of a DataLoader have
+        prepared their batches while other arms worked, and because the queue of a log is empty. With workers, at least
+        one step for each of them is timed.
         """
         self.probe()
         s_per_sample: dict[str, float] = {}
@@ -161,11 +161,13 @@ class ArmWorker:
         )
         run_record.write(record, folder)
         peaks = {stage: trace.peak_allocated_bytes for stage, trace in traces.items()}
-        traffic = {s: t.allocated_bytes / sum(t.samples) for s, t in traces.items() if t.allocated_bytes is not None}
+        allocated_per_sample = {
+            s: t.allocated_bytes / sum(t.samples) for s, t in traces.items() if t.allocated_bytes is not None
+        }
         return ArmOutput(
             peak_resident_bytes=max(self._resident_bytes.values()),
             peak_allocated_bytes={stage: peak for stage, peak in peaks.items() if peak is not None},
-            allocated_bytes_per_sample=traffic,
+            allocated_bytes_per_sample=allocated_per_sample,
             peak_accelerator_bytes=self._accelerator_bytes,
             traces={stage: trace.path for stage, trace in traces.items()},
         )
@@ -207,8 +209,8 @@ def fastest_steps(timed: StepTimings, count: int) -> StepTimings:
 
     Everything else that happens on a machine only adds time, so the fastest is closest to what the code itself costs
     (as in https://docs.python.org/3/library/timeit.html#timeit.Timer.repeat). Costs that do not come with every step,
-    such as restarting a DataLoader at the end of a pass, are not part of it. The workers of a DataLoader deliver in
-    turns, hence one step for each of them.
+    such as restarting a DataLoader at the end of a pass, are not part of it. The workers of a DataLoader deliver
+    batches in turns, hence one step for each of them.
     """
     slices = [_slice(timed, start, start + count) for start in range(len(timed.samples) - count + 1)]
     return min(slices, key=lambda steps: sum(steps.step_s) / sum(steps.samples))

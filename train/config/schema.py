@@ -68,7 +68,7 @@ class Loader:
 
 @dataclass(frozen=True)
 class Switches:
-    """Each field names one implementation in a table of train/variants.py."""
+    """Closed swaps: each field names one implementation of one thing, nearly all in a table of train/variants.py."""
 
     eval_context: EvalContext
     running_loss: RunningLoss

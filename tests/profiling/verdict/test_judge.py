@@ -86,7 +86,7 @@ def test_intervals_cover_a_true_effect_nineteen_times_in_twenty() -> None:
 def test_linear_drift_cancels() -> None:
     # 40 blocks in the order A B B A, each 2 % slower than the one before: variants run later as often as earlier.
     blocks = 1e-4 * np.exp(0.02 * np.arange(40)).reshape(-1, 4)
-    effect = stats.median_effect(blocks[:, [0, 3]].ravel().tolist(), blocks[:, [1, 2]].ravel().tolist())
+    effect = stats.paired_effect(blocks[:, [0, 3]].ravel().tolist(), blocks[:, [1, 2]].ravel().tolist())
     assert effect.estimate == pytest.approx(0, abs=1e-12)
     assert effect.low < 0 < effect.high
 
@@ -219,7 +219,7 @@ log_pairs = st.integers(6, 12).flatmap(
 
 
 def effect_of(log_pairs: stats.Floats, scale: float = 1.0) -> stats.Effect:
-    return stats.median_effect(*(scale * np.exp(log_pairs.T)))
+    return stats.paired_effect(*(scale * np.exp(log_pairs.T)))
 
 
 @given(log_pairs)
