@@ -6,8 +6,8 @@ from torch import Tensor, nn
 class CNN(nn.Module):
     """Three blocks of convolution, batch norm and ReLU, then global average pooling and a linear head.
 
-    `conv_bias` gives every convolution a bias. Batch norm subtracts the mean of each channel, and the bias with it, so
-    the bias changes no output and costs an addition in the forward pass and a reduction in the backward pass
+    `conv_bias` gives every convolution a bias. Batch norm subtracts the mean of each channel, which includes the
+    bias: the bias changes no output, but costs an addition in the forward pass and a reduction in the backward pass
     (https://docs.pytorch.org/tutorials/recipes/recipes/tuning_guide.html).
     """
 

@@ -1,7 +1,7 @@
-"""What the pipeline expects of a model: how it is built, and the attributes that some switches act on.
+"""What the pipeline expects of a model: its constructor, and the attributes that some switches act on.
 
-A class of the user's own needs `ModelClass` alone. Everything else is optional: a switch whose attribute or parameter a
-model lacks does not act on it, and experiments that need it say "not applicable here" (train/needs.py).
+Only `ModelClass` is required. The rest is optional: a switch has no effect on a model without its attribute or
+parameter, and experiments that need it are not applicable (train/needs.py).
 """
 
 from collections.abc import Callable, Iterable
@@ -10,13 +10,13 @@ from typing import Any, Protocol, TypeGuard
 from torch import Tensor, nn
 
 AttentionFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""attention(query, key, value): all are [B, heads, T, dim/heads], and so is the result."""
+"""attention(query, key, value): the arguments and the result are [B, heads, T, dim/heads]."""
 
 
 class ModelClass(Protocol):
-    """A subclass of nn.Module whose forward takes float images [B, C, H, W] to logits [B, classes].
+    """A subclass of nn.Module whose forward maps float images [B, C, H, W] to logits [B, classes].
 
-    Besides the fields of its YAML file it may take parameters of these names, which the switches of the same names set:
+    Besides the fields of its YAML file it may have these parameters, which the switches of the same names set:
 
     - `conv_bias: bool`: whether convolutions before batch norm have a bias (`switches.conv_bias`);
     - `attention: AttentionFunction`: computes scaled dot-product attention (`switches.attention`).
@@ -27,7 +27,7 @@ class ModelClass(Protocol):
 
 
 CONSTRUCTOR_SWITCHES = ("conv_bias", "attention")
-"""The optional parameters above."""
+"""The optional parameters of a `ModelClass`."""
 
 
 class HasBlocks(Protocol):
@@ -47,10 +47,10 @@ class HasBackbone(Protocol):
 
 
 def has_blocks(model: nn.Module) -> TypeGuard[HasBlocks]:
-    """Tell whether a model keeps to `HasBlocks`."""
+    """Whether `model` has the attribute of `HasBlocks`."""
     return hasattr(model, "blocks")
 
 
 def has_backbone(model: nn.Module) -> TypeGuard[HasBackbone]:
-    """Tell whether a model keeps to `HasBackbone`."""
+    """Whether `model` has the attributes of `HasBackbone`."""
     return all(hasattr(model, name) for name in ("backbone", "head", "freeze_backbone"))

@@ -9,9 +9,9 @@ from torchvision.models import resnet18
 class ResNet18(nn.Module):
     """ResNet-18 (He et al. 2016, https://arxiv.org/abs/1512.03385) with a head for `classes`.
 
-    `weights` names torchvision's pretrained weights, which are downloaded once; None starts from random ones. With
-    `freeze_backbone` the backbone stays in evaluation mode, so that its batch norms keep their running statistics; that
-    its parameters are not updated is the caller's part.
+    `weights` names torchvision's pretrained weights, which are downloaded once; None means random weights. With
+    `freeze_backbone`, the backbone stays in evaluation mode, so its batch norms do not update their running statistics;
+    the caller must exclude its parameters from the optimizer.
 
     Raises:
         ValueError: images that are neither gray nor color, unknown weights, or weights that cannot be downloaded.
@@ -38,11 +38,11 @@ class ResNet18(nn.Module):
 
     @property
     def blocks(self) -> list[nn.Module]:
-        """The four stages, as what activation checkpointing may recompute."""
+        """The four stages, which activation checkpointing can recompute."""
         return [self.backbone.layer1, self.backbone.layer2, self.backbone.layer3, self.backbone.layer4]
 
     def train(self, mode: bool = True) -> Self:
-        """Set the mode of training, except for a frozen backbone."""
+        """Set training or evaluation mode; a frozen backbone stays in evaluation mode."""
         super().train(mode)
         if self.freeze_backbone:
             self.backbone.eval()
@@ -50,6 +50,6 @@ class ResNet18(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Float images [B, 1 or 3, H, W] to logits [B, classes]."""
-        features = self.backbone(images.expand(-1, 3, -1, -1))  # [B, 512]; a gray image is seen three times, not copied
+        features = self.backbone(images.expand(-1, 3, -1, -1))  # [B, 512]; expand does not copy gray images
         logits: Tensor = self.head(features)
         return logits

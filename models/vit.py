@@ -8,10 +8,10 @@ from models.interface import AttentionFunction
 
 
 def attention_math(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Scaled dot-product attention written out (Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, equation 1).
+    """Scaled dot-product attention as separate operators, equation 1 of Vaswani et al. 2017 (https://arxiv.org/abs/1706.03762).
 
-    All are [B, heads, T, dim/heads]. The scores [B, heads, T, T] exist in memory, which
-    `torch.nn.functional.scaled_dot_product_attention` avoids where it has a fused kernel.
+    The arguments and the result are [B, heads, T, dim/heads]. The scores [B, heads, T, T] are stored in memory; a fused
+    kernel of `torch.nn.functional.scaled_dot_product_attention` avoids that.
     """
     scores = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5  # [B, heads, T, T]
     return torch.softmax(scores, dim=-1) @ value
@@ -20,8 +20,8 @@ def attention_math(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 class ViT(nn.Module):
     """A pre-norm transformer over patches (Dosovitskiy et al. 2021, https://arxiv.org/abs/2010.11929).
 
-    Positions are learned, and the tokens are averaged instead of adding a class token (Beyer et al. 2022,
-    https://arxiv.org/abs/2205.01580). `attention(query, key, value)` takes and returns [B, heads, T, dim/heads].
+    Position embeddings are learned, and the head reads the mean of the tokens instead of a class token (Beyer et al.
+    2022, https://arxiv.org/abs/2205.01580).
 
     Raises:
         ValueError: the image's side is not a multiple of `patch`, or `dim` not one of `heads`.
@@ -62,7 +62,7 @@ class ViT(nn.Module):
 
 
 class Block(nn.Module):
-    """Self-attention, then a perceptron, each on normalized tokens and added to its input: [B, T, dim] throughout."""
+    """Self-attention, then an MLP; each reads normalized tokens and is added to its input: [B, T, dim] throughout."""
 
     def __init__(self, dim: int, heads: int, dropout: float, attention: AttentionFunction) -> None:
         super().__init__()

@@ -1,5 +1,7 @@
 """Numbers as text: durations, sizes, ratios, intervals. Every table, chart and page uses these."""
 
+_SIZE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
 
 def duration(time_us: float) -> str:
     """Write microseconds with three digits and a unit: `812 ns`, `14.4 µs`, `2.05 ms`, `1,204 s`."""
@@ -18,11 +20,14 @@ def duration_change(time_us: float) -> str:
 
 def size(byte_count: float) -> str:
     """Write a number of bytes with three digits and a unit: `19.2 MiB`."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(byte_count) < 1024:
-            return f"{_digits(byte_count)} {unit}"
-        byte_count /= 1024
-    return f"{_digits(byte_count)} TiB"
+    unit, unit_bytes = size_unit(byte_count)
+    return f"{_digits(byte_count / unit_bytes)} {unit}"
+
+
+def size_unit(byte_count: float) -> tuple[str, int]:
+    """Return the largest unit that is at most `byte_count`, and its bytes: for an axis up to `byte_count`."""
+    power = next((power for power in range(len(_SIZE_UNITS) - 1, 0, -1) if abs(byte_count) >= 1024**power), 0)
+    return _SIZE_UNITS[power], 1024**power
 
 
 def ratio(value: float) -> str:

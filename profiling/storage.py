@@ -83,11 +83,11 @@ def walk_folders(root: Path) -> Iterator[tuple[Path, set[str]]]:
         folder = pending.pop()
         try:
             with os.scandir(folder) as entries:
-                found = [entry for entry in entries if is_unicode(entry.name)]
-            yield folder, {entry.name for entry in found if _is_file(entry)}
+                readable = [entry for entry in entries if is_unicode(entry.name)]
+            yield folder, {entry.name for entry in readable if _is_file(entry)}
             pending += [
                 folder / entry.name
-                for entry in found
+                for entry in readable
                 if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")
             ]
         except OSError:  # removed meanwhile, not readable, or nested deeper than a path can name

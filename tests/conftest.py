@@ -1,4 +1,4 @@
-"""What tests share: composing configurations, and running the command line as a user does."""
+"""Shared by tests: composing configurations, and running the command line as a user does."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ from train.device import DEFAULT_THREADS
 
 ROOT = Path(__file__).parent.parent
 
-# Small enough that a whole run takes a second or two: two training batches of 128 and 32, one of evaluation.
+# Keeps a whole run short: two training batches of 128 and 32 images, and one batch of evaluation.
 TINY_DATA = (
     "data=synthetic",
     "data.train_samples=160",
@@ -31,25 +31,25 @@ TINY = (*TINY_DATA, "epochs=1", "profiler.wait=0", "profiler.active=1")
 
 cli.register()
 
-# A shell starts background jobs with SIGINT ignored, and their children inherit that; tests send real ones.
+# Background jobs of a shell ignore SIGINT, and child processes inherit this; some tests send SIGINT to child processes.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def composed(*overrides: str) -> DictConfig:
-    """What Hydra makes of the command line `overrides`."""
+    """The configuration that Hydra composes from the command line `overrides`."""
     with initialize_config_module("configs", version_base="1.3"):
         return compose("config", overrides=list(overrides))
 
 
 @pytest.fixture
 def configure() -> Callable[..., Config]:
-    """Overrides to a checked configuration."""
+    """A function from overrides to a checked configuration."""
     return lambda *overrides: to_config(composed(*overrides))
 
 
 @pytest.fixture
 def command() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run `python -m MODULE ARGUMENTS...` from the checkout."""
+    """A function that runs `python -m MODULE ARGUMENTS...` in the checkout."""
 
     def run(module: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -67,7 +67,7 @@ def command() -> Callable[..., subprocess.CompletedProcess[str]]:
 
 @pytest.fixture(autouse=True)
 def restored_process() -> Iterator[None]:
-    """Undo what a run sets for the whole process."""
+    """Restore the settings that a run changes for the whole process."""
     yield
     torch.set_num_threads(DEFAULT_THREADS)
     torch.use_deterministic_algorithms(False)

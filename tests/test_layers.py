@@ -36,7 +36,7 @@ INSIDE_PROFILING = {
     "figures": EVERYBODY | {"analysis", "diff", "verdict"},
     "report": EVERYBODY | {"trace", "analysis", "diff", "verdict", "run_record", "figures"},
     "terminal": EVERYBODY | {"analysis", "diff", "verdict"},
-    "tb_plugin": {"storage", "vocabulary", "run_record", "trace"},
+    "tb_plugin": {"storage", "vocabulary", "format", "run_record", "trace"},
 }
 """Part of profiling/ -> the parts that it may import; __main__ may import all."""
 

@@ -1,1 +1,1 @@
-"""The pipeline."""
+"""The training pipeline: data, loop, variants and the records of runs."""

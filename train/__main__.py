@@ -16,12 +16,12 @@ cli.register()
 
 @hydra.main(config_path="pkg://configs", config_name="config", version_base="1.3")
 def job(composed: DictConfig) -> None:
-    """One run, in the folder that Hydra made for it."""
+    """Run the configured task, in the folder that Hydra created for it."""
     with cli.one_line_errors():
         config = to_config(composed)
         folder = Path(HydraConfig.get().runtime.output_dir)
         if config.task is Task.infer:
-            from train.inference import infer  # torch is imported once the configuration is known to be good
+            from train.inference import infer  # imports torch: only after the configuration is checked
 
             infer(config, folder)
         else:
@@ -31,7 +31,7 @@ def job(composed: DictConfig) -> None:
 
 
 def main() -> None:
-    """The command line."""
+    """Entry point of the command line: run `job` and exit with its status."""
     sys.exit(cli.run(job))
 
 

@@ -1,6 +1,6 @@
 """Batch sources: the whole split on the device, or torch's DataLoader.
 
-Both give the same batches in the same order for the same seed, so that they can be swapped and compared.
+Both yield the same batches in the same order for the same seed, so runs with different sources are comparable.
 """
 
 import math
@@ -32,10 +32,10 @@ class Resident:
     """The whole split as tensors on the device; a batch is one indexing operation.
 
     Args:
-        split: the samples.
-        device: where the batches are wanted.
-        batch_size: samples in a batch; the last one of a pass may be smaller.
-        generator: shuffles each pass anew; None keeps the order.
+        split: images and labels in memory.
+        device: device of the batches.
+        batch_size: samples per batch; the last batch of a pass may be smaller.
+        generator: draws a new order for each pass; None keeps the order of the split.
     """
 
     def __init__(
@@ -56,12 +56,12 @@ class Resident:
             return
         order = torch.randperm(len(self.labels), generator=self.generator).to(self.images.device)
         for start in starts:
-            index = order[start : start + self.batch_size]
-            yield self.images[index], self.labels[index]
+            indices = order[start : start + self.batch_size]
+            yield self.images[indices], self.labels[indices]
 
 
 class Shuffled(Sampler[int]):
-    """A new order for each pass, drawn as `Resident` draws it; RandomSampler draws a second, empty one after it."""
+    """A new order for each pass, drawn as in `Resident`; torch's RandomSampler would advance the generator further."""
 
     def __init__(self, samples: int, generator: torch.Generator) -> None:
         self.samples = samples
@@ -77,7 +77,7 @@ class Shuffled(Sampler[int]):
 def dataloader(
     split: Split, loader: Loader, workers: int, device: torch.device, batch_size: int, generator: torch.Generator | None
 ) -> DataLoader[Batch]:
-    """torch.utils.data.DataLoader over single samples, in the order that `Resident` has for the same generator.
+    """torch.utils.data.DataLoader over single samples, in the same order as `Resident` for the same generator.
 
     https://docs.pytorch.org/docs/stable/data.html
     """
@@ -90,7 +90,7 @@ def dataloader(
         pin_memory=loader.pin_memory and device.type != "cpu",
         persistent_workers=loader.persistent_workers and workers > 0,
         prefetch_factor=loader.prefetch_factor if workers > 0 else None,
-        # The seed of the workers, from a generator of its own: the default one also drives dropout.
+        # Seeds the workers. Otherwise torch's default generator would, which also drives dropout.
         generator=torch.Generator(),
     )
 
@@ -98,10 +98,10 @@ def dataloader(
 def make_batches(
     split: Split, loader: Loader, device: torch.device, batch_size: int, generator: torch.Generator | None = None
 ) -> Batches:
-    """The source that `loader` asks for.
+    """The batch source that `loader` configures.
 
     Raises:
-        UserError: the split is to be resident and is not in memory, or does not fit.
+        UserError: `loader.source` is resident, and the split is not in memory or does not fit on the device.
     """
     workers = worker_count(split, loader)
     if source_of(split, loader, device) is Source.dataloader:
@@ -114,7 +114,7 @@ def make_batches(
 
 
 def source_of(split: Split, loader: Loader, device: torch.device) -> Source:
-    """`loader.source`, with `auto` decided: resident where it fits and no worker is asked for."""
+    """`loader.source` with `auto` resolved: resident if the split is in memory, fits, and `workers` is null or 0."""
     if loader.source is not Source.auto:
         return loader.source
     resident = isinstance(split, TensorSplit) and not loader.workers and _fits(split, device)
@@ -122,18 +122,18 @@ def source_of(split: Split, loader: Loader, device: torch.device) -> Source:
 
 
 def worker_count(split: Split, loader: Loader) -> int:
-    """`loader.workers`, with null decided: one for each core if files must be decoded, else none."""
+    """`loader.workers` with null resolved: one per core if files must be decoded, else 0."""
     if loader.workers is not None:
         return loader.workers
     return (psutil.cpu_count() or 1) if isinstance(split, FileSplit) else 0
 
 
 def _fits(split: TensorSplit, device: torch.device) -> bool:
-    """Whether the split takes at most half of the free memory: the model needs some too."""
+    """Whether the split takes at most half of the device's free memory; the model needs the rest."""
     if device.type == "cpu":
         free = psutil.virtual_memory().available
     elif device.type in ("cuda", "xpu"):
         free = torch.accelerator.get_memory_info(device)[0]
     else:
-        return True  # unified memory: the split is already in it
+        return True  # unified memory already holds the split
     return split.images.nbytes <= free / 2

@@ -1,4 +1,4 @@
-"""Checkpoints: what inference needs, written whole or not at all, read without executing anything."""
+"""Checkpoints: what inference needs. Writing is atomic; reading executes no code from the file."""
 
 import dataclasses
 import io
@@ -17,7 +17,7 @@ from train.config.schema import Config
 
 FILE_NAME = "checkpoint.pt"
 FORMAT = 2
-RENAMED_IN_FORMAT_2 = {".attend.": ".attn.", ".think.": ".mlp."}  # parts of the names of weights, in models.vit
+RENAMED_IN_FORMAT_2 = {".attend.": ".attn.", ".think.": ".mlp."}  # parts of parameter names of models.vit
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class Checkpoint:
     """A trained model.
 
     Attributes:
-        model: `_target_` and the fields it was built with.
-        weights: its state dict.
-        classes, channels, image_size, mean, std: of the data set it was trained on, as in train.data.DataSet.
+        model: configuration that the model was built from: `_target_` and its fields.
+        weights: state dict of the model.
+        classes, channels, image_size, mean, std: fields of the train.data.DataSet that the model was trained on.
     """
 
     model: dict[str, Any]
@@ -40,9 +40,9 @@ class Checkpoint:
 
 
 def save(checkpoint: Checkpoint, folder: Path) -> Path:
-    """Write `checkpoint.pt` into `folder`."""
+    """Write `checkpoint.pt` into `folder` and return its path."""
     path = folder / FILE_NAME
-    content = io.BytesIO()  # torch's own writer reports a full disk as an internal error
+    content = io.BytesIO()  # not to the file: torch.save reports a full disk as an internal error
     torch.save({"format": FORMAT, **vars(checkpoint)}, content)
     with atomic_write(path) as temporary:
         temporary.write_bytes(content.getbuffer())
@@ -50,10 +50,10 @@ def save(checkpoint: Checkpoint, folder: Path) -> Path:
 
 
 def load(path: Path) -> Checkpoint:
-    """Read a checkpoint file, or that of a run's folder.
+    """Read a checkpoint, given its file or the folder of its run; its tensors are on the CPU.
 
     Raises:
-        UserError: it is missing, cut short, or not a checkpoint of this program.
+        UserError: the file is missing, truncated, or not a checkpoint of this program.
     """
     if path.is_dir():
         path = path / FILE_NAME
@@ -67,24 +67,25 @@ def load(path: Path) -> Checkpoint:
     version = content.pop("format", None) if isinstance(content, dict) else None
     if version not in (1, FORMAT):
         raise UserError(f"checkpoint={path}: not a checkpoint of this program (format {FORMAT})")
-    saved = Checkpoint(**content)
-    return saved if version == FORMAT else _from_format_1(saved)
+    checkpoint = Checkpoint(**content)
+    return checkpoint if version == FORMAT else _from_format_1(checkpoint)
 
 
-def _from_format_1(saved: Checkpoint) -> Checkpoint:
+def _from_format_1(checkpoint: Checkpoint) -> Checkpoint:
     def renamed(name: str) -> str:
         for old, new in RENAMED_IN_FORMAT_2.items():
             name = name.replace(old, new)
         return name
 
-    return dataclasses.replace(saved, weights={renamed(name): tensor for name, tensor in saved.weights.items()})
+    weights = {renamed(name): tensor for name, tensor in checkpoint.weights.items()}
+    return dataclasses.replace(checkpoint, weights=weights)
 
 
 def restore(module: nn.Module, checkpoint: Checkpoint, config: Config) -> None:
-    """Put the weights into `module`, which was built as `config` says.
+    """Load the weights of `checkpoint` into `module`, which was built from `config.model`.
 
     Raises:
-        UserError: they belong to another model.
+        UserError: the checkpoint belongs to another model class, or to a model of another shape.
     """
     target = checkpoint.model["_target_"]
     if target != config.model._target_:

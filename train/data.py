@@ -1,12 +1,11 @@
-"""DataConfig sets: one function for each file in configs/data/, with that file's fields as arguments.
+"""Data sets: one function for each file in configs/data/, with that file's fields as arguments.
 
-Images are uint8 [N, C, H, W]; the loop normalizes batches of them with `mean` and `std` on the device. Which images are
-held out never depends on a run's seed, so that runs with different seeds are tested on the same images. scikit-learn
-and torchvision take more than a second each to import, so only the data sets that need them do.
+Images are uint8 [N, C, H, W]; batches are normalized with `mean` and `std` on the device (train/preprocess.py). The
+split does not depend on the run's seed: runs with different seeds are tested on the same images. scikit-learn and
+torchvision are slow to import, so the functions that need them import them.
 """
 
 import dataclasses
-import importlib
 import tempfile
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -20,9 +19,10 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from profiling.errors import UserError, nearest
+from profiling.errors import UserError
 from train.config.schema import DataConfig
 from train.image_files import SUFFIXES, FileSplit, unlabeled
+from train.targets import import_target
 
 __all__ = [
     "DataSet", "FileSplit", "TensorSplit", "cifar10", "digits", "fashion_mnist", "image_folder", "jpeg_digits", "load",
@@ -30,7 +30,7 @@ __all__ = [
 ]  # fmt: skip
 
 SPLIT_SEED = 0
-STATISTICS_FILES = 256  # at most so many image files are decoded for `mean` and `std`
+STATISTICS_FILES = 256  # at most this many image files are decoded to compute `mean` and `std`
 DIGITS = tuple("0123456789")
 
 
@@ -50,14 +50,14 @@ class TensorSplit(Dataset[tuple[Tensor, Tensor]]):
 
 @dataclass(frozen=True)
 class DataSet:
-    """A training and a test split, and what models and preprocessing must know of them."""
+    """A training and a test split, with the properties that models and preprocessing need."""
 
     train: TensorSplit | FileSplit
     test: TensorSplit | FileSplit
     classes: tuple[str, ...]
     channels: int
     image_size: int  # images are square
-    mean: tuple[float, ...]  # per channel, images in [0, 1], of the training split
+    mean: tuple[float, ...]  # per channel, over the training split, with pixels scaled to [0, 1]
     std: tuple[float, ...]
 
 
@@ -65,18 +65,9 @@ def load(data: DataConfig) -> DataSet:
     """Call the function that `data._target_` names with the other fields.
 
     Raises:
-        UserError: there is no such function, or it cannot get at its data.
+        UserError: there is no such function, or it cannot read its data.
     """
-    module_name, _, name = data._target_.rpartition(".")
-    try:
-        module = importlib.import_module(module_name)
-    except (ImportError, ValueError) as error:  # ValueError: the target has no dot, or only a leading one
-        raise UserError(f"data._target_={data._target_}: cannot be imported: {error}") from error
-    function = getattr(module, name, None)
-    if not callable(function):
-        raise UserError(
-            f"data._target_={data._target_}: {module_name} has no {name}{nearest(name, list(vars(module)))}"
-        )
+    function = import_target(data._target_, "data._target_")
     fields = {field.name: getattr(data, field.name) for field in dataclasses.fields(data) if field.name != "_target_"}
     return cast(DataSet, function(**fields))
 
@@ -92,8 +83,8 @@ def digits(root: str, image_size: int, test_fraction: float) -> DataSet:
 def jpeg_digits(root: str, image_size: int, test_fraction: float) -> DataSet:
     """The digits as JPEG files, one folder for each class: `<root>/<size>px_<fraction>/train/3/0007.jpg`.
 
-    They are written on first use, into a temporary folder that is renamed when complete. Where two processes do so at
-    once, the first to finish wins and the other takes its files.
+    They are written on first use, into a temporary folder that is renamed when complete. If two processes write at the
+    same time, both use the files of the first to finish.
 
     Raises:
         UserError: the files cannot be written.
@@ -145,7 +136,7 @@ def image_folder(root: str, image_size: int, test_fraction: float, channels: int
     """Your own images in the layout of torchvision.datasets.ImageFolder: `<root>/<class>/**/<any name>.jpg|jpeg|png`.
 
     Raises:
-        UserError: `root` is not there, has no class folders, or has a class of fewer than two images.
+        UserError: `root` does not exist, has no class folders, or has a class with fewer than two images.
     """
     from torchvision.datasets.folder import find_classes
 
@@ -163,8 +154,8 @@ def image_folder(root: str, image_size: int, test_fraction: float, channels: int
                 f"one to test on (files ending in {', '.join(SUFFIXES)})"
             )
     train, test = (
-        FileSplit([files[i] for i in chosen], labels[chosen], channels, image_size)
-        for chosen in stratified_split(labels, test_fraction)
+        FileSplit([files[i] for i in indices], labels[indices], channels, image_size)
+        for indices in stratified_split(labels, test_fraction)
     )
     return _describe(train, test, tuple(classes))
 
@@ -187,8 +178,8 @@ def synthetic(
 def stratified_split(labels: Tensor, test_fraction: float) -> tuple[Tensor, Tensor]:
     """Indices of the training and of the test split, ascending; `labels` is int64 [N].
 
-    Of each class `test_fraction` is held out, at least one sample and never all of a class of two or more. The choice
-    is the same for ever: NumPy froze the stream of RandomState.
+    The test split has `test_fraction` of each class: at least one sample, and never all of a class of two or more.
+    The result does not depend on NumPy's version, because the stream of RandomState is frozen.
     """
     random = np.random.RandomState(SPLIT_SEED)
     held_out = np.zeros(len(labels), dtype=bool)
@@ -202,26 +193,26 @@ def stratified_split(labels: Tensor, test_fraction: float) -> tuple[Tensor, Tens
 def mean_std(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel of uint8 [N, C, H, W], scaled to [0, 1].
 
-    Works through blocks of images, since the whole split as floats would be the largest tensor of many a run. The
-    deviation is one gray level at least, so that dividing a constant channel by it is safe.
+    Sums over chunks of images, so the whole split never exists as floats. The deviation is at least one gray level,
+    so that dividing by it is safe for a constant channel.
     """
-    sums = torch.zeros(2, images.shape[1], dtype=torch.float64)  # of values and of their squares
-    for block in torch.split(images, 1024):
-        values = block.double() / 255
-        sums += torch.stack([values.sum((0, 2, 3)), values.square().sum((0, 2, 3))])
-    mean, mean_square = sums / (images.numel() / images.shape[1])
+    totals = torch.zeros(2, images.shape[1], dtype=torch.float64)  # of the values and of their squares
+    for chunk in torch.split(images, 1024):
+        values = chunk.double() / 255
+        totals += torch.stack([values.sum((0, 2, 3)), values.square().sum((0, 2, 3))])
+    mean, mean_square = totals / (images.numel() / images.shape[1])
     std = (mean_square - mean.square()).clamp(min=0).sqrt().clamp(min=1 / 255)
     return tuple(mean.tolist()), tuple(std.tolist())
 
 
 def _describe(train: TensorSplit | FileSplit, test: TensorSplit | FileSplit, classes: tuple[str, ...]) -> DataSet:
     if isinstance(train, TensorSplit):
-        sample = train.images
-    else:  # evenly spaced: files are sorted by class
-        chosen = torch.linspace(0, len(train) - 1, min(len(train), STATISTICS_FILES)).long().tolist()
-        sample = torch.stack([train[i][0] for i in chosen])
-    mean, std = mean_std(sample)
-    return DataSet(train, test, classes, sample.shape[1], sample.shape[3], mean, std)
+        images = train.images
+    else:  # evenly spaced files, because files are sorted by class
+        indices = torch.linspace(0, len(train) - 1, min(len(train), STATISTICS_FILES)).long().tolist()
+        images = torch.stack([train[i][0] for i in indices])
+    mean, std = mean_std(images)
+    return DataSet(train, test, classes, images.shape[1], images.shape[3], mean, std)
 
 
 def _digit_splits(image_size: int, test_fraction: float) -> tuple[TensorSplit, TensorSplit]:
@@ -247,7 +238,7 @@ def _write_jpegs(folder: Path, train: TensorSplit, test: TensorSplit) -> None:
         try:
             complete.rename(folder)
         except OSError:
-            if not folder.is_dir():  # else another process was first
+            if not folder.is_dir():  # otherwise another process has written it
                 raise
 
 
@@ -260,11 +251,11 @@ def _labeled_files(folder: Path, classes: tuple[str, ...] | list[str]) -> tuple[
     return [Path(file) for file, _ in samples], torch.tensor([label for _, label in samples], dtype=torch.int64)
 
 
-def _torchvision(name: str, kind: Any, root: str, folder: str, download: bool) -> DataSet:
-    """One of torchvision's data sets, whole in memory; `folder` is where it keeps its files below `root`."""
+def _torchvision(name: str, dataset_class: Any, root: str, folder: str, download: bool) -> DataSet:
+    """A data set of torchvision, completely in memory; `folder` is the location of its files below `root`."""
     try:
-        splits = [kind(root, train=train, download=download) for train in (True, False)]
-    except (OSError, RuntimeError, ValueError, AssertionError, HTTPException) as error:  # its parser asserts
+        splits = [dataset_class(root, train=train, download=download) for train in (True, False)]
+    except (OSError, RuntimeError, ValueError, AssertionError, HTTPException) as error:  # its parser uses `assert`
         where = Path(root).resolve() / folder
         reason = "downloading failed" if download else "data.download=false"
         cause = (str(error).strip() or "unknown format").splitlines()[-1]
@@ -278,6 +269,6 @@ def _torchvision(name: str, kind: Any, root: str, folder: str, download: bool) -
 
 
 def _channels_first(data: Any) -> Tensor:
-    """From [N, H, W] tensors and [N, H, W, C] arrays, torchvision's two kinds, to [N, C, H, W]."""
+    """Convert torchvision's two layouts, [N, H, W] tensors and [N, H, W, C] arrays, to [N, C, H, W]."""
     images = torch.as_tensor(data)
     return images.unsqueeze(1) if images.dim() == 3 else images.permute(0, 3, 1, 2).contiguous()

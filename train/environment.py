@@ -1,4 +1,4 @@
-"""What machine and which versions a run's figures belong to."""
+"""The machine and the versions that a run's figures belong to."""
 
 import importlib.metadata
 import platform
@@ -35,9 +35,9 @@ def describe(device: torch.device, precision: Precision) -> Environment:
 
 def processor() -> str:
     """The processor's name; `platform.processor()` is empty on most Linux systems."""
-    information = Path("/proc/cpuinfo")
-    if information.exists():
-        for line in information.read_text().splitlines():
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()

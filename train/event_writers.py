@@ -1,13 +1,13 @@
-"""Threads of TensorBoard's event writers: their errors are reported once, by the main thread."""
+"""The threads of TensorBoard's event writers: only the main thread reports their errors."""
 
 import threading
 
 
 def silence_event_writer_threads() -> None:
-    """Keep the threads that write TensorBoard's event files from printing tracebacks.
+    """Suppress the tracebacks of the threads that write TensorBoard's event files.
 
-    The error that such a thread met, a full disk for example, is raised again by the next write, flush or close of the
-    event file (tensorboard.summary.writer.event_file_writer), where it is reported in one line.
+    The error of such a thread, a full disk for example, is raised again in the main thread by the next write, flush or
+    close of the event file (tensorboard.summary.writer.event_file_writer). There it is reported in one line.
     """
     threading.excepthook = _print_unless_event_writer
 

@@ -1,4 +1,4 @@
-"""Event files for TensorBoard: curves, pictures, texts, and the switches as hyperparameters."""
+"""TensorBoard event files: curves, images, texts, and the configuration as hyperparameters."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -28,7 +28,7 @@ PREDICTIONS_SHOWN = 32
 
 
 class EventFile:
-    """One event file in the run's folder; a context manager."""
+    """One event file in `folder`; a context manager that closes it."""
 
     def __init__(self, folder: Path) -> None:
         self._writer = SummaryWriter(str(folder))
@@ -42,7 +42,7 @@ class EventFile:
         self._writer.close()
 
     def describe(self, session: Session) -> None:
-        """Write the hypothesis, the resolved configuration and the model's layers, as texts."""
+        """Write the hypothesis, the resolved configuration and a table of the model's layers, as texts."""
         config = session.config
         self._writer.add_text("1_hypothesis", hypothesis_card(config))
         self._writer.add_text("2_config", f"```yaml\n{OmegaConf.to_yaml(plain(config))}```")
@@ -50,7 +50,7 @@ class EventFile:
         self._writer.add_text("3_model", summarize(session.module, torch.zeros(shape, device=session.device)))
 
     def epoch(self, step: int, training: EpochMetrics, held_out: EpochMetrics, lr: float, samples_per_s: float) -> None:
-        """Write the curves of one epoch at global step `step`."""
+        """Write the metrics of one epoch at global step `step`."""
         for name, metrics in (("train", training), ("test", held_out)):
             self._writer.add_scalar(f"loss/{name}", metrics.mean_loss(), step)
             self._writer.add_scalar(f"accuracy/{name}", metrics.accuracy(), step)
@@ -59,67 +59,70 @@ class EventFile:
         self._writer.add_scalar("throughput/train_samples_per_s", samples_per_s, step)
 
     def histograms(self, module: nn.Module, step: int) -> None:
-        """Write the distribution of every parameter; in a trace, that is a phase of its own."""
+        """Write a histogram of every parameter; a trace marks this as the phase `log`."""
         with record_function("log"):
             for name, parameter in module.named_parameters():
                 self._writer.add_histogram(name.replace(".", "/"), parameter.detach(), step)
 
     def flush(self) -> None:
-        """Wait until all has been written."""
+        """Wait until all events are written to the file."""
         self._writer.flush()
 
     def stages(self, stages: Mapping[str, StageRecord]) -> None:
-        """Write the time of each phase, step by step, and each stage's peak memory."""
-        for stage, measured in stages.items():
-            for phase, seconds in measured.timed.phase_s.items():
+        """Write the time of each phase at every step, and the peak memory of each stage."""
+        for stage, record in stages.items():
+            for phase, seconds in record.timed.phase_s.items():
                 for step, value in enumerate(seconds):
                     self._writer.add_scalar(f"time_ms/{stage}/{phase}", value * 1e3, step)
-            self._writer.add_scalar(f"memory_mib/{stage}/resident_peak", measured.peak_resident_bytes / 2**20)
-            if measured.peak_accelerator_bytes is not None:
-                self._writer.add_scalar(f"memory_mib/{stage}/accelerator_peak", measured.peak_accelerator_bytes / 2**20)
-            if measured.trace is not None and measured.trace.peak_allocated_bytes is not None:
-                peak_mib = measured.trace.peak_allocated_bytes / 2**20
+            self._writer.add_scalar(f"memory_mib/{stage}/resident_peak", record.peak_resident_bytes / 2**20)
+            if record.peak_accelerator_bytes is not None:
+                self._writer.add_scalar(f"memory_mib/{stage}/accelerator_peak", record.peak_accelerator_bytes / 2**20)
+            if record.trace is not None and record.trace.peak_allocated_bytes is not None:
+                peak_mib = record.trace.peak_allocated_bytes / 2**20
                 self._writer.add_scalar(f"memory_mib/{stage}/allocated_peak", peak_mib)
 
     def pictures(self, session: Session, held_out: EpochMetrics, probabilities: torch.Tensor) -> None:
-        """Draw the confusion matrix and some predicted images of the test split."""
+        """Write two images: the confusion matrix, and predictions on the first images of the test split.
+
+        `probabilities` is float [N, classes], in the order of the split.
+        """
         split, classes = session.data.test, session.data.classes
         self._writer.add_image("confusion_matrix", confusion_image(held_out.confusion.cpu(), classes))
-        shown = range(min(PREDICTIONS_SHOWN, len(split)))
-        images = torch.stack([split[index][0] for index in shown])
-        labels = torch.tensor([int(split[index][1]) for index in shown])
+        indices = range(min(PREDICTIONS_SHOWN, len(split)))
+        images = torch.stack([split[index][0] for index in indices])
+        labels = torch.tensor([int(split[index][1]) for index in indices])
         predicted = probabilities[: len(images)].argmax(dim=1).cpu()
         self._writer.add_image("predictions", predictions_image(images, labels, predicted, classes))
 
     def hyperparameters(
         self, config: Config, changed: Mapping[str, tuple[Any, Any]], results: Mapping[str, float]
     ) -> None:
-        """Write one row of the HParams table: the switches as columns, the results as metrics.
+        """Write one row of the HParams table: the configuration as columns, the results as metrics.
 
-        TensorBoard sorts the columns and shows the first few: `_changed`, what differs from the baseline, leads them.
-        `SummaryWriter.add_hparams` would open a second event file in a folder of its own.
+        TensorBoard sorts the columns by name and shows the first few; `_changed`, the difference from the baseline,
+        sorts first. `SummaryWriter.add_hparams` is not used: it would open a second event file in a subfolder.
         """
-        columns = {key: value for key, value in flat(plain(config)).items() if is_column(key)}
-        shown = {
-            key: value if isinstance(value, bool | int | float | str) else str(value) for key, value in columns.items()
+        fields = {key: value for key, value in flat(plain(config)).items() if is_column(key)}
+        columns = {
+            key: value if isinstance(value, bool | int | float | str) else str(value) for key, value in fields.items()
         }
         differing = (f"{key}={value}" for key, (_, value) in changed.items() if is_column(key) and key != "name")
-        shown["_changed"] = ", ".join(differing) or "nothing"
-        metrics = {f"result/{name}": value for name, value in results.items() if math.isfinite(value)}
-        for summary in hparams(shown, metrics):  # type: ignore[no-untyped-call]
+        columns["_changed"] = ", ".join(differing) or "nothing"
+        result_scalars = {f"result/{name}": value for name, value in results.items() if math.isfinite(value)}
+        for summary in hparams(columns, result_scalars):  # type: ignore[no-untyped-call]
             self._writer._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]
-        for name, value in metrics.items():
+        for name, value in result_scalars.items():
             self._writer.add_scalar(name, value)
 
 
 @dataclass(frozen=True)
 class StepLog:
-    """What is logged after every training step.
+    """Logging after every training step.
 
     Attributes:
-        after_step: to be told.
-        flush: waits until all has been written.
-        ahead: steps that end before the thread that writes delays them; its queue has room for one.
+        after_step: to be called after every step.
+        flush: waits until all events are written to the file.
+        ahead: number of steps after a flush that the writer thread does not delay, because its queue is empty.
     """
 
     after_step: Callable[[EpochMetrics], None]
@@ -129,7 +132,7 @@ class StepLog:
 
 @contextmanager
 def step_log(session: Session, folder: Path) -> Iterator[StepLog]:
-    """Log what the configuration says, to an event file of its own in `folder`."""
+    """Log what the configuration asks for, to a new event file in `folder`."""
     if session.config.switches.histograms is Histograms.never:
         yield StepLog(after_step=lambda metrics: None, flush=lambda: None, ahead=0)
         return
@@ -140,18 +143,18 @@ def step_log(session: Session, folder: Path) -> Iterator[StepLog]:
 
 
 def hypothesis_card(config: Config) -> str:
-    """The claim of a run, as Markdown."""
-    claim = config.hypothesis
+    """The hypothesis of a run, as Markdown."""
+    hypothesis, expect = config.hypothesis, config.hypothesis.expect
     expected = ", ".join(
-        f"{name} {value}" for name, value in (("time", claim.expect.time), ("memory", claim.expect.memory)) if value
+        f"{name} {value}" for name, value in (("time", expect.time), ("memory", expect.memory)) if value
     )
     return (
-        f"**{config.name}** ({claim.topic}): {claim.claim}\n\n"
-        f"*because* {claim.because}\n\n"
-        f"looked for in: {claim.phase}; expected: {expected or 'no claim'}; results: {claim.numerics}"
+        f"**{config.name}** ({hypothesis.topic}): {hypothesis.claim}\n\n"
+        f"*because* {hypothesis.because}\n\n"
+        f"looked for in: {hypothesis.phase}; expected: {expected or 'no claim'}; results: {hypothesis.numerics}"
     )
 
 
 def is_column(key: str) -> bool:
-    """Whether a line of the configuration says what was done, rather than why or where to."""
+    """Whether a key of the configuration says what the run computes, not why, how it is measured or where files are."""
     return not key.startswith(("hypothesis.", "profiler.", "ab.", "output", "checkpoint", "images", "task"))

@@ -1,4 +1,4 @@
-"""Non-finite loss: found, and explained by what is non-finite or absurd at that step."""
+"""Detection of a non-finite loss, and its likely cause: what else is non-finite at that step."""
 
 import math
 from typing import Protocol
@@ -8,18 +8,18 @@ from torch import Tensor, nn
 
 from profiling.errors import UserError
 
-STEPS_BETWEEN_CHECKS = 50  # on an accelerator: reading the loss waits for the device
+STEPS_BETWEEN_CHECKS = 50  # on an accelerator, where reading the loss waits for the device
 
 
 class Check(Protocol):
-    """Looks at a step's loss, before the backward pass."""
+    """Checks the loss of a step, before the backward pass."""
 
     def __call__(self, step: int, model: nn.Module, images: Tensor, logits: Tensor, loss: Tensor) -> None:
         """Raise UserError if the loss is not finite."""
 
 
 def check_for(device: torch.device) -> Check:
-    """Every step on the CPU, where reading a number costs 2 us; every 50 steps where it costs a synchronization."""
+    """The check for `device`: every step on the CPU, every 50 steps where reading the loss waits for the device."""
     return check_every_step if device.type == "cpu" else check_sometimes
 
 
@@ -31,13 +31,13 @@ def check_every_step(step: int, model: nn.Module, images: Tensor, logits: Tensor
 
 
 def check_sometimes(step: int, model: nn.Module, images: Tensor, logits: Tensor, loss: Tensor) -> None:
-    """Raise UserError if the loss is not finite, at one step in 50: it stays so once the parameters are spoilt."""
+    """Raise UserError if the loss is not finite, at every 50th step: non-finite parameters keep it non-finite."""
     if step % STEPS_BETWEEN_CHECKS == 0:
         check_every_step(step, model, images, logits, loss)
 
 
 def explain(model: nn.Module, images: Tensor, logits: Tensor) -> tuple[str, str]:
-    """Name the phase that went wrong and its likely cause."""
+    """The phase that produced the non-finite loss, and the likely cause."""
     for name, parameter in model.named_parameters():
         if not parameter.isfinite().all():
             return (

@@ -1,4 +1,4 @@
-"""Images in files, decoded when they are asked for."""
+"""Images in files, decoded on access."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,9 +15,9 @@ SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 class FileSplit(Dataset[tuple[Tensor, Tensor]]):
-    """Image files with labels; `split[i]` reads, decodes and resizes one: (uint8 [C, size, size], int64 []).
+    """Image files with labels; `split[i]` reads, decodes and resizes one image: (uint8 [C, size, size], int64 []).
 
-    Sides are scaled separately, so the whole image stays in sight and its proportions may not.
+    Height and width are scaled separately: the whole image stays visible, but its aspect ratio may change.
     """
 
     def __init__(self, files: Sequence[Path], labels: Tensor, channels: int, image_size: int) -> None:
@@ -36,25 +36,25 @@ class FileSplit(Dataset[tuple[Tensor, Tensor]]):
 def read_image(file: Path, channels: int, image_size: int) -> Tensor:
     """Decode `file` to uint8 [channels, image_size, image_size], upright and resized with antialiasing.
 
-    Pillow decodes, since torchvision.io's decoders are deprecated (torchvision 0.29) in favor of a package with FFmpeg.
+    Uses Pillow: torchvision.io's decoders are deprecated (torchvision 0.29) in favor of a package that needs FFmpeg.
 
     Raises:
         UserError: the file cannot be read, is not an image, is damaged, or has more than 8 bits a channel.
     """
     try:
         with Image.open(file) as image:
-            if image.mode.startswith(("I", "F")):  # Pillow would cut such pixels off at 255
+            if image.mode.startswith(("I", "F")):  # Pillow would clip these pixels at 255
                 raise UserError(f"{file}: has {image.mode} pixels; convert it to 8 bits a channel")
-            opaque = image.convert("RGBA") if image.has_transparency_data else image  # else Pillow warns of palettes
+            opaque = image.convert("RGBA") if image.has_transparency_data else image  # avoids a warning about palettes
             upright = ImageOps.exif_transpose(opaque).convert("L" if channels == 1 else "RGB")
             pixels = np.array(upright.resize((image_size, image_size), Image.Resampling.BILINEAR))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow raises all of them
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # Pillow raises any of these
         raise UserError(f"{file}: cannot be decoded: {error}") from error
     return torch.from_numpy(pixels).reshape(image_size, image_size, channels).permute(2, 0, 1).contiguous()
 
 
 def unlabeled(folder: Path, channels: int, image_size: int) -> FileSplit:
-    """Every JPEG and PNG file below `folder`, sorted by path; labels are -1.
+    """All JPEG and PNG files below `folder`, sorted by path; every label is -1.
 
     Raises:
         UserError: there is no such folder, or no image in it.

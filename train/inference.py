@@ -1,4 +1,4 @@
-"""Inference alone: a checkpoint on a data set or on a folder of images."""
+"""Inference alone: a checkpoint applied to a data set or to a folder of images."""
 
 import csv
 import dataclasses
@@ -25,15 +25,15 @@ FILE_NAME = "predictions.csv"
 
 
 def infer(config: Config, folder: Path) -> None:
-    """Write `predictions.csv` into `folder`, one row for each image in order, and print how fast it went.
+    """Write `predictions.csv` into `folder`, one row per image in order, and print throughput and latency.
 
     Raises:
-        UserError: the checkpoint, the data or the images are not what the configuration says.
+        UserError: the checkpoint, the data set or the images are missing or do not match the configuration.
     """
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device)
     set_process(config)
-    assert config.checkpoint is not None  # Config holds task=infer to it
+    assert config.checkpoint is not None  # Config requires it for task=infer
     saved = checkpoint.load(Path(config.checkpoint))
     data = inputs(config, saved)
     module = session.build_model(config, data)
@@ -54,18 +54,18 @@ def infer(config: Config, folder: Path) -> None:
 
 
 def inputs(config: Config, saved: Checkpoint) -> DataSet:
-    """The images to look at, as the test split of a data set with the checkpoint's classes and normalization.
+    """The images to classify, as the test split of a data set with the checkpoint's classes and normalization.
 
     Raises:
-        UserError: their shape or classes are not those that the model was trained on.
+        UserError: their shape or classes differ from those that the model was trained on.
     """
     if config.images is not None:
         files = unlabeled(Path(config.images), saved.channels, saved.image_size)
         return DataSet(files, files, saved.classes, saved.channels, saved.image_size, saved.mean, saved.std)
     data = load(config.data)
-    theirs = (saved.channels, saved.image_size, saved.classes)
-    ours = (data.channels, data.image_size, data.classes)
-    if ours != theirs:
+    trained_on = (saved.channels, saved.image_size, saved.classes)
+    given = (data.channels, data.image_size, data.classes)
+    if given != trained_on:
         raise UserError(
             f"checkpoint={config.checkpoint}: trained on images of {saved.channels} x {saved.image_size}^2 and "
             f"{len(saved.classes)} classes; this data set has {data.channels} x {data.image_size}^2 and "
@@ -75,19 +75,19 @@ def inputs(config: Config, saved: Checkpoint) -> DataSet:
 
 
 def names(split: TensorSplit | FileSplit) -> Sequence[str]:
-    """What a row is called: the file, or the index in the split."""
+    """The name of each row: the path of the file, or the index in the split."""
     if isinstance(split, FileSplit):
         return [str(file) for file in split.files]
     return [str(index) for index in range(len(split))]
 
 
-def write_predictions(rows: Sequence[str], probabilities: Tensor, classes: Sequence[str], folder: Path) -> Path:
-    """Write name, label and probability of the likeliest class; `probabilities` is float [N, classes]."""
+def write_predictions(image_names: Sequence[str], probabilities: Tensor, classes: Sequence[str], folder: Path) -> Path:
+    """Write the most likely class of each image and its probability; `probabilities` is float [N, classes]."""
     path = folder / FILE_NAME
-    best, index = torch.max(probabilities, dim=1)
+    highest, indices = torch.max(probabilities, dim=1)
     with atomic_write(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("image", "label", "probability"))
-        for row, label, probability in zip(rows, index.tolist(), best.tolist(), strict=True):
-            writer.writerow((row, classes[label], f"{probability:.4f}"))
+        for name, index, probability in zip(image_names, indices.tolist(), highest.tolist(), strict=True):
+            writer.writerow((name, classes[index], f"{probability:.4f}"))
     return path

@@ -1,6 +1,6 @@
-"""fit, train_step, evaluate, infer: the loop, as prose. Both arms of every comparison run these lines.
+"""The loop: fit, train_step, evaluate, infer. Both arms of every comparison run these lines.
 
-Whatever can be done in more than one way is a callable of the recipe; whatever is measured goes through the capture.
+Every operation that has several implementations is a callable of the recipe; the capture measures steps and phases.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,14 +18,14 @@ from train.variants import Recipe
 
 @dataclass
 class EpochMetrics:
-    """What an epoch adds up, on the metrics' device.
+    """Metrics of one pass over a split, accumulated step by step on the device where metrics are computed.
 
     Attributes:
-        loss: float32 [], summed cross-entropy in nats.
-        brier: float32 [], summed Brier score.
+        loss: float32 [], sum of the cross-entropy over all images, in nats.
+        brier: float32 [], sum of the Brier score over all images; only evaluation computes it.
         confusion: int64 [C, C], row = label, column = prediction.
-        steps: updates, or batches in evaluation.
-        samples: images.
+        steps: number of updates in training, of batches in evaluation.
+        samples: number of images.
     """
 
     loss: Tensor
@@ -35,7 +35,7 @@ class EpochMetrics:
     samples: int = 0
 
     def mean_loss(self) -> float:
-        """Nats per image."""
+        """Cross-entropy per image, in nats; waits for the device."""
         return self.loss.item() / self.samples
 
     def mean_brier(self) -> float:
@@ -43,12 +43,12 @@ class EpochMetrics:
         return self.brier.item() / self.samples
 
     def accuracy(self) -> float:
-        """Share of images whose label was predicted, 0 to 1."""
+        """Share of images whose prediction is their label, 0 to 1."""
         return self.confusion.trace().item() / self.samples
 
 
 def new_metrics(recipe: Recipe, device: torch.device, classes: int) -> EpochMetrics:
-    """Zeros, where the recipe computes metrics."""
+    """Metrics of zeros, on the device where the recipe computes metrics."""
     zero = recipe.to_metrics(torch.zeros((), device=device))
     return EpochMetrics(zero, zero.clone(), torch.zeros((classes, classes), dtype=torch.int64, device=zero.device))
 
@@ -67,23 +67,27 @@ def fit(
 
     Args:
         model: float images [B, C, H, W] -> logits [B, classes].
-        optimizer: updated once a batch.
-        schedule: advanced once a batch.
+        optimizer: updates the parameters once per batch.
+        schedule: advances the learning rate once per batch.
         batches: the pass.
-        recipe: how each thing is done.
-        capture: what is measured.
-        new_metrics: makes the metrics that the pass adds to.
-        after_step: told after every update, as part of the step.
+        recipe: the implementation of each operation.
+        capture: measures each step and its phases.
+        new_metrics: creates the metrics of the pass.
+        after_step: called after every update, as part of the step.
+
+    Returns:
+        The metrics of the pass.
 
     Raises:
-        UserError: the loss became non-finite.
+        UserError: the loss is not finite.
     """
     model.train()
     metrics = new_metrics()
     for batch in timed_batches(batches, capture):
         train_step(model, optimizer, schedule, batch, recipe, capture, metrics)
         after_step(metrics)
-        capture.step(len(batch[1]))
+        _, labels = batch
+        capture.step(len(labels))
     return metrics
 
 
@@ -96,23 +100,23 @@ def train_step(
     capture: Capture,
     metrics: EpochMetrics,
 ) -> None:
-    """One update of the parameters, from one batch: images uint8 [B, C, H, W], labels int64 [B]."""
+    """Update the parameters with one batch, images uint8 [B, C, H, W] and labels int64 [B]; add to `metrics`."""
     with capture.phase("transfer"):
         images, labels = recipe.transfer(batch)
     with capture.phase("preprocess"):
         inputs = recipe.preprocess_train(images)  # float32 [B, C, H, W]
-    for part_inputs, part_labels in recipe.micro_batches(inputs, labels):
+    for micro_inputs, micro_labels in recipe.micro_batches(inputs, labels):
         with capture.phase("forward"), recipe.autocast():
-            logits = model(part_inputs).float()  # [B, classes]
+            logits = model(micro_inputs).float()  # [micro-batch, classes]
         with capture.phase("loss"):
-            loss = recipe.loss(logits, part_labels, len(labels))
-            recipe.check_finite(metrics.steps, model, part_inputs, logits, loss)
+            loss = recipe.loss(logits, micro_labels, len(labels))
+            recipe.check_finite(metrics.steps, model, micro_inputs, logits, loss)
         with capture.phase("backward"):
             recipe.backward(loss)
         with capture.phase("metrics"):
-            scored, truth = recipe.to_metrics(logits), recipe.to_metrics(part_labels)
-            metrics.loss = recipe.running_loss(metrics.loss, scored, truth)
-            recipe.confusion(metrics.confusion, scored.detach(), truth)
+            metric_logits, metric_labels = recipe.to_metrics(logits), recipe.to_metrics(micro_labels)
+            metrics.loss = recipe.running_loss(metrics.loss, metric_logits, metric_labels)
+            recipe.confusion(metrics.confusion, metric_logits.detach(), metric_labels)
     with capture.phase("optimizer"):
         recipe.update(optimizer)
         schedule.step()
@@ -123,7 +127,7 @@ def train_step(
 def evaluate(
     model: nn.Module, batches: Batches, recipe: Recipe, capture: Capture, new_metrics: Callable[[], EpochMetrics]
 ) -> EpochMetrics:
-    """Loss, Brier score and confusion matrix of the model over one pass."""
+    """Metrics of the model over one pass: loss, Brier score and confusion matrix."""
     model.eval()
     metrics = new_metrics()
     with recipe.eval_context():
@@ -131,10 +135,10 @@ def evaluate(
             with capture.phase("evaluate"):
                 logits, labels = predict(model, batch, recipe, capture)
                 with capture.phase("metrics"):
-                    scored, truth = recipe.to_metrics(logits), recipe.to_metrics(labels)
-                    metrics.loss = recipe.running_loss(metrics.loss, scored, truth)
-                    metrics.brier.add_(recipe.brier(scored, truth).detach().sum())
-                    recipe.confusion(metrics.confusion, scored, truth)
+                    metric_logits, metric_labels = recipe.to_metrics(logits), recipe.to_metrics(labels)
+                    metrics.loss = recipe.running_loss(metrics.loss, metric_logits, metric_labels)
+                    metrics.brier.add_(recipe.brier(metric_logits, metric_labels).detach().sum())
+                    recipe.confusion(metrics.confusion, metric_logits, metric_labels)
             metrics.steps += 1
             metrics.samples += len(labels)
             capture.step(len(labels))
@@ -142,20 +146,20 @@ def evaluate(
 
 
 def infer(model: nn.Module, batches: Batches, recipe: Recipe, capture: Capture) -> Tensor:
-    """Class probabilities float32 [N, classes] of a pass; a step is one request, from images to probabilities."""
+    """Class probabilities float32 [N, classes] of one pass. A step is one request: from images to probabilities."""
     model.eval()
-    answers = []
+    probabilities = []
     with recipe.eval_context():
         for batch in timed_batches(batches, capture):
             with capture.phase("infer"):
                 logits, labels = predict(model, batch, recipe, capture)
-                answers.append(recipe.to_metrics(logits.softmax(dim=1)).detach())
+                probabilities.append(recipe.to_metrics(logits.softmax(dim=1)).detach())
             capture.step(len(labels))
-    return torch.cat(answers)
+    return torch.cat(probabilities)
 
 
 def predict(model: nn.Module, batch: Batch, recipe: Recipe, capture: Capture) -> Batch:
-    """Logits [B, classes] and labels [B] of one batch."""
+    """Logits float32 [B, classes] and labels int64 [B] of one batch, on the model's device."""
     with capture.phase("transfer"):
         images, labels = recipe.transfer(batch)
     with capture.phase("preprocess"):
@@ -166,11 +170,11 @@ def predict(model: nn.Module, batch: Batch, recipe: Recipe, capture: Capture) ->
 
 
 def timed_batches(batches: Batches, capture: Capture) -> Iterator[Batch]:
-    """The batches, with the wait for each as phase `load`."""
-    source = iter(batches)
+    """Yield the batches; the phase `load` is the wait for each of them."""
+    iterator = iter(batches)
     while True:
         with capture.phase("load"):
-            batch = next(source, None)
+            batch = next(iterator, None)
         if batch is None:
             return
         yield batch

@@ -1,11 +1,10 @@
-"""What is reported while training and evaluating: running loss, confusion matrix, Brier score, and the slow twins."""
+"""Metrics of training and evaluation: running loss, confusion matrix, Brier score. Each has fast and slow versions."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# --- running loss: the plain cross-entropy, summed over samples; label smoothing stays out, so that training and
-# --- evaluation report the same quantity
+# --- running loss: cross-entropy summed over samples, without label smoothing: the same quantity in both stages
 
 
 def loss_detached(total: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
@@ -14,16 +13,16 @@ def loss_detached(total: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def loss_attached(total: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-    """Add it with its graph: every batch's graph stays reachable from the sum until the epoch ends."""
+    """Add the batch's loss with its graph: the sum keeps the graphs of all batches alive until the epoch ends."""
     return total + F.cross_entropy(logits, labels, reduction="sum")
 
 
 def loss_item(total: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-    """Fetch it as a Python number: the processor waits for the device at every step."""
+    """Add the batch's loss as a Python number: the CPU waits for the device at every step."""
     return total + F.cross_entropy(logits.detach(), labels, reduction="sum").item()
 
 
-# --- confusion matrix: int64 [C, C], row = label, column = prediction; its trace counts the correct ones
+# --- confusion matrix: int64 [C, C], row = label, column = prediction; its trace is the number of correct predictions
 
 
 def confusion_vectorized(matrix: Tensor, logits: Tensor, labels: Tensor) -> None:
@@ -33,12 +32,12 @@ def confusion_vectorized(matrix: Tensor, logits: Tensor, labels: Tensor) -> None
 
 
 def confusion_loop(matrix: Tensor, logits: Tensor, labels: Tensor) -> None:
-    """Count sample by sample in Python; each `.item()` waits for the device."""
+    """Count a batch into `matrix`, sample by sample in Python; each `.item()` waits for the device."""
     for scores, label in zip(logits, labels, strict=True):
         matrix[int(label.item()), int(scores.argmax().item())] += 1
 
 
-# --- Brier score: squared distance of the predicted probabilities from the one-hot label, 0 (sure and right) to 2
+# --- Brier score: squared distance of the predicted probabilities from the one-hot label: 0 (best) to 2 (worst)
 # --- Brier, "Verification of forecasts expressed in terms of probability", Monthly Weather Review 78, 1950
 
 
@@ -58,7 +57,7 @@ def brier_matched(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def brier_all_pairs(logits: Tensor, labels: Tensor) -> Tensor:
-    """The same numbers through an accident: [N, 1, C] against [N, C] broadcasts to [N, N, C], of which N are wanted."""
+    """The same scores with an accidental broadcast: [N, 1, C] - [N, C] is [N, N, C]; only its diagonal is needed."""
     probabilities = logits.softmax(dim=1).unsqueeze(1)
     target = F.one_hot(labels, logits.shape[1])
     return (probabilities - target).square().sum(dim=-1).diagonal()

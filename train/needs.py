@@ -1,4 +1,4 @@
-"""What an experiment needs in order to act. Where that is missing, it is not applicable here: no number is made up."""
+"""The needs of experiments. Where one is not met, the experiment is not applicable: it reports no result."""
 
 import inspect
 import shutil
@@ -19,8 +19,8 @@ from train.device import has_bf16, has_glibc
 
 
 @dataclass(frozen=True)
-class Here:
-    """What a need is judged by."""
+class ExperimentContext:
+    """What the needs of an experiment are checked against."""
 
     config: Config
     device: torch.device
@@ -28,43 +28,46 @@ class Here:
     model: nn.Module
 
 
-NEEDS: Mapping[Need, tuple[str, Callable[[Here], bool]]] = {
-    Need.accelerator: ("an accelerator, and there is none", lambda here: torch.accelerator.is_available()),
-    Need.cuda: ("a CUDA device, and there is none", lambda here: torch.cuda.is_available()),
+NEEDS: Mapping[Need, tuple[str, Callable[[ExperimentContext], bool]]] = {
+    Need.accelerator: ("an accelerator, and there is none", lambda context: torch.accelerator.is_available()),
+    Need.cuda: ("a CUDA device, and there is none", lambda context: torch.cuda.is_available()),
     Need.compiler: (
         "a C++ compiler for torch.compile, and neither g++ nor clang++ is on the path",
-        lambda here: any(shutil.which(name) for name in ("g++", "clang++", "c++", "cl")),
+        lambda context: any(shutil.which(name) for name in ("g++", "clang++", "c++", "cl")),
     ),
-    Need.bf16: ("bf16 arithmetic, which this device lacks", lambda here: has_bf16(here.device)),
-    Need.multicore: ("two cores or more, and there is one", lambda here: (psutil.cpu_count() or 1) > 1),
-    Need.glibc: ("the C library glibc, whose heap this is about", lambda here: has_glibc()),
-    Need.attention: ("a model with attention: add model=vit", lambda here: _takes(here.model, "attention")),
+    Need.bf16: ("bf16 arithmetic, which this device lacks", lambda context: has_bf16(context.device)),
+    Need.multicore: ("two cores or more, and there is one", lambda context: (psutil.cpu_count() or 1) > 1),
+    Need.glibc: ("the C library glibc, whose heap this is about", lambda context: has_glibc()),
+    Need.attention: (
+        "a model with attention: add model=vit",
+        lambda context: _constructor_takes(context.model, "attention"),
+    ),
     Need.batch_norm: (
         "a model whose convolutions may have a bias before batch norm: add model=cnn",
-        lambda here: _takes(here.model, "conv_bias"),
+        lambda context: _constructor_takes(context.model, "conv_bias"),
     ),
     Need.frozen_backbone: (
         "a frozen backbone: add model=resnet18 model.freeze_backbone=true",
-        lambda here: has_backbone(here.model) and here.model.freeze_backbone,
+        lambda context: has_backbone(context.model) and context.model.freeze_backbone,
     ),
     Need.image_files: (
         "images that are decoded from files: add data=jpeg_digits, or data=image_folder data.root=...",
-        lambda here: isinstance(here.data.train, FileSplit),
+        lambda context: isinstance(context.data.train, FileSplit),
     ),
     Need.dataloader: (
         "batches from a DataLoader: add loader.source=dataloader",
-        lambda here: source_of(here.data.train, here.config.loader, here.device) is Source.dataloader,
+        lambda context: source_of(context.data.train, context.config.loader, context.device) is Source.dataloader,
     ),
 }
 
 
-def check(here: Here) -> None:
-    """Raise NotApplicableError, naming the first thing that the experiment needs and does not find."""
-    for need in here.config.hypothesis.needs:
+def check(context: ExperimentContext) -> None:
+    """Raise NotApplicableError if a need of the experiment is not met; its message names the first one."""
+    for need in context.config.hypothesis.needs:
         text, is_met = NEEDS[need]
-        if not is_met(here):
-            raise NotApplicableError(f"not applicable here: {here.config.name} needs {text}")
+        if not is_met(context):
+            raise NotApplicableError(f"not applicable here: {context.config.name} needs {text}")
 
 
-def _takes(model: nn.Module, parameter: str) -> bool:
+def _constructor_takes(model: nn.Module, parameter: str) -> bool:
     return parameter in inspect.signature(type(model)).parameters

@@ -1,6 +1,6 @@
-"""Images for TensorBoard, drawn with Pillow: what was predicted, and what was mistaken for what.
+"""Images for TensorBoard, drawn with Pillow: confusion matrices and predictions.
 
-Pillow's own font has the characters of ASCII and a few more; others in the name of a class show as boxes.
+Pillow's built-in font has little more than ASCII; other characters in the name of a class appear as boxes.
 """
 
 from collections.abc import Sequence
@@ -15,22 +15,22 @@ BLACK, WHITE, RED = (0, 0, 0), (255, 255, 255), (200, 30, 30)
 # Five colors of matplotlib's viridis: perceptually uniform, and legible to the color-blind.
 VIRIDIS = np.array([(68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37)])
 
-# All in pixels.
+# Lengths in pixels.
 FONT_SIZE = 14
 GAP = 8
-MATRIX = 800  # side of a confusion matrix at most, unless its cells would be narrower than SMALLEST_CELL
+MATRIX = 800  # largest side of a confusion matrix, unless its cells would be smaller than SMALLEST_CELL
 LARGEST_CELL, SMALLEST_CELL = 44, 4
 LONGEST_LABEL = 120
-TILE = 112  # side of a sample: four times MNIST's
+TILE = 112  # side of a drawn sample: four times the side of MNIST's images
 
-COLUMNS = 8  # samples in a row
+COLUMNS = 8  # samples per row
 
 
 def confusion_image(matrix: Tensor, classes: Sequence[str]) -> Tensor:
-    """A confusion matrix, int64 [C, C] of counts with the true classes as rows, drawn as uint8 [3, H, W].
+    """Draw a confusion matrix, int64 [C, C] of counts with the true classes as rows, as uint8 [3, H, W].
 
-    The number in a cell is its count, zeros aside, and the color its share of the row: dark is none, bright is all.
-    Where there are too many classes for numbers or labels to fit, they are left out.
+    A cell shows its count unless that is 0; its color is its share of the row, from 0 (dark) to 1 (bright). With too
+    many classes, cells are too small for numbers and labels, which are then omitted.
     """
     counts = matrix.cpu().numpy()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)  # [C, C]
@@ -38,8 +38,8 @@ def confusion_image(matrix: Tensor, classes: Sequence[str]) -> Tensor:
     side = cell * len(classes)
     legible = cell > FONT_SIZE
     row_labels = [_text(name, LONGEST_LABEL) for name in classes] if legible else []
-    narrow = all(label.width <= cell for label in row_labels)
-    column_labels = row_labels if narrow else [label.transpose(Image.Transpose.ROTATE_90) for label in row_labels]
+    labels_fit = all(label.width <= cell for label in row_labels)
+    column_labels = row_labels if labels_fit else [label.transpose(Image.Transpose.ROTATE_90) for label in row_labels]
     column_title, row_title = _text("predicted"), _text("true").transpose(Image.Transpose.ROTATE_90)
 
     left = row_title.width + max((label.width for label in row_labels), default=0) + 3 * GAP
@@ -62,10 +62,10 @@ def confusion_image(matrix: Tensor, classes: Sequence[str]) -> Tensor:
 
 
 def predictions_image(images: Tensor, labels: Tensor, predicted: Tensor, classes: Sequence[str]) -> Tensor:
-    """Samples, uint8 [N, C, H, W], with int64 [N] labels and predictions, drawn in rows of eight as uint8 [3, H', W'].
+    """Draw samples, uint8 [N, C, H, W] with int64 [N] labels and predictions, in rows of eight as uint8 [3, H', W'].
 
-    Below each sample stands what was predicted, and what is true; a frame is drawn around those that differ. Images
-    that are neither gray nor color show their first channel.
+    The prediction and the label are below each sample; wrong predictions have a frame. Only the first channel of an
+    image is drawn if it has neither one nor three.
     """
     lines = 2 * (FONT_SIZE + 4)
     width, height = TILE + 2 * GAP, TILE + lines + 2 * GAP
@@ -73,29 +73,29 @@ def predictions_image(images: Tensor, labels: Tensor, predicted: Tensor, classes
     picture = Image.new("RGB", (min(len(images), COLUMNS) * width, rows * height), WHITE)
     draw = ImageDraw.Draw(picture)
     samples = zip(images.cpu(), labels.tolist(), predicted.tolist(), strict=True)
-    for number, (image, label, guess) in enumerate(samples):
+    for number, (image, label, prediction) in enumerate(samples):
         row, column = divmod(number, COLUMNS)
         x, y = column * width + GAP, row * height + GAP
         pixels = image if len(image) == 3 else image[:1].expand(3, -1, -1)
         sample = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
         picture.paste(sample.resize((TILE, TILE), Image.Resampling.NEAREST), (x, y))
-        picture.paste(_text(f"pred {classes[guess]}", TILE), (x, y + TILE))
+        picture.paste(_text(f"pred {classes[prediction]}", TILE), (x, y + TILE))
         picture.paste(_text(f"true {classes[label]}", TILE), (x, y + TILE + lines // 2))
-        if guess != label:
+        if prediction != label:
             draw.rectangle((x - GAP // 2, y - GAP // 2, x + TILE + GAP // 2, y + TILE + lines), outline=RED, width=3)
     return _tensor(picture)
 
 
 def _viridis(shares: np.ndarray) -> np.ndarray:
-    """Shares from 0 to 1, float [H, W], as colors, uint8 [H, W, 3]."""
+    """Map shares from 0 to 1, float [H, W], to colors, uint8 [H, W, 3]."""
     points = np.linspace(0, 1, len(VIRIDIS))
     return np.stack([np.interp(shares, points, band) for band in VIRIDIS.T], axis=-1).round().astype(np.uint8)
 
 
-def _text(text: str, longest: int = LONGEST_LABEL) -> Image.Image:
-    """`text` in black on white, cut so that it is at most `longest` pixels wide."""
+def _text(text: str, max_width: int = LONGEST_LABEL) -> Image.Image:
+    """Draw `text` in black on white, truncated to at most `max_width` pixels."""
     shown = text
-    while _font().getlength(shown) > longest:
+    while _font().getlength(shown) > max_width:
         text = text[:-1]
         shown = f"{text}…"
     image = Image.new("RGB", (int(_font().getlength(shown)) + 1, FONT_SIZE + 4), WHITE)

@@ -1,4 +1,4 @@
-"""From stored images to what the model sees: normalization and augmentation of whole batches, and the slow twins.
+"""From stored images to the model's input: normalization and augmentation. Each has fast and slow versions.
 
 Images are uint8 [B, C, H, W]; results are float32 [B, C, H, W] with mean 0 and deviation 1 over the training split.
 """
@@ -13,31 +13,31 @@ from torch import Tensor
 
 from train.config.schema import Augment
 
-Arrange = Callable[[Tensor, tuple[int, ...]], Tensor]
 Shape = tuple[int, ...]
+Arrange = Callable[[Tensor, Shape], Tensor]
 
 
 def broadcast(operand: Tensor, shape: Shape) -> Tensor:
-    """Leave `operand` ([C, 1, 1]) as it is: arithmetic broadcasts it to `shape` without a copy."""
+    """Return `operand` [C, 1, 1] unchanged: arithmetic broadcasts it to `shape` without a copy."""
     return operand
 
 
 def repeat(operand: Tensor, shape: Shape) -> Tensor:
-    """Copy `operand` ([C, 1, 1]) out to `shape` ([..., C, H, W]) before it is used."""
+    """Copy `operand` [C, 1, 1] to the full `shape` [..., C, H, W] before it is used."""
     return operand.repeat(*shape[:-3], 1, *shape[-2:])
 
 
 class ReusedBuffers:
-    """Large temporaries, allocated once and handed out again at every step.
+    """Large temporaries, allocated once and reused at every step.
 
-    A buffer that autograd saved is safe to overwrite at the next step: its backward pass has run.
+    The next step may overwrite a buffer that autograd saved, because the backward pass that needs it has ended.
     """
 
     def __init__(self) -> None:
         self._buffers: dict[str, Tensor] = {}
 
     def __call__(self, name: str, shape: Shape, device: torch.device, layout: torch.memory_format) -> Tensor:
-        """A float32 buffer of `shape`, with arbitrary content."""
+        """The float32 buffer `name` of `shape`, with arbitrary content."""
         buffer = self._buffers.get(name)
         if buffer is None or len(buffer) < shape[0]:
             buffer = self._buffers[name] = torch.empty(shape, device=device, memory_format=layout)
@@ -45,7 +45,7 @@ class ReusedBuffers:
 
 
 class FreshBuffers:
-    """Large temporaries, allocated anew at every step."""
+    """Large temporaries, newly allocated at every step."""
 
     def __call__(self, name: str, shape: Shape, device: torch.device, layout: torch.memory_format) -> Tensor:
         """A float32 buffer of `shape`, with arbitrary content."""
@@ -56,17 +56,17 @@ Buffers = ReusedBuffers | FreshBuffers
 
 
 class PreprocessFunction(Protocol):
-    """Turns uint8 images [B, C, H, W] into the model's input, as `spec` says."""
+    """Converts uint8 images [B, C, H, W] to the model's input, as `spec` says."""
 
     def __call__(self, images: Tensor, spec: "PreprocessSpec") -> Tensor: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
 class AugmentationDraw:
-    """The random part of one batch's augmentation.
+    """The random numbers of one batch's augmentation.
 
     Attributes:
-        offsets: int64 [B, 2], row and column of each image's corner in the padded image.
+        offsets: int64 [B, 2], first row and column of each image's window in the padded image.
         noise: float32 [B, C, H, W], standard normal; None where `augment.noise` is 0.
     """
 
@@ -76,15 +76,15 @@ class AugmentationDraw:
 
 @dataclass(frozen=True)
 class PreprocessSpec:
-    """Everything that turning a batch into the model's input depends on.
+    """Everything besides the images that determines the model's input.
 
     Attributes:
-        mean, deviation: float32 [C, 1, 1], in units of the stored bytes.
-        arrange: brings `mean` and `deviation` to the batch's shape: `broadcast` or `repeat`.
-        buffers: where large temporaries come from.
+        mean, deviation: float32 [C, 1, 1], in units of the stored bytes, 0 to 255.
+        arrange: `broadcast` or `repeat`, applied to `mean` and `deviation`.
+        buffers: provides large temporaries.
         layout: memory format of the result.
         augment: how far images are shifted and how much noise is added; None for evaluation.
-        random: where random numbers are made, and their generator's device.
+        random: generator of the random numbers, which are drawn on its device.
     """
 
     mean: Tensor
@@ -96,20 +96,20 @@ class PreprocessSpec:
     random: torch.Generator
 
     def draw(self, shape: Shape, device: torch.device) -> AugmentationDraw | None:
-        """AugmentationDraw the augmentation of one batch; both twins below use the same numbers."""
+        """Draw the augmentation of a batch of `shape`, the same for `vectorized` and `loop`; None for evaluation."""
         if self.augment is None:
             return None
-        made_on = self.random.device
-        offsets = torch.randint(0, 2 * self.augment.shift + 1, (shape[0], 2), generator=self.random, device=made_on)
+        drawn_on = self.random.device
+        offsets = torch.randint(0, 2 * self.augment.shift + 1, (shape[0], 2), generator=self.random, device=drawn_on)
         noise = None
         if self.augment.noise > 0:
-            noise = self.buffers("noise", shape, made_on, torch.contiguous_format)
+            noise = self.buffers("noise", shape, drawn_on, torch.contiguous_format)
             noise = noise.normal_(generator=self.random).to(device)
         return AugmentationDraw(offsets.to(device), noise)
 
 
 def vectorized(images: Tensor, spec: PreprocessSpec) -> Tensor:
-    """Whole batches: every operation is one call, whatever the batch size."""
+    """Preprocess whole batches: the number of operators does not depend on the batch size."""
     draw = spec.draw(tuple(images.shape), images.device)
     if draw is not None and spec.augment is not None:
         images = shift(images, draw.offsets, spec.augment.shift)
@@ -123,7 +123,7 @@ def vectorized(images: Tensor, spec: PreprocessSpec) -> Tensor:
 
 
 def loop(images: Tensor, spec: PreprocessSpec) -> Tensor:
-    """Image by image in Python, gathered with torch.stack: what a beginner writes first."""
+    """Preprocess image by image in Python, and combine the results with torch.stack."""
     draw = spec.draw(tuple(images.shape), images.device)
     rows = []
     for index, image in enumerate(images):
@@ -138,12 +138,15 @@ def loop(images: Tensor, spec: PreprocessSpec) -> Tensor:
 
 
 def shift(images: Tensor, offsets: Tensor, padding: int) -> Tensor:
-    """Cut a window of the original size out of each padded image, in one gather.
+    """Cut a window of the original size out of each padded image, with one gather.
 
     Args:
         images: [B, C, H, W].
-        offsets: int64 [B, 2], rows and columns from 0 to 2 * padding; `padding` itself leaves an image where it is.
-        padding: pixels of 0 around each image.
+        offsets: int64 [B, 2], first row and column of each window, 0 to 2 * padding; `padding` means no shift.
+        padding: width of the border of zeros around each image, in pixels.
+
+    Returns:
+        [B, C, H, W].
     """
     batch, channels, height, width = images.shape
     padded = F.pad(images, (padding,) * 4)  # [B, C, H + 2p, W + 2p]

@@ -1,9 +1,9 @@
-"""A training run from its configuration to its folder: fit, evaluate, infer, trace, record."""
+"""A training run, from its configuration to the files in its folder: fit, evaluate, infer, trace, record."""
 
 import logging
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,19 +25,24 @@ from train.events import EventFile, step_log
 from train.loop import EpochMetrics
 from train.session import Session
 
-INFER_PASSES = 5  # over the test split: latencies need more requests than one pass of the digits has
+INFER_PASSES = 5  # over the test split: one pass has too few requests for percentiles of latency
 
 log = logging.getLogger(__name__)
 
 
 def train(config: Config, changed: Mapping[str, tuple[Any, Any]], folder: Path) -> None:
-    """Train, evaluate and infer, then trace a window of each; leave everything in `folder`.
+    """Train, evaluate and infer, then trace one window of each stage; write all files to `folder`.
 
-    A run that is interrupted or fails leaves a record that says so, of what had been measured.
+    A run that fails or is interrupted also writes a record, with its status and what was measured before.
+
+    Args:
+        config: the run.
+        changed: dotted key -> (baseline's value, this run's value), for the record.
+        folder: the run's folder.
 
     Raises:
-        UserError: something that the user can mend.
-        NotApplicableError: the experiment cannot act here.
+        UserError: an error that the user can correct.
+        NotApplicableError: a need of the experiment is not met.
     """
     parts = session.prepare(config)
     timed = {stage: TimedCapture(parts.device) for stage in STAGES}
@@ -48,10 +53,10 @@ def train(config: Config, changed: Mapping[str, tuple[Any, Any]], folder: Path) 
     try:
         with EventFile(folder) as events:
             run(parts, timed, events, folder, results)
-            # What the traced steps log goes elsewhere: they are no part of the run's curves.
-            with tempfile.TemporaryDirectory() as scratch, step_log(parts, Path(scratch)) as unseen:
-                traces.update(session.trace(parts, folder, unseen.after_step))
-            stages = summarize(timed, traces)
+            # Traced steps log to a temporary folder: they are not part of the run's curves.
+            with tempfile.TemporaryDirectory() as scratch, step_log(parts, Path(scratch)) as scratch_log:
+                traces.update(session.trace(parts, folder, scratch_log.after_step))
+            stages = stage_records(timed, traces)
             events.stages(stages)
             events.hyperparameters(config, changed, results)
         status = "complete"
@@ -59,7 +64,7 @@ def train(config: Config, changed: Mapping[str, tuple[Any, Any]], folder: Path) 
         status, error = "failed", str(failure)
         raise
     finally:
-        outcome = RunRecord(
+        record = RunRecord(
             name=config.name,
             status=status,
             error=error,
@@ -67,28 +72,28 @@ def train(config: Config, changed: Mapping[str, tuple[Any, Any]], folder: Path) 
             config=plain(config),
             changed=dict(changed),
             environment=environment.describe(parts.device, parts.precision),
-            stages=summarize(timed, traces),
+            stages=stage_records(timed, traces),
             results=results,
         )
-        run_record.write(outcome, folder)
-    print_run(Console(soft_wrap=True), outcome, folder)
+        run_record.write(record, folder)
+    print_run(Console(soft_wrap=True), record, folder)
 
 
 def run(
     parts: Session, timed: Mapping[str, TimedCapture], events: EventFile, folder: Path, results: dict[str, float]
 ) -> None:
-    """The timed passes; fills in `results` and writes the checkpoint."""
+    """Run all timed passes; add to `results`, write events and the checkpoint."""
     config = parts.config
     events.describe(parts)
     results["compile_s" if config.switches.execution is Execution.compiled else "warmup_s"] = session.warm_up(parts)
     steps_per_epoch = len(parts.train_batches)
     with progress_bar(Console(), config.epochs * steps_per_epoch) as bar:
         for epoch in range(config.epochs):
-            observe = observer(parts, bar, events, epoch * steps_per_epoch)
+            after_step = step_callback(parts, bar, events, epoch * steps_per_epoch)
             start = time.perf_counter()
             with timed["train"] as capture:
-                training = parts.fit(parts.train_batches, capture, observe)
-                training.mean_loss()  # waits for the device, so that the epoch's time is whole
+                training = parts.fit(parts.train_batches, capture, after_step)
+                training.mean_loss()  # waits for the device: the time includes all kernels of the epoch
             samples_per_s = training.samples / (time.perf_counter() - start)
             with timed["evaluate"] as capture:
                 held_out = parts.evaluate(parts.test_batches, capture)
@@ -104,8 +109,8 @@ def run(
     checkpoint.save(checkpoint_of(parts), folder)
 
 
-def observer(parts: Session, bar: Bar, events: EventFile, steps_before: int) -> Any:
-    """What is told after every training step."""
+def step_callback(parts: Session, bar: Bar, events: EventFile, steps_before: int) -> Callable[[EpochMetrics], None]:
+    """The function to call after every training step of an epoch that begins after `steps_before` steps."""
 
     def advance(metrics: EpochMetrics) -> None:
         bar.advance()
@@ -118,22 +123,20 @@ def observer(parts: Session, bar: Bar, events: EventFile, steps_before: int) -> 
 
 
 def scores(held_out: EpochMetrics) -> dict[str, float]:
-    """How good the model is."""
+    """Quality of the model, per image of the test split."""
     return {"accuracy": held_out.accuracy(), "loss": held_out.mean_loss(), "brier": held_out.mean_brier()}
 
 
 def rates(timed: Mapping[str, TimedCapture]) -> dict[str, float]:
-    """How fast each stage was, from its unprofiled steps; latency is that of one batch of inference."""
-    figures = {}
-    for stage, capture in timed.items():
-        figures[f"{stage}_samples_per_s"] = capture.timings().samples_per_s
+    """Throughput of each stage, and percentiles of the latency of one batch of inference, from unprofiled steps."""
+    throughputs = {f"{stage}_samples_per_s": capture.timings().samples_per_s for stage, capture in timed.items()}
     latencies = np.percentile(timed["infer"].timings().step_s, PERCENTILES).tolist()
-    named = zip(PERCENTILES, latencies, strict=True)
-    return {**figures, **{f"infer_latency_p{rank}_s": seconds for rank, seconds in named}}
+    percentiles = zip(PERCENTILES, latencies, strict=True)
+    return {**throughputs, **{f"infer_latency_p{rank}_s": latency_s for rank, latency_s in percentiles}}
 
 
-def summarize(timed: Mapping[str, TimedCapture], traces: Mapping[str, TraceFile]) -> dict[str, StageRecord]:
-    """Everything measured of the stages that took at least one step."""
+def stage_records(timed: Mapping[str, TimedCapture], traces: Mapping[str, TraceFile]) -> dict[str, StageRecord]:
+    """The measurements of all stages that have at least one timed step."""
     stages = {}
     for name, capture in timed.items():
         steps = capture.timings()
@@ -149,7 +152,7 @@ def summarize(timed: Mapping[str, TimedCapture], traces: Mapping[str, TraceFile]
 
 
 def checkpoint_of(parts: Session) -> Checkpoint:
-    """What inference needs of the trained model."""
+    """The checkpoint of the trained model."""
     data = parts.data
     return Checkpoint(
         model=plain(parts.config.model),

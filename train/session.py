@@ -1,8 +1,7 @@
-"""Everything a run works with, built from its configuration before the first step."""
+"""The parts of a run, built from its configuration before the first step."""
 
 import copy
 import dataclasses
-import importlib
 import inspect
 import math
 import time
@@ -20,7 +19,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from models.interface import CONSTRUCTOR_SWITCHES, ModelClass, has_backbone
 from profiling.capture import Capture, NullCapture, ProfilerWindow, TracedCapture
-from profiling.errors import UserError, nearest
+from profiling.errors import UserError
 from profiling.run_record import TraceFile
 from profiling.vocabulary import STAGES
 from train import loop, needs, variants
@@ -29,19 +28,20 @@ from train.config.options import Parameters, Precision, Schedule
 from train.config.schema import Config, CustomModelConfig
 from train.data import DataSet, load
 from train.device import choose_device, choose_precision, reserve_heap, set_process
+from train.targets import import_target
 
-WARMUP_SHARE = 0.3  # of a one-cycle schedule
-START_FACTOR = 0.04  # of the peak learning rate, at its first step
+WARMUP_SHARE = 0.3  # of the steps of a one-cycle schedule: the learning rate rises
+START_FACTOR = 0.04  # of the peak learning rate: the first step of a one-cycle schedule
 
 
 @dataclass(frozen=True)
 class Session:
-    """A run's parts.
+    """The parts of a run.
 
     Attributes:
-        module: the model as built: what a checkpoint holds.
+        module: the model as built; checkpoints contain its state.
         model: the model as called: `module` itself, or its compiled form.
-        random: every generator the run draws from, beside torch's default one.
+        random: all random generators of the run, except torch's default one.
     """
 
     config: Config
@@ -59,19 +59,19 @@ class Session:
     random: tuple[torch.Generator, ...]
 
     def new_metrics(self) -> loop.EpochMetrics:
-        """Sums for one pass."""
+        """Metrics of zeros, for one pass."""
         return loop.new_metrics(self.recipe, self.device, len(self.data.classes))
 
     def fit(
         self, batches: Batches, capture: Capture, after_step: Callable[[loop.EpochMetrics], None] = lambda metrics: None
     ) -> loop.EpochMetrics:
-        """Train for one pass over `batches`."""
+        """Train for one pass over `batches`; see `train.loop.fit`."""
         return loop.fit(
             self.model, self.optimizer, self.schedule, batches, self.recipe, capture, self.new_metrics, after_step
         )
 
     def evaluate(self, batches: Batches, capture: Capture) -> loop.EpochMetrics:
-        """Score the model on one pass over `batches`."""
+        """Metrics of the model over one pass over `batches`."""
         return loop.evaluate(self.model, batches, self.recipe, capture, self.new_metrics)
 
     def infer(self, batches: Batches, capture: Capture) -> Tensor:
@@ -80,11 +80,11 @@ class Session:
 
 
 def prepare(config: Config) -> Session:
-    """Build everything; the first weights depend on the seed alone.
+    """Build all parts of a run. The initial weights of a model depend on the seed alone.
 
     Raises:
-        UserError: the configuration cannot be met here.
-        NotApplicableError: the experiment cannot act here.
+        UserError: the machine, the data set or the model does not match the configuration.
+        NotApplicableError: a need of the experiment is not met.
     """
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device)
@@ -92,7 +92,7 @@ def prepare(config: Config) -> Session:
     data = load(config.data)
     torch.manual_seed(config.seed)
     module = build_model(config, data)
-    needs.check(needs.Here(config, device, data, module))
+    needs.check(needs.ExperimentContext(config, device, data, module))
     module = module.to(device=device, memory_format=variants.MEMORY_FORMAT[config.switches.memory_format])  # type: ignore[call-overload]
     trained = trained_part(module, config)
     optimizer = build_optimizer(trained, config)
@@ -118,13 +118,13 @@ def prepare(config: Config) -> Session:
 
 
 def build_model(config: Config, data: DataSet) -> nn.Module:
-    """Build the class that `model._target_` names, with the switches that it has parameters for.
+    """Build the class that `model._target_` names; pass the switches that are parameters of its constructor.
 
     Raises:
-        UserError: there is no such class, or it refuses its arguments.
+        UserError: there is no such class, or it rejects its arguments.
     """
     target = config.model._target_
-    model_class: ModelClass = find_by_name(target, "model._target_")
+    model_class: ModelClass = import_target(target, "model._target_")
     if isinstance(config.model, CustomModelConfig):
         fields = dict(config.model.params)
     else:
@@ -143,27 +143,11 @@ def build_model(config: Config, data: DataSet) -> nn.Module:
     return model
 
 
-def find_by_name(target: str, key: str) -> Any:
-    """Import what the dotted path `target` names; `key` is where it was configured.
-
-    Raises:
-        UserError: it cannot be found.
-    """
-    module_name, _, name = target.rpartition(".")
-    try:
-        module = importlib.import_module(module_name)
-    except (ImportError, ValueError) as error:
-        raise UserError(f"{key}={target}: cannot be imported: {error}") from error
-    if not hasattr(module, name):
-        raise UserError(f"{key}={target}: {module_name} has no {name}{nearest(name, list(vars(module)))}")
-    return getattr(module, name)
-
-
 def trained_part(module: nn.Module, config: Config) -> nn.Module:
-    """Apply what the switches say of freezing; return the part that the optimizer updates.
+    """Freeze parameters as the switches say; return the module that the optimizer updates.
 
     Raises:
-        UserError: no parameter is left that requires grad.
+        UserError: no parameter of that module requires grad.
     """
     variants.PARAMETERS[config.switches.parameters](module)
     trained = module
@@ -181,9 +165,9 @@ def trained_part(module: nn.Module, config: Config) -> nn.Module:
 
 
 def build_optimizer(trained: nn.Module, config: Config) -> Optimizer:
-    """torch.optim's class of that name, over the parameters of `trained` that require grad."""
+    """The class that `optimizer._target_` names, over the parameters of `trained` that require grad."""
     fields = {field.name: getattr(config.optimizer, field.name) for field in dataclasses.fields(config.optimizer)}
-    optimizer_class = find_by_name(fields.pop("_target_"), "optimizer._target_")
+    optimizer_class = import_target(fields.pop("_target_"), "optimizer._target_")
     parameters = [parameter for parameter in trained.parameters() if parameter.requires_grad]
     optimizer: Optimizer = optimizer_class(parameters, **fields, **variants.OPTIMIZER_LOOP[config.switches.optimizer])
     return optimizer
@@ -192,8 +176,8 @@ def build_optimizer(trained: nn.Module, config: Config) -> Optimizer:
 def lr_factor(schedule: Schedule, steps: int, step: int) -> float:
     """Learning rate at `step` of `steps`, as a factor of the peak.
 
-    `one_cycle` climbs over the first 30 % and falls as a cosine (Smith and Topin 2018,
-    https://arxiv.org/abs/1708.07120, without the cycle of momentum); `cosine` only falls (Loshchilov and Hutter 2017,
+    `one_cycle` rises linearly over WARMUP_SHARE of the steps, then falls as a cosine (Smith and Topin 2018,
+    https://arxiv.org/abs/1708.07120, without the momentum cycle); `cosine` only falls (Loshchilov and Hutter 2017,
     https://arxiv.org/abs/1608.03983).
     """
     if schedule is Schedule.constant:
@@ -207,12 +191,12 @@ def lr_factor(schedule: Schedule, steps: int, step: int) -> float:
 
 
 def warm_up(session: Session) -> float:
-    """Run each kind of step on each batch size that will occur, then put everything back, bit for bit.
+    """Run each kind of step on each batch size that will occur, then restore all state bit for bit.
 
-    What happens once (compilation, choice of algorithms, first allocations) is thereby outside every timed step.
+    Work that happens once (compilation, choice of algorithms, first allocations) is thus outside all timed steps.
 
     Returns:
-        The seconds that it took.
+        The duration in seconds.
     """
     start = time.perf_counter()
     saved_module = copy.deepcopy(session.module.state_dict())
@@ -220,9 +204,9 @@ def warm_up(session: Session) -> float:
     saved_random = [generator.get_state() for generator in session.random]
     accelerators = [] if session.device.type == "cpu" else [torch.accelerator.current_device_index()]
     with torch.random.fork_rng(accelerators, device_type=session.device.type):
-        session.fit(_sizes(session.train_batches, len(session.data.train)), NullCapture())
-        session.evaluate(_sizes(session.test_batches, len(session.data.test)), NullCapture())
-        session.infer(_sizes(session.infer_batches, len(session.data.test)), NullCapture())
+        session.fit(_batch_of_each_size(session.train_batches, len(session.data.train)), NullCapture())
+        session.evaluate(_batch_of_each_size(session.test_batches, len(session.data.test)), NullCapture())
+        session.infer(_batch_of_each_size(session.infer_batches, len(session.data.test)), NullCapture())
     session.module.load_state_dict(saved_module)
     session.optimizer.state.clear()
     session.schedule.load_state_dict(saved_schedule)
@@ -233,15 +217,18 @@ def warm_up(session: Session) -> float:
     return time.perf_counter() - start
 
 
-def _sizes(batches: Batches, samples: int) -> list[Batch]:
-    """The first batch, and as much of it as the last batch of a pass will have."""
+def _batch_of_each_size(batches: Batches, samples: int) -> list[Batch]:
+    """The first batch and, if the last batch of a pass is smaller, a slice of that size."""
     images, labels = next(iter(batches))
-    rest = samples % len(labels)
-    return [(images, labels)] + ([(images[:rest], labels[:rest])] if rest else [])
+    remainder = samples % len(labels)
+    return [(images, labels)] + ([(images[:remainder], labels[:remainder])] if remainder else [])
 
 
 def trace(session: Session, folder: Path, after_step: Callable[[loop.EpochMetrics], None]) -> dict[str, TraceFile]:
-    """Trace one window of each stage into `folder`; no timing is taken from it. Call it last: it goes on training."""
+    """Trace one window of each stage into `folder`: stage -> file; empty if `profiler.active` is 0.
+
+    Traced steps are no timings. To be called last, because the traced training steps change the model.
+    """
     profiler = session.config.profiler
     if profiler.active == 0:
         return {}

@@ -1,7 +1,7 @@
-"""Every switch: its implementations side by side, the fast one first. `resolve` picks one of each, before the loop.
+"""Every switch: its implementations side by side, the fast one first. `resolve` chooses one of each before the loop.
 
-To add an implementation: write it beside its twin, name it in the table here and in its enum in train/options.py, and
-give it a file in configs/experiment/. The tests are parametrized over the tables and over those files.
+To add an implementation: write it next to the existing ones, add it to the table here and to its enum in
+train/config/options.py, and add a file to configs/experiment/. Tests are parametrized over these tables and files.
 """
 
 from collections.abc import Callable, Mapping
@@ -54,9 +54,9 @@ class Table(Generic[Implementation]):
 
     Attributes:
         switch: the field of `switches` in the configuration.
-        options: the fast one first.
-        numerics: how far the results of two of them may differ after some steps in float32.
-        rtol, atol: what `close` means, for weights and metrics alike.
+        options: option -> implementation, the fast one first.
+        numerics: how closely the results of two options agree after some steps in float32.
+        rtol, atol: tolerances of `close`, for weights and metrics alike.
         reason: why results are not identical.
     """
 
@@ -73,7 +73,7 @@ class Table(Generic[Implementation]):
 
 # --- autograd ---------------------------------------------------------------------------------------------------------
 
-# Classes, not instances: one `no_grad()` object that is entered twice leaves gradients switched off.
+# Classes, not instances: a `no_grad()` object that is entered twice leaves autograd disabled.
 EVAL_CONTEXT: Table[Callable[[], AbstractContextManager[Any]]] = Table(
     "eval_context",
     {
@@ -94,12 +94,12 @@ RUNNING_LOSS: Table[Callable[[Tensor, Tensor, Tensor], Tensor]] = Table(
 
 
 def zero_grad_to_none(optimizer: Optimizer) -> None:
-    """Free the gradients: the next backward pass writes instead of adding."""
+    """Free the gradients: the next backward pass writes new ones instead of adding."""
     optimizer.zero_grad(set_to_none=True)
 
 
 def zero_grad_fill(optimizer: Optimizer) -> None:
-    """Write zeros into the gradients, to which the next backward pass adds."""
+    """Fill the gradients with zeros; the next backward pass adds to them."""
     optimizer.zero_grad(set_to_none=False)
 
 
@@ -109,11 +109,11 @@ ZERO_GRAD: Table[Callable[[Optimizer], None]] = Table(
 
 
 def no_op(module: nn.Module) -> None:
-    """Leave the parameters as they are."""
+    """Do not change `module`."""
 
 
 def freeze_parameters(module: nn.Module) -> None:
-    """Take every parameter out of autograd."""
+    """Exclude all parameters of `module` from autograd."""
     module.requires_grad_(False)
 
 
@@ -130,7 +130,7 @@ FREEZE: Table[Callable[[nn.Module], None]] = Table(
 
 
 def recompute(model: nn.Module) -> None:
-    """Keep the inputs of the model's `blocks` only; run each block again in the backward pass.
+    """Store only the inputs of the model's `blocks`; run each block again in the backward pass.
 
     https://docs.pytorch.org/docs/stable/checkpoint.html
     """
@@ -161,12 +161,12 @@ BUFFERS: Table[type[preprocess.ReusedBuffers] | type[preprocess.FreshBuffers]] =
 
 
 def on_device(device: torch.device) -> torch.device:
-    """Random numbers are made where they are used."""
+    """Random numbers are drawn on the device that uses them."""
     return device
 
 
 def on_cpu(device: torch.device) -> torch.device:
-    """Random numbers are made on the CPU and copied."""
+    """Random numbers are drawn on the CPU, then copied to the device."""
     return torch.device("cpu")
 
 
@@ -193,12 +193,12 @@ CONFUSION: Table[Callable[[Tensor, Tensor, Tensor], None]] = Table(
 
 
 def identity(tensor: Tensor) -> Tensor:
-    """Metrics are computed where the logits are."""
+    """Metrics are computed on the device of the logits."""
     return tensor
 
 
 def to_cpu(tensor: Tensor) -> Tensor:
-    """Metrics are computed on the CPU: every batch of logits is copied, and waited for."""
+    """Metrics are computed on the CPU, which waits for a copy of every batch of logits."""
     return tensor.cpu()
 
 
@@ -246,12 +246,12 @@ ATTENTION: Table[AttentionFunction] = Table(
 
 
 def eager(model: nn.Module) -> nn.Module:
-    """Imperative execution: operators run as Python reaches them."""
+    """Imperative execution: Python runs one operator after the other."""
     return model
 
 
 def compiled(model: nn.Module) -> nn.Module:
-    """Declarative execution: a graph is planned, fused and compiled at the first call; parameters stay shared."""
+    """Declarative execution: the first call compiles a graph of fused operators; parameters are shared with `model`."""
     return cast(nn.Module, torch.compile(model))
 
 
@@ -267,7 +267,7 @@ EXECUTION: Table[Callable[[nn.Module], nn.Module]] = Table(
 TABLES: Mapping[str, Table[Any]] = {
     table.switch: table for table in list(globals().values()) if isinstance(table, Table)
 }
-"""Every table above, by the field of `switches` that it implements."""
+"""Field of `switches` -> its table."""
 
 
 # --- the recipe -------------------------------------------------------------------------------------------------------
@@ -275,7 +275,7 @@ TABLES: Mapping[str, Table[Any]] = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that the loop knows of switches: one callable for each thing that can be done in more than one way."""
+    """The chosen implementations: one callable for each operation of the loop that has several."""
 
     transfer: Callable[[Batch], Batch]
     preprocess_train: Callable[[Tensor], Tensor]
@@ -294,17 +294,17 @@ class Recipe:
 
 
 def random_generator(config: Config, device: torch.device) -> torch.Generator:
-    """The generator of augmentation, on the device where its numbers are made."""
+    """The random generator of augmentation, on the device where its numbers are drawn."""
     return torch.Generator(RANDOM_ON[config.switches.random_on](device)).manual_seed(config.seed)
 
 
 def resolve(
     config: Config, precision: Precision, device: torch.device, data: DataSet, random: torch.Generator
 ) -> Recipe:
-    """Choose one implementation for each switch. `precision` is the actual one, `auto` decided."""
+    """Choose one implementation for each switch. `precision` must be resolved: not `auto`."""
     switches = config.switches
     channels = (data.channels, 1, 1)
-    prepare = partial(
+    make_spec = partial(
         preprocess.PreprocessSpec,
         mean=torch.tensor(data.mean, device=device).mul(255).view(channels),
         deviation=torch.tensor(data.std, device=device).mul(255).view(channels),
@@ -312,14 +312,14 @@ def resolve(
         layout=MEMORY_FORMAT[switches.memory_format],
         random=random,
     )
-    run = PREPROCESS[switches.preprocess]
-    buffers = BUFFERS[switches.buffers]
+    preprocess_batch = PREPROCESS[switches.preprocess]
+    new_buffers = BUFFERS[switches.buffers]
     scaler = torch.amp.GradScaler(device.type) if precision is Precision.fp16 else None
     return Recipe(
         transfer=partial(_transfer, device=device, non_blocking=config.loader.non_blocking),
-        # Two sets of buffers: a tensor that was made in inference mode cannot be saved for a backward pass.
-        preprocess_train=partial(run, spec=prepare(augment=config.augment, buffers=buffers())),
-        preprocess_eval=partial(run, spec=prepare(augment=None, buffers=buffers())),
+        # Two sets of buffers: autograd cannot save a tensor that was created in inference mode.
+        preprocess_train=partial(preprocess_batch, spec=make_spec(augment=config.augment, buffers=new_buffers())),
+        preprocess_eval=partial(preprocess_batch, spec=make_spec(augment=None, buffers=new_buffers())),
         micro_batches=_whole_batch
         if config.micro_batches == 1
         else partial(_micro_batches, parts=config.micro_batches),
@@ -357,12 +357,12 @@ def _autocast(precision: Precision, device: torch.device) -> Callable[[], Abstra
 
 
 def _loss(logits: Tensor, labels: Tensor, batch_size: int, label_smoothing: float) -> Tensor:
-    """Cross-entropy, summed over these samples and divided by the whole batch, so that micro-batches add up."""
+    """Cross-entropy: sum over these samples / size of the whole batch, so the losses of micro-batches add up."""
     return F.cross_entropy(logits, labels, reduction="sum", label_smoothing=label_smoothing) / batch_size
 
 
 def _backward(scaler: torch.amp.GradScaler | None) -> Callable[[Tensor], None]:
-    """Fill in the gradients; float16 needs the loss scaled up, or small gradients become zero."""
+    """The backward pass; in float16 the loss is scaled up, because small gradients would become zero."""
     if scaler is None:
         return torch.autograd.backward
     return lambda loss: torch.autograd.backward(scaler.scale(loss))

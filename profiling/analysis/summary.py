@@ -14,6 +14,7 @@ from profiling.analysis.modules import Module, modules
 from profiling.analysis.operators import Operator, operators, operators_by_shape, operators_by_stack
 from profiling.analysis.phases import Phase, Step, StepTime, phases, step_time, steps
 from profiling.analysis.timings import StageTiming
+from profiling.format import size
 from profiling.trace.columns import FOLDED_NAME, MAX_NAME_CHARACTERS
 from profiling.trace.trace import Trace
 
@@ -141,7 +142,7 @@ def notes(trace: Trace) -> list[str]:
     if trace.mended:
         lines.append(f"{trace.mended:,} events were readable after putting right a stray backslash or a bare word")
     if FOLDED_NAME in trace.names:
-        lines.append(f"there are more names than {MAX_NAME_CHARACTERS >> 20} MiB hold: the rest count as {FOLDED_NAME}")
+        lines.append(f"there are more names than {size(MAX_NAME_CHARACTERS)} hold: the rest count as {FOLDED_NAME}")
     if trace.ignored:
         lines.append(f"events without a duration are counted but not analyzed: {_few(trace.ignored)}")
     if trace.unknown:

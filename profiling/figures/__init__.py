@@ -1,1 +1,1 @@
-"""Every chart: plotly figures as plain dicts, and the ladder as SVG. Nothing here imports plotly."""
+"""The charts: plotly figures as plain dictionaries, and the ladder as SVG. No module here imports plotly."""

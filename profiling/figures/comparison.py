@@ -1,7 +1,7 @@
-"""The charts of a comparison: plotly figures as plain dictionaries. Nothing here reads files or computes results.
+"""The charts of a comparison: plotly figures as plain dictionaries. No function reads files or computes results.
 
-Colors that depend on light or dark come from the page (static/page.js); the ones here show on both. Plotly reads some
-HTML in every label, so names that come from files pass `_label`.
+Colors of the light or dark theme come from the page (profiling/report/static/page.js); the colors here are visible in
+both themes. Plotly interprets some HTML in labels, so `_label` escapes text from files.
 """
 
 import html
@@ -11,14 +11,14 @@ from typing import Any
 
 from profiling.analysis.memory import DeviceMemory
 from profiling.diff.explanation import Explanation
-from profiling.format import duration, duration_change, ratio, size
+from profiling.format import duration, duration_change, ratio, size, size_unit
 from profiling.verdict.judge import PhaseEffect
 from profiling.verdict.wording import effect_interval
 from profiling.vocabulary import BASELINE, VARIANT
 
 Figure = dict[str, Any]
 
-# Told apart without color too: hatched bars, dashed lines.
+# Hatched bars and dashed lines distinguish the arms without color.
 _BARS: dict[str, dict[str, Any]] = {
     BASELINE: {"color": "#7a8a9e"},
     VARIANT: {
@@ -30,14 +30,14 @@ _LINES: dict[str, dict[str, Any]] = {
     BASELINE: {"color": "#7a8a9e", "width": 1.5, "shape": "hv"},
     VARIANT: {"color": "#d9772b", "width": 1.5, "shape": "hv", "dash": "4px,2px"},
 }
-_ROW, _FRAME = 34, 74  # pixels: a row of bars; title, legend and axis around them
-_CAUSES = 10  # bars of a waterfall; the rest is one bar
-_LONGEST = 38  # characters of a label beside an axis; the hover text has all
+_ROW, _FRAME = 34, 74  # heights in pixels: one row of bars; title, legend and axis together
+_CAUSES = 10  # largest causes with a bar each; one more bar sums the others
+_MAX_LABEL = 38  # characters of an axis label; the hover text is not shortened
 _LEGEND = {"orientation": "h", "x": 1, "xanchor": "right", "y": 1, "yanchor": "bottom", "traceorder": "normal"}
 
 
 def phase_bars(phases: Sequence[PhaseEffect]) -> Figure:
-    """Time per sample in each phase, both arms."""
+    """Return bars: time per sample of each phase and arm, in microseconds."""
     seconds = {
         BASELINE: [effect.baseline_s_per_sample for effect in phases],
         VARIANT: [effect.variant_s_per_sample for effect in phases],
@@ -79,7 +79,7 @@ def phase_bars(phases: Sequence[PhaseEffect]) -> Figure:
 
 
 def waterfall(explanation: Explanation) -> Figure:
-    """What the difference between the arms is made of: the largest causes, the rest, and their sum."""
+    """Return a waterfall: the largest causes, the sum of the others, the unattributed time, and their total."""
     top, rest = explanation.causes[:_CAUSES], explanation.causes[_CAUSES:]
     bars = [(f"{cause.name}, {cause.phase}", cause.difference_us) for cause in top]
     if rest:
@@ -121,7 +121,7 @@ def waterfall(explanation: Explanation) -> Figure:
 
 
 def memory_curves(stages: Mapping[str, Mapping[str, DeviceMemory]]) -> Figure:
-    """Allocated memory over the traced window, a panel for each stage, both arms."""
+    """Return curves: allocated memory of both arms over the traced window, one panel for each stage."""
     data: list[Figure] = []
     layout: Figure = {"title": _title("Memory in the traced window"), "height": 250, "legend": _LEGEND}
     gap = 0.09
@@ -130,7 +130,7 @@ def memory_curves(stages: Mapping[str, Mapping[str, DeviceMemory]]) -> Figure:
         axis = str(number + 1) if number else ""
         left = number * (width + gap)
         highest = max(max(device.curve.bytes) for device in arms.values())
-        unit, scale = _unit(highest)
+        unit, scale = size_unit(highest)
         layout |= {
             f"xaxis{axis}": {
                 "domain": [left, left + width],
@@ -165,10 +165,10 @@ def _title(text: str) -> Figure:
 
 
 def _rows(names: Sequence[str]) -> Figure:
-    """Make an axis of one row per name; by number, since names may repeat or look like numbers or dates."""
+    """Return an axis of one row per name. Rows are numbered because names may repeat or look like numbers or dates."""
     return {
         "tickvals": list(range(len(names))),
-        "ticktext": [_label(name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…") for name in names],
+        "ticktext": [_label(name if len(name) <= _MAX_LABEL else f"{name[: _MAX_LABEL - 1]}…") for name in names],
         "range": [len(names) - 0.5, -0.5],
         "showgrid": False,
         "zeroline": False,
@@ -176,7 +176,7 @@ def _rows(names: Sequence[str]) -> Figure:
 
 
 def _room(values: Sequence[float]) -> list[float]:
-    """Leave room for texts beside the bars of a waterfall, whose last value is the sum of the others."""
+    """Return an axis range with space for texts beside the bars; the last of `values` is the sum of the others."""
     levels = [0.0, *accumulate(values[:-1])]
     low, high = min(levels), max(levels)
     margin = 0.4 * (high - low)
@@ -185,8 +185,3 @@ def _room(values: Sequence[float]) -> list[float]:
 
 def _label(text: str) -> str:
     return html.escape(" ".join(text.split()), quote=False)
-
-
-def _unit(count: float) -> tuple[str, int]:
-    power = next((power for power in (3, 2, 1) if count >= 1024**power), 0)
-    return ("B", "KiB", "MiB", "GiB")[power], 1024**power

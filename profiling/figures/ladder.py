@@ -1,7 +1,6 @@
-"""The ladder as a forest plot in SVG, for the report and as a file of its own.
+"""The ladder as a forest plot in SVG, for the report and as a separate file.
 
-It is written as SVG because a picture for the README must not need a browser. Colors are classes, defined in ladder.css
-for light and dark.
+SVG can be written without a browser. Colors are CSS classes, which ladder.css defines for light and dark.
 """
 
 import math
@@ -18,32 +17,32 @@ from profiling.verdict.record import ComparisonRecord
 from profiling.verdict.wording import describe_verdict, effect_interval
 from profiling.vocabulary import VERDICT_SHAPES, Verdict
 
-FARTHEST = 3.0  # ratios beyond this, or its inverse, are drawn at the edge with an arrow, so that 5 % stays visible
-_TICKS = (1, 2, 0.5, 3, 1.5, 0.7, 1.2, 0.8, 1.1, 0.9, 1.05, 0.95)  # by importance
+FARTHEST = 3.0  # an arrow at the edge stands for ratios beyond this or its inverse: small effects stay visible
+_TICKS = (1, 2, 0.5, 3, 1.5, 0.7, 1.2, 0.8, 1.1, 0.9, 1.05, 0.95)  # most important first
 _WIDTH, _NAME, _RIGHT, _VALUE, _MARK, _VERDICT = 970, 16, 632, 700, 722, 736
 _ROW, _TOPIC, _TOP, _BOTTOM = 21, 27, 46, 66
-_TICK_ROOM = 36
-_LETTER, _LONGEST = 7, 46  # the width of a letter, about, and how many of a title are shown
+_MIN_TICK_DISTANCE = 36
+_LETTER, _MAX_TITLE = 7, 46  # approximate width of a letter; letters of a title that are shown
 
 
 def write_picture(records: Sequence[ComparisonRecord], out: Path) -> None:
-    """Write the ladder as an SVG file that follows the viewer's light or dark scheme."""
+    """Write the ladder as an SVG file that follows the viewer's light or dark scheme, atomically."""
     with atomic_write(out) as temporary:
         temporary.write_text(ladder_svg(records), encoding="utf-8")
 
 
 def verdict_mark(verdict: Verdict, x: float, y: float) -> str:
-    """Draw the shape of a verdict at a point."""
+    """Return the SVG of a verdict's shape at a point."""
     return f'<path class="mark {verdict.name}" d="{VERDICT_SHAPES[verdict]}" transform="translate({x:.1f},{y:.1f})"/>'
 
 
 def ladder_svg(records: Sequence[ComparisonRecord]) -> str:
-    """Draw every experiment's effect in its declared phase, with its interval, floor and verdict, grouped by topic.
+    """Return the SVG of every effect in its declared phase with interval, noise floor and verdict, grouped by topic.
 
-    The drawing brings its style sheet, whose colors a page around it may use.
+    It contains the style sheet; a page that embeds it may use the same color variables.
     """
     style = (resources.files("profiling.figures") / "ladder.css").read_text(encoding="utf-8")
-    names = [name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…" for name in titles(records)]
+    names = [name if len(name) <= _MAX_TITLE else f"{name[: _MAX_TITLE - 1]}…" for name in titles(records)]
     groups = by_topic(zip(records, names, strict=True))
     effects = [effect for record in records if (effect := record.comparison.declared_effect) is not None]
     axis = _Axis(_NAME + _LETTER * max(map(len, names), default=0) + 16, effects)
@@ -81,8 +80,8 @@ class _Axis:
     def draw(self, bottom: float) -> str:
         ticks: list[float] = []
         for tick in _TICKS:
-            room = all(abs(self.at(tick) - self.at(other)) >= _TICK_ROOM for other in ticks)
-            if self.low <= tick <= self.high and room:
+            fits = all(abs(self.at(tick) - self.at(drawn)) >= _MIN_TICK_DISTANCE for drawn in ticks)
+            if self.low <= tick <= self.high and fits:
                 ticks.append(tick)
         lines = "".join(
             f'<path class="{"one" if tick == 1 else "grid"}" d="M{self.at(tick):.1f},{_TOP}V{bottom}"/>'
@@ -98,8 +97,8 @@ class _Axis:
 def _row(record: ComparisonRecord, title: str, axis: _Axis, y: float) -> str:
     comparison = record.comparison
     effect = comparison.declared_effect
-    spelled = describe_verdict(comparison)
-    hover = f"{comparison.experiment}, {comparison.hypothesis.phase}: {spelled}"
+    verdict = describe_verdict(comparison)
+    hover = f"{comparison.experiment}, {comparison.hypothesis.phase}: {verdict}"
     drawn, value = "", ""
     if effect is not None:
         hover += f"; {ratio(effect.ratio)}, 95 % interval {effect_interval(effect)}, floor {ratio(effect.floor_ratio)}"
@@ -108,7 +107,7 @@ def _row(record: ComparisonRecord, title: str, axis: _Axis, y: float) -> str:
         f"<g><title>{escape(hover)}</title>"
         f'<text x="{_NAME}" y="{y + 4}">{escape(title)}</text>{drawn}'
         f'<text class="value" x="{_VALUE}" y="{y + 4}">{value}</text>{verdict_mark(comparison.verdict, _MARK, y)}'
-        f'<text class="{comparison.verdict.name}" x="{_VERDICT}" y="{y + 4}">{escape(spelled)}</text></g>'
+        f'<text class="{comparison.verdict.name}" x="{_VERDICT}" y="{y + 4}">{escape(verdict)}</text></g>'
     )
 
 

@@ -1,1 +1,1 @@
-"""Comparisons as one HTML file that opens offline."""
+"""The report: comparisons as one HTML file that opens offline."""

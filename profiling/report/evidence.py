@@ -1,4 +1,4 @@
-"""What the traces of a comparison add to its timings."""
+"""Memory and causes of the difference, from the traces of a comparison."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,12 +17,12 @@ from profiling.vocabulary import COMPARED_ARMS
 
 @dataclass(frozen=True)
 class Evidence:
-    """Findings in the traces of both arms.
+    """Results of analyzing the traces of both arms.
 
     Attributes:
-        memory: stage -> arm -> the device that held most.
-        explanation: None where an arm has no trace of the declared phase.
-        notes: what is missing or partial, a line each.
+        memory: stage -> arm -> the device with the highest peak.
+        explanation: of the difference in the declared phase; None where an arm has no trace of it.
+        notes: what is missing or partial; one line each.
     """
 
     memory: Mapping[str, Mapping[str, DeviceMemory]]
@@ -31,7 +31,7 @@ class Evidence:
 
 
 def gather(record: ComparisonRecord, folder: Path) -> Evidence:
-    """Read the traces of `record`, whose paths start at `folder`; one that cannot be read becomes a note."""
+    """Read the traces of `record`, whose paths are relative to `folder`; an unreadable trace becomes a note."""
     windows: dict[str, dict[str, list[StageWindow]]] = {}
     missing: list[str] = []
     for arm in (arm for arm in COMPARED_ARMS if arm in record.arms):
@@ -40,25 +40,25 @@ def gather(record: ComparisonRecord, folder: Path) -> Evidence:
             missing.append(f"{arm}: no trace was recorded")
         for stage, path in traces.items():
             try:
-                # The stage is known here also where the arm's own record, which `load_windows` looks for, is gone.
-                of_stage = [replace(window, stage=stage) for window in load_windows(folder / path)]
+                # `load_windows` takes the stage from the arm's run record, which may be missing.
+                stage_windows = [replace(window, stage=stage) for window in load_windows(folder / path)]
             except TraceError as error:
                 missing.append(f"{arm}, {stage}: {error}")
                 continue
-            missing += [f"{arm}, {stage}: {note}" for window in of_stage for note in notes(window.trace)]
-            windows.setdefault(stage, {})[arm] = of_stage
+            missing += [f"{arm}, {stage}: {note}" for window in stage_windows for note in notes(window.trace)]
+            windows.setdefault(stage, {})[arm] = stage_windows
     return Evidence(_memory(windows), explain(windows, record.comparison.hypothesis.phase), missing)
 
 
 def _memory(windows: Mapping[str, Mapping[str, Sequence[StageWindow]]]) -> dict[str, dict[str, DeviceMemory]]:
-    """Stage -> arm -> the device that held most; without arms and stages of which no memory was recorded."""
-    fullest = {
-        stage: {arm: device for arm, of_arm in arms.items() if (device := _fullest(of_arm)) is not None}
+    """Return stage -> arm -> the device with the highest peak; arms and stages without memory events are left out."""
+    devices = {
+        stage: {arm: device for arm, arm_windows in arms.items() if (device := _highest_peak(arm_windows)) is not None}
         for stage, arms in windows.items()
     }
-    return {stage: arms for stage, arms in fullest.items() if arms}
+    return {stage: arms for stage, arms in devices.items() if arms}
 
 
-def _fullest(windows: Sequence[StageWindow]) -> DeviceMemory | None:
+def _highest_peak(windows: Sequence[StageWindow]) -> DeviceMemory | None:
     devices = [device for number, window in enumerate(windows) for device in memory(Index(window.trace), number)]
     return max(devices, key=lambda device: device.peak_bytes, default=None)

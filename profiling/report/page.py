@@ -1,8 +1,8 @@
-"""The page: records and what their traces say, as one HTML file that opens offline.
+"""The page: comparison records and the evidence in their traces, as one HTML file that opens offline.
 
-Whatever comes from a file passes through `escape`, names in charts through `profiling.figures`. As a second barrier,
-the content security policy of the page runs only the two scripts whose hashes it names, and loads nothing. Plotly's
-JavaScript is about 4.8 MB of each file.
+Text from files is escaped: by `escape` here, by `profiling.figures` in charts. As a second barrier, the page's content
+security policy allows only the two scripts whose hashes it names, and forbids loading anything. Each file contains
+plotly's JavaScript.
 """
 
 import base64
@@ -37,14 +37,14 @@ _READING = (
 
 
 def write_report(records: Sequence[ComparisonRecord], folders: Sequence[Path], out: Path) -> None:
-    """Write the report of `records`, whose traces are in `folders`, whole or not at all."""
+    """Write the report of `records`, whose traces are in `folders`, to `out`, atomically."""
     with atomic_write(out) as temporary:
         temporary.write_bytes(render(records, folders).encode())
 
 
 def render(records: Sequence[ComparisonRecord], folders: Sequence[Path]) -> str:
-    """Return the page."""
-    from plotly.offline import get_plotlyjs  # only a report needs plotly
+    """Return the HTML of the report; `folders` holds the traces of each record."""
+    from plotly.offline import get_plotlyjs  # slow to import; only the report needs it
 
     names = titles(records)
     numbered = list(zip(records, range(len(records)), strict=True))
@@ -66,7 +66,7 @@ def render(records: Sequence[ComparisonRecord], folders: Sequence[Path]) -> str:
         table=_table(records, names),
         reading=_READING,
         experiments="\n".join(sections) or "<p>No comparisons.</p>",
-        # A data block ends at the first `</script`, so it holds no `<`.
+        # `</script` would end the data block, so `<` is written as an escape.
         figures=msgspec.json.encode(figures).decode().replace("<", "\\u003c"),
         plotly=scripts[0],
         script=scripts[1],
@@ -82,10 +82,10 @@ def _hash(script: str) -> str:
 
 
 def _counts(records: Sequence[ComparisonRecord]) -> str:
-    """Count outcomes; an experiment that does not apply here has none."""
+    """Count the outcomes. An experiment that is not applicable here has no outcome and is counted apart."""
     applied = [record.comparison for record in records if record.comparison.verdict is not Verdict.not_applicable]
-    found = Counter(comparison.outcome for comparison in applied)
-    counts = [(found[outcome], outcome.value, outcome.name) for outcome in Outcome]
+    outcomes = Counter(comparison.outcome for comparison in applied)
+    counts = [(outcomes[outcome], outcome.value, outcome.name) for outcome in Outcome]
     counts.append((len(records) - len(applied), Verdict.not_applicable.value, "muted"))
     return "".join(f'<span class="{kind}"><b>{number}</b> {text}</span>' for number, text, kind in counts)
 
@@ -96,10 +96,10 @@ def _subtitle(records: Sequence[ComparisonRecord]) -> str:
     machines = sorted({section.machine(record.environment) for record in records})
     days = sorted(minute(record.started) for record in records)
     seconds = sum(record.seconds for record in records)
-    when = " to ".join(dict.fromkeys([days[0], days[-1]]))
-    minutes = f"{seconds:,.0f} s" if seconds < 120 else f"{seconds / 60:,.0f} min"
-    many = "comparison" if len(records) == 1 else "comparisons"
-    return f"{escape('; '.join(machines))}<br>{len(records):,} {many}, {minutes} of measuring, {escape(when)}"
+    period = " to ".join(dict.fromkeys([days[0], days[-1]]))
+    total = f"{seconds:,.0f} s" if seconds < 120 else f"{seconds / 60:,.0f} min"
+    noun = "comparison" if len(records) == 1 else "comparisons"
+    return f"{escape('; '.join(machines))}<br>{len(records):,} {noun}, {total} of measuring, {escape(period)}"
 
 
 def _table(records: Sequence[ComparisonRecord], names: Sequence[str]) -> str:

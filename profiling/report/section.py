@@ -1,4 +1,4 @@
-"""One experiment's section of the page."""
+"""The section of the page about one experiment."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from profiling.vocabulary import OUTCOME_MARKS, Verdict
 
 @dataclass(frozen=True)
 class Row:
-    """A record with what the page calls it and the anchor of its section."""
+    """A record, its title on the page and the anchor of its section."""
 
     record: ComparisonRecord
     title: str
@@ -27,21 +27,21 @@ class Row:
 
 
 def render(row: Row, evidence: Evidence, figures: list[Figure], *, opened: bool) -> str:
-    """Return the section; its charts are appended to `figures`, which it refers to by number."""
+    """Return the section's HTML and append its charts to `figures`; the HTML refers to a chart by its index there."""
     record, comparison = row.record, row.record.comparison
     effect = comparison.declared_effect
     times = f"<span>{ratio(effect.ratio)} ({effect_interval(effect)})</span>" if effect else ""
     parts = [_hypothesis(comparison), _notes(record, evidence), _changed(record)]
-    drawn = []
+    charts = []
     if comparison.phases:
-        drawn.append((phase_bars(comparison.phases), "Time per sample in each phase", "bars"))
+        charts.append((phase_bars(comparison.phases), "Time per sample in each phase", "bars"))
     if evidence.explanation is not None:
-        drawn.append((waterfall(evidence.explanation), "Causes of the difference", "causes"))
+        charts.append((waterfall(evidence.explanation), "Causes of the difference", "causes"))
     if evidence.memory:
-        drawn.append((memory_curves(evidence.memory), "Memory in the traced window", "memory"))
-    if drawn:
-        places = [_place(figures, *each) for each in drawn]
-        parts.append(f'<div class="charts">{"".join(places)}</div>')
+        charts.append((memory_curves(evidence.memory), "Memory in the traced window", "memory"))
+    if charts:
+        containers = [_chart(figures, *chart) for chart in charts]
+        parts.append(f'<div class="charts">{"".join(containers)}</div>')
     if comparison.phases:
         parts.append(_phases(comparison.phases, comparison.hypothesis.phase))
     parts.append(f'<div class="columns">{_arms(record)}{_environment(record)}</div>')
@@ -53,7 +53,7 @@ def render(row: Row, evidence: Evidence, figures: list[Figure], *, opened: bool)
 
 
 def marked_verdict(comparison: Comparison) -> str:
-    """Show the verdict as shape, color and words."""
+    """Return the verdict's HTML: shape, color and words."""
     glyph = (
         f'<svg class="glyph" viewBox="-7 -7 14 14" aria-hidden="true">{verdict_mark(comparison.verdict, 0, 0)}</svg>'
     )
@@ -61,7 +61,7 @@ def marked_verdict(comparison: Comparison) -> str:
 
 
 def marked_outcome(comparison: Comparison) -> str:
-    """Show what became of the hypothesis; nothing where the experiment does not apply."""
+    """Return the HTML of the hypothesis' outcome; empty where the experiment is not applicable."""
     if comparison.verdict is Verdict.not_applicable:
         return ""
     outcome = comparison.outcome
@@ -69,7 +69,7 @@ def marked_outcome(comparison: Comparison) -> str:
 
 
 def machine(environment: Environment) -> str:
-    """Say in a line where a figure was measured."""
+    """Describe the machine in one line."""
     return (
         f"{environment.device_name} ({environment.device}), {environment.cores} cores, {environment.threads} threads, "
         f"{size(environment.memory_bytes)}, {environment.precision}, torch {environment.versions.get('torch', '?')}"
@@ -80,20 +80,20 @@ def _hypothesis(comparison: Comparison) -> str:
     expect = comparison.hypothesis.expect
     expected = [f"time {expect.time.value}"] if expect.time else []
     expected += [f"memory {expect.memory.value}"] if expect.memory else []
-    found = [
+    rows = [
         ("claim", comparison.hypothesis.claim),
         ("because", comparison.hypothesis.because),
         ("expected", f"{', '.join(expected) or 'nothing'}, in {comparison.hypothesis.phase}"),
     ]
     if comparison.reason is not None:
-        found.append(("reason", comparison.reason))
+        rows.append(("reason", comparison.reason))
     if (numerics := comparison.numerics) is not None:
         differences = (
             f"largest difference {numerics.max_abs_difference:.3g}, largest relative error of a tensor "
             f"{numerics.max_rel_difference:.3g}"
         )
-        found.append(("same answer", f"{describe_numerics(numerics)} ({differences})"))
-    return _definitions(found)
+        rows.append(("same answer", f"{describe_numerics(numerics)} ({differences})"))
+    return _definitions(rows)
 
 
 def _notes(record: ComparisonRecord, evidence: Evidence) -> str:
@@ -111,7 +111,7 @@ def _yaml(value: object) -> str:
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
-def _place(figures: list[Figure], figure: Figure, text: str, kind: str) -> str:
+def _chart(figures: list[Figure], figure: Figure, text: str, kind: str) -> str:
     figures.append(figure)
     height = figure["layout"]["height"]
     return (
@@ -151,13 +151,13 @@ def _phase(effect: PhaseEffect, declared: str) -> str:
         "" if share is None else f"{100 * share:.1f} %",
     )
     cells = "".join(f'<td class="num">{number}</td>' for number in numbers)
-    told = f'<span class="tone {effect.verdict.name}">{escape(describe_effect(effect))}</span>'
+    verdict = f'<span class="tone {effect.verdict.name}">{escape(describe_effect(effect))}</span>'
     name = escape(effect.phase)
-    return f"<td>{f'<b>{name}</b>' if effect.phase == declared else name}</td>{cells}<td>{told}</td>"
+    return f"<td>{f'<b>{name}</b>' if effect.phase == declared else name}</td>{cells}<td>{verdict}</td>"
 
 
 def _arms(record: ComparisonRecord) -> str:
-    """Compare what was measured once in each arm: memory, results, warm-up."""
+    """Return the table of what is measured once for each arm: memory, results, warm-up."""
     figures = {name: _figures(arm) for name, arm in record.arms.items()}
     if not figures:
         return ""
@@ -172,25 +172,25 @@ def _arms(record: ComparisonRecord) -> str:
 
 
 def _figures(arm: ArmRecord) -> dict[str, str]:
-    found = {"peak resident memory": size(arm.peak_resident_bytes)}
-    found |= {f"peak of tensors, {stage}": size(count) for stage, count in arm.peak_allocated_bytes.items()}
-    found |= {f"allocated per sample, {stage}": size(count) for stage, count in arm.allocated_bytes_per_sample.items()}
+    values = {"peak resident memory": size(arm.peak_resident_bytes)}
+    values |= {f"peak of tensors, {stage}": size(count) for stage, count in arm.peak_allocated_bytes.items()}
+    values |= {f"allocated per sample, {stage}": size(count) for stage, count in arm.allocated_bytes_per_sample.items()}
     if arm.peak_accelerator_bytes is not None:
-        found["peak of the accelerator's allocator"] = size(arm.peak_accelerator_bytes)
-    found["warm-up"] = duration(arm.warmup_s * 1e6)
-    return found | {name: f"{value:,.6g}" for name, value in arm.results.items()}
+        values["peak of the accelerator's allocator"] = size(arm.peak_accelerator_bytes)
+    values["warm-up"] = duration(arm.warmup_s * 1e6)
+    return values | {name: f"{value:,.6g}" for name, value in arm.results.items()}
 
 
 def _environment(record: ComparisonRecord) -> str:
     environment = record.environment
     versions = ", ".join(f"{name} {version}" for name, version in environment.versions.items())
-    found = [
+    rows = [
         ("machine", machine(environment)),
         ("host", f"{environment.host}, {environment.processor}, {environment.platform}"),
         ("versions", versions),
         ("measured", f"{minute(record.started)}, {record.seconds:,.0f} s of a budget of {record.budget_s:,.0f} s"),
     ]
-    return f"<div><h3>Environment</h3>{_definitions(found)}</div>"
+    return f"<div><h3>Environment</h3>{_definitions(rows)}</div>"
 
 
 def _definitions(pairs: Sequence[tuple[str, str]]) -> str:

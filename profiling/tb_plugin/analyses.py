@@ -1,13 +1,13 @@
-"""Analyses, run as a user runs them: `python -m profiling ... --json` in a process of its own.
+"""Analyses, each as `python -m profiling ... --json` in a separate process.
 
-So the tab shows what the command line says; TensorBoard stays small and its other tabs are not held up; and a hostile
-trace can spend a bounded time and memory, after which there is one line to show. What bounds a process:
+The tab therefore shows the same results as the command line, TensorBoard's process neither grows nor waits, and a
+hostile trace can use only limited time and memory. Two mechanisms enforce the limits:
 
-- A watch ends it after LIMIT_S seconds, beyond `limit_bytes()` of resident memory, its children included, or beyond
-  MAX_ANSWER_BYTES of answer. It holds on every system, and looks four times a second.
-- On Linux the kernel also refuses more address space and processor time, at once and even when TensorBoard is gone.
+- On every system, TensorBoard polls the process and kills it after LIMIT_S seconds, above `limit_bytes()` of resident
+  memory including child processes, or above MAX_ANSWER_BYTES of output.
+- On Linux, resource limits also bound address space and processor time, even if TensorBoard has ended.
 
-At most AT_ONCE run at once; who asks for what is being computed waits for that one.
+At most MAX_PROCESSES run at the same time. Identical requests share one process.
 """
 
 import os
@@ -26,23 +26,25 @@ from typing import IO
 import psutil
 from tensorboard.util import tb_logging
 
+from profiling.format import size
 from profiling.tb_plugin import cache
 
 COMMAND = ("-m", "profiling")
-AT_ONCE = 2
+MAX_PROCESSES = 2
 LIMIT_S = 120.0
 MAX_LIMIT_BYTES = 4 << 30
 MAX_ANSWER_BYTES = 256 << 20
 _ADDRESS_SPACE_BYTES = 2 << 30
-"""Mapped but not resident: libraries, and what numpy's thread pool reserves."""
-_LOOK_S = 0.25
-_UNREADABLE = 1
+"""Allowance for mapped memory that is not resident: libraries, and the reservation of numpy's thread pool."""
+_POLL_S = 0.25
+_EXIT_UNREADABLE = 1
+"""Exit status of `python -m profiling` for a file that it cannot read."""
 
 logger = tb_logging.get_logger()
 
 
 class AnalysisError(Exception):
-    """There is no answer; the message is one line, `status` the HTTP status that says whose fault it is."""
+    """An analysis failed. The message is one line; `status` is the HTTP status of the response."""
 
     def __init__(self, status: HTTPStatus, message: str) -> None:
         super().__init__(message)
@@ -50,35 +52,35 @@ class AnalysisError(Exception):
 
 
 class Analyses:
-    """Answers, from the cache where it has them."""
+    """Runs analyses; answers come from the cache where it has them."""
 
-    def __init__(self, kept: cache.Cache) -> None:
-        self._cache = kept
-        self._slots = threading.BoundedSemaphore(AT_ONCE)
+    def __init__(self, answers: cache.Cache) -> None:
+        self._cache = answers
+        self._slots = threading.BoundedSemaphore(MAX_PROCESSES)
         self._lock = threading.Lock()
         self._running: dict[str, Future[bytes]] = {}
 
     def answer(self, folder: Path, arguments: Sequence[str], files: Sequence[Path]) -> tuple[str, bytes]:
-        """Run `python -m profiling` in `folder`, unless the cache knows the answer, which depends on `files`.
+        """Run `python -m profiling` in `folder`, unless the cache has the answer, which depends on `files`.
 
         Returns:
-            The answer's key, and the answer, gzipped.
+            The cache key, and the gzipped answer.
 
         Raises:
-            AnalysisError: there is none.
-            OSError: a file is gone.
+            AnalysisError: the analysis failed.
+            OSError: a file does not exist.
         """
-        asked = (str(folder), *arguments)
-        key = cache.key(asked, files)
-        if (kept := self._cache.get(key)) is not None:
-            return key, kept
+        question = (str(folder), *arguments)
+        key = cache.key(question, files)
+        if (cached := self._cache.get(key)) is not None:
+            return key, cached
         with self._lock:
-            ours = key not in self._running
+            first = key not in self._running
             future = self._running.setdefault(key, Future())
-        if ours:
+        if first:
             try:
                 answer = self._run(folder, arguments)
-                if cache.key(asked, files) == key:  # else a file changed meanwhile: which state is this of?
+                if cache.key(question, files) == key:  # else a file changed while the analysis ran
                     self._cache.put(key, answer)
                 future.set_result(answer)
             except BaseException as error:
@@ -89,15 +91,14 @@ class Analyses:
         return key, future.result()
 
     def _run(self, folder: Path, arguments: Sequence[str]) -> bytes:
-        """Run the command, as soon as a slot is free; give what it wrote, gzipped."""
+        """Run the command as soon as a slot is free; return its gzipped output."""
         if not self._slots.acquire(timeout=LIMIT_S):
-            raise AnalysisError(
-                HTTPStatus.SERVICE_UNAVAILABLE, f"{AT_ONCE} other analyses have been running for long; try again later"
-            )
+            message = f"{MAX_PROCESSES} other analyses have been running for long; try again later"
+            raise AnalysisError(HTTPStatus.SERVICE_UNAVAILABLE, message)
         try:
             with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
-                with _started(folder, arguments, output, errors) as process:
-                    status = _watched(process, output)
+                with _start(folder, arguments, output, errors) as process:
+                    status = _wait(process, output)
                 if status:
                     raise _failure(arguments, status, errors)
                 output.seek(0)
@@ -107,18 +108,18 @@ class Analyses:
 
 
 def limit_bytes() -> int:
-    """Return the memory that one analysis may take: half of the machine's, at most MAX_LIMIT_BYTES."""
+    """Return the memory limit of one analysis: half of the machine's memory, at most MAX_LIMIT_BYTES."""
     return min(MAX_LIMIT_BYTES, psutil.virtual_memory().total // 2)
 
 
 @contextmanager
-def _started(
+def _start(
     folder: Path, arguments: Sequence[str], output: IO[bytes], errors: IO[bytes]
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Start the process; end it, and those that it started, if it still runs at the end."""
+    """Start the process. On exit from the block, kill it and its children if it still runs."""
     environment = {
         **os.environ,
-        # It runs inside the logdir, so that paths are short and tell nothing of the server; no module comes from there.
+        # The process runs in the logdir, so paths in answers are relative. PYTHONSAFEPATH: no imports from the logdir.
         "PYTHONPATH": os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path if entry),
         "PYTHONSAFEPATH": "1",
         "PYTHONIOENCODING": "utf-8",
@@ -137,10 +138,10 @@ def _started(
         _limit(process.pid)
         yield process
     finally:
-        if process.poll() is None:  # once it is known to have ended, its number may be that of another
-            for relative in _family(process.pid):
+        if process.poll() is None:  # the system may reuse the id of a process that has ended
+            for member in _process_tree(process.pid):
                 with suppress(psutil.NoSuchProcess):
-                    relative.kill()
+                    member.kill()
             process.wait()
 
 
@@ -149,50 +150,51 @@ def _limit(pid: int) -> None:
         from resource import RLIMIT_AS, RLIMIT_CPU, prlimit
 
         address_space = limit_bytes() + _ADDRESS_SPACE_BYTES
-        seconds = int(LIMIT_S) + 5  # later than the watch, which says what happened
-        with suppress(ProcessLookupError, PermissionError):  # it has ended, or a sandbox forbids: the watch holds
+        seconds = int(LIMIT_S) + 5  # later than the polling, whose error names the limit
+        with suppress(ProcessLookupError, PermissionError):  # the process ended, or a sandbox forbids it
             prlimit(pid, RLIMIT_AS, (address_space, address_space))
             prlimit(pid, RLIMIT_CPU, (seconds, seconds))
 
 
-def _watched(process: "subprocess.Popen[bytes]", output: IO[bytes]) -> int:
-    """Wait for the end of the process; give its status.
+def _wait(process: "subprocess.Popen[bytes]", output: IO[bytes]) -> int:
+    """Wait until the process ends; return its exit status.
 
-    Raises AnalysisError if it takes too much of something.
+    Raises:
+        AnalysisError: it exceeds a limit.
     """
     start = time.monotonic()
     while True:
         try:
-            return process.wait(timeout=_LOOK_S)
+            return process.wait(timeout=_POLL_S)
         except subprocess.TimeoutExpired:
             pass
         if time.monotonic() - start > LIMIT_S:
-            raise _too_much(f"more than {LIMIT_S:g} s")
+            raise _over_limit(f"more than {LIMIT_S:g} s")
         if _resident_bytes(process.pid) > limit_bytes():
-            raise _too_much(f"more than {limit_bytes() / (1 << 30):.1f} GiB of memory")
+            raise _over_limit(f"more than {limit_bytes() / (1 << 30):.1f} GiB of memory")
         if os.fstat(output.fileno()).st_size > MAX_ANSWER_BYTES:
-            raise _too_much(f"an answer of more than {MAX_ANSWER_BYTES >> 20} MiB")
+            raise _over_limit(f"an answer of more than {size(MAX_ANSWER_BYTES)}")
 
 
-def _too_much(what: str) -> AnalysisError:
+def _over_limit(what: str) -> AnalysisError:
     return AnalysisError(HTTPStatus.UNPROCESSABLE_ENTITY, f"the analysis was stopped: it would take {what}")
 
 
 def _failure(arguments: Sequence[str], status: int, errors: IO[bytes]) -> AnalysisError:
-    """Say why there is no answer: a command that cannot read a file says so in one line."""
+    """Return the error of a failed process. If it could not read a file, its only line of output is the message."""
     errors.seek(max(0, errors.seek(0, os.SEEK_END) - 16384))
-    said = errors.read().decode("utf-8", "replace").strip()
-    last = said.rpartition("\n")[2]
-    if status == _UNREADABLE and said and last == said:
+    output = errors.read().decode("utf-8", "replace").strip()
+    last = output.rpartition("\n")[2]
+    if status == _EXIT_UNREADABLE and output and last == output:
         return AnalysisError(HTTPStatus.UNPROCESSABLE_ENTITY, last)
-    shown = "".join(character if character.isprintable() or character == "\n" else "?" for character in said)
-    logger.error("python -m profiling %r: status %d\n%s", list(arguments), status, shown)
+    printable = "".join(character if character.isprintable() or character == "\n" else "?" for character in output)
+    logger.error("python -m profiling %r: status %d\n%s", list(arguments), status, printable)
     if status < 0:
-        return _too_much("more processor time or memory than is allowed")
+        return _over_limit("more processor time or memory than is allowed")
     return AnalysisError(HTTPStatus.INTERNAL_SERVER_ERROR, f"the analysis failed: {last or f'status {status}'}")
 
 
-def _family(pid: int) -> list[psutil.Process]:
+def _process_tree(pid: int) -> list[psutil.Process]:
     try:
         process = psutil.Process(pid)
         return [process, *process.children(recursive=True)]
@@ -202,7 +204,7 @@ def _family(pid: int) -> list[psutil.Process]:
 
 def _resident_bytes(pid: int) -> int:
     total = 0
-    for relative in _family(pid):
+    for member in _process_tree(pid):
         with suppress(psutil.NoSuchProcess):
-            total += relative.memory_info().rss
+            total += member.memory_info().rss
     return total

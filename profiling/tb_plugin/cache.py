@@ -1,7 +1,7 @@
-"""Answers kept on disk, gzipped, in the user's cache folder: `ab...f0.gz`, one file for each key.
+"""A disk cache of gzipped answers in the user's cache folder: `ab...f0.gz`, one file for each key.
 
-A key says everything that the answer depends on, so an entry is never wrong, only old; the folder may be deleted at
-any time. Entries are written whole or not at all, so several TensorBoards may share the folder.
+A key is a hash of everything that the answer depends on, so an entry can be old but never wrong. The folder may be
+deleted at any time. Entries are written atomically, so several TensorBoards may share the folder.
 """
 
 import hashlib
@@ -19,21 +19,21 @@ from profiling.storage import atomic_write
 
 VERSION = 1
 MAX_BYTES = 512 << 20
-_GZIP = 31  # zlib's name for its largest window in the format of gzip
+_GZIP = 31  # `wbits` of zlib: gzip format, largest window
 
 logger = tb_logging.get_logger()
 
 
 class Cache:
-    """The folder; if it cannot be written, nothing is kept, and that is said once."""
+    """The folder. If it cannot be written, answers are not cached, and one warning is logged."""
 
     def __init__(self, folder: Path | None = None, max_bytes: int = MAX_BYTES) -> None:
         self._folder = folder or user_cache_path("abtrace", appauthor=False) / "tensorboard"
         self._max_bytes = max_bytes
-        self._complained = False
+        self._warned = False
 
     def get(self, key: str) -> bytes | None:
-        """Give the gzipped bytes of an entry, which becomes the youngest; None if there is none."""
+        """Return the gzipped bytes of an entry and mark it as most recently used; None if there is none."""
         path = self._path(key)
         try:
             packed = path.read_bytes()
@@ -44,16 +44,16 @@ class Cache:
         return packed
 
     def put(self, key: str, packed: bytes) -> None:
-        """Keep gzipped bytes, and remove the oldest entries beyond the folder's bound."""
+        """Store gzipped bytes; remove the least recently used entries if the folder exceeds `max_bytes`."""
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with atomic_write(self._path(key)) as temporary:
                 temporary.write_bytes(packed)
             self._evict()
         except OSError as error:
-            if not self._complained:
+            if not self._warned:
                 logger.warning("A/B Trace keeps no answers: %s cannot be written (%s)", self._folder, error.strerror)
-                self._complained = True
+                self._warned = True
 
     def _path(self, key: str) -> Path:
         return self._folder / f"{key}.gz"
@@ -72,13 +72,13 @@ class Cache:
             total -= size
 
 
-def key(asked: Iterable[str], files: Iterable[Path]) -> str:
-    """Name an answer by what was asked, by the files it depends on, their sizes and times, and by this program.
+def key(question: Iterable[str], files: Iterable[Path]) -> str:
+    """Return a hash of a question, of this program, and of the path, size and time of each file behind the answer.
 
-    Raises OSError if a file is gone.
+    Raises OSError if a file does not exist.
     """
     digest = hashlib.sha256()
-    for part in (str(VERSION), *asked):
+    for part in (str(VERSION), *question):
         digest.update(f"{part}\0".encode())
     for file in (*files, *_sources()):
         stat = file.stat()
@@ -87,12 +87,12 @@ def key(asked: Iterable[str], files: Iterable[Path]) -> str:
 
 
 def packed(content: IO[bytes]) -> bytes:
-    """Gzip what a file holds, piece by piece, and quickly rather than tightly."""
+    """Return the gzipped content of a file, read in pieces; the fastest compression level."""
     packer = zlib.compressobj(1, wbits=_GZIP)
     pieces = [packer.compress(piece) for piece in iter(lambda: content.read(1 << 20), b"")]
     return b"".join([*pieces, packer.flush()])
 
 
 def _sources() -> list[Path]:
-    """List the files that compute the answers: in a checkout they change without a new version of the program."""
+    """List the source files that compute the answers: in a checkout they change without a new version number."""
     return sorted(Path(__file__).parents[1].rglob("*.py"))

@@ -1,10 +1,10 @@
-"""The runs below a logdir, and names resolved to what lies inside it.
+"""The runs below a logdir, and the paths that their names stand for.
 
 A *run* is a folder that directly holds traces; its name is its path relative to the logdir, "." for the logdir itself.
 A *window* is one of its traces, `RUN/FILE`.
 
-TensorBoard follows links, the tab does not: a folder that is a link is not searched, as it would lead out or show the
-same runs twice, and a trace that is a link is a window only if it points inside the logdir.
+TensorBoard follows symbolic links, the tab does not. A folder that is a link is not searched: it would lead outside the
+logdir or show the same runs twice. A trace that is a link is a window only if it points inside the logdir.
 """
 
 import threading
@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from profiling import run_record
+from profiling.format import size
 from profiling.storage import MAX_RECORD_BYTES, walk_folders
 from profiling.trace.files import traces_in
 from profiling.vocabulary import COMPARED_ARMS
@@ -26,11 +27,11 @@ COMPARISON_FILE = "comparison.json"
 
 
 class NotFoundError(Exception):
-    """A name that means nothing inside the logdir; the message is one line."""
+    """A name that matches nothing inside the logdir; the message is one line."""
 
 
 class WindowInfo(Struct, frozen=True):
-    """One trace file; `stage` is what the run's record says it is of."""
+    """One trace file; `stage` comes from the run's record."""
 
     file: str
     stage: str | None
@@ -39,7 +40,7 @@ class WindowInfo(Struct, frozen=True):
 
 
 class RunInfo(Struct, frozen=True):
-    """One run. Without a record, `name` is the folder's; `comparison` is the folder of the A/B that it is an arm of."""
+    """One run. Without a record, `name` is that of the folder. `comparison` is the folder of the arm's comparison."""
 
     run: str
     name: str
@@ -53,7 +54,7 @@ class RunInfo(Struct, frozen=True):
 
 
 class Listing(Struct, frozen=True):
-    """The answer of the route `runs`; `comparisons` is the number of A/Bs."""
+    """The answer of the route `runs`; `comparisons` is the number of comparisons."""
 
     schema_version: int
     runs: list[RunInfo]
@@ -61,18 +62,18 @@ class Listing(Struct, frozen=True):
 
 
 class Logdir:
-    """A folder that may come and go; asked anew each time."""
+    """The folder, read anew on each call: it may appear, change and disappear."""
 
     def __init__(self, path: str | None) -> None:
         self._path = Path(path) if path else None
         self._lock = threading.Lock()
         self._search: threading.Thread | None = None
         self._next_search_s = 0.0
-        self._witness: Path | None = None
+        self._known_file: Path | None = None
 
     @property
     def root(self) -> Path:
-        """The folder itself. Raises NotFoundError if there is none."""
+        """The folder itself, resolved. Raises NotFoundError if there is none."""
         try:
             if self._path is not None and self._path.is_dir():
                 return self._path.resolve()
@@ -87,46 +88,47 @@ class Logdir:
         for folder, names in walk_folders(root):
             comparisons += COMPARISON_FILE in names
             if traces := _inside(root, folder):
-                with suppress(OSError):  # a file is gone meanwhile: the next look sees what is there then
+                with suppress(OSError):  # a file was removed during the listing
                     runs.append(_describe(root, folder, traces))
         return Listing(
             schema_version=SCHEMA_VERSION, runs=sorted(runs, key=lambda run: run.run), comparisons=comparisons
         )
 
     def holds_traces(self, wait_s: float = 0.2) -> bool:
-        """Tell whether there is anything to show, from a search in the background that is waited for only briefly."""
+        """Return whether the logdir has a trace or a comparison; wait at most `wait_s` for the background search."""
         with self._lock:
             searching = self._search is not None and self._search.is_alive()
-            known = self._witness is not None and self._witness.is_file()
+            known = self._known_file is not None and self._known_file.is_file()
             if not known and not searching and time.monotonic() >= self._next_search_s:
-                self._search = threading.Thread(target=self._find_one, name="abtrace-search", daemon=True)
+                self._search = threading.Thread(target=self._find_any, name="abtrace-search", daemon=True)
                 self._search.start()
             search = self._search
         if not known and search is not None:
             search.join(wait_s)
-        return self._witness is not None
+        return self._known_file is not None
 
-    def _find_one(self) -> None:
+    def _find_any(self) -> None:
         start = time.monotonic()
-        witness = None
+        known_file = None
         try:
             root = self.root
             for folder, names in walk_folders(root):
                 if traces := _inside(root, folder):
-                    witness = traces[0]
+                    known_file = traces[0]
                 elif COMPARISON_FILE in names:
-                    witness = folder / COMPARISON_FILE
-                if witness is not None:
+                    known_file = folder / COMPARISON_FILE
+                if known_file is not None:
                     break
         except NotFoundError:
             pass
-        self._witness = witness
+        self._known_file = known_file
+        # The pause grows with the duration of a search, so searching takes at most a tenth of the time.
         self._next_search_s = time.monotonic() + 10 * (time.monotonic() - start)
 
     def run(self, name: str) -> tuple[Path, list[Path]]:
-        """Give what to read for `RUN` or `RUN/FILE`, and the traces that this means.
+        """Return the path of `RUN` or `RUN/FILE`, and its traces.
 
-        Raises NotFoundError unless it is a run or a window of one.
+        Raises NotFoundError if it is neither a run nor a window.
         """
         root = self.root
         if inside(root, name).is_dir():
@@ -144,33 +146,33 @@ class Logdir:
         return folder, traces
 
     def record(self, name: str) -> Path:
-        """Find the record of a run, or of the run that a window belongs to. Raises NotFoundError."""
+        """Return the path of a run's record; a window stands for its run. Raises NotFoundError if there is none."""
         folder = name if inside(self.root, name).is_dir() else str(PurePath(name).parent)
-        found = inside(self.root, f"{folder}/{run_record.FILE_NAME}")
-        if not found.is_file():  # reading a pipe would wait for ever
+        file = inside(self.root, f"{folder}/{run_record.FILE_NAME}")
+        if not file.is_file():  # reading a named pipe would block
             raise NotFoundError(f"{name!r} has no record")
-        return found
+        return file
 
     def comparisons(self) -> list[Path]:
-        """Find every comparison."""
+        """List the `comparison.json` of every comparison."""
         root = self.root
         return [folder / COMPARISON_FILE for folder, names in walk_folders(root) if COMPARISON_FILE in names]
 
 
 def inside(root: Path, name: str) -> Path:
-    """Resolve a relative name below `root`, which is resolved itself.
+    """Resolve a relative name below `root`, which is already resolved.
 
-    Raises NotFoundError unless it exists and lies inside: no `..`, no absolute path, no link that leads out.
+    Raises NotFoundError if it does not exist, is absolute, contains `..`, or is a link to a path outside `root`.
     """
     try:
         if PurePath(name).is_absolute() or ".." in PurePath(name).parts:
             raise ValueError
-        found = (root / name).resolve(strict=True)
-        if not found.is_relative_to(root):
+        path = (root / name).resolve(strict=True)
+        if not path.is_relative_to(root):
             raise ValueError
-    except (OSError, ValueError, RuntimeError):  # also NUL, a name too long, links in a loop
+    except (OSError, ValueError, RuntimeError):  # also for NUL, too long names, and links in a loop
         raise NotFoundError(f"there is no {name!r} here") from None
-    return found
+    return path
 
 
 def _inside(root: Path, folder: Path) -> list[Path]:
@@ -183,27 +185,27 @@ def _inside(root: Path, folder: Path) -> list[Path]:
 
 def _describe(root: Path, folder: Path, traces: list[Path]) -> RunInfo:
     name = folder.relative_to(root).as_posix()
-    known = error = None
+    record = error = None
     stages: dict[str, str] = {}
     if (file := folder / run_record.FILE_NAME).is_file() and file.resolve().is_relative_to(root):
         stat = file.stat()
-        outcome = _brief(file, stat.st_size, stat.st_mtime_ns)
-        if isinstance(outcome, str):
-            error = outcome
+        result = _read_brief(file, stat.st_size, stat.st_mtime_ns)
+        if isinstance(result, str):
+            error = result
         else:
-            known = outcome
-            stages = {stage.trace.path: title for title, stage in known.stages.items() if stage.trace}
-    compared = folder.name in COMPARED_ARMS and folder != root and (folder.parent / COMPARISON_FILE).is_file()
+            record = result
+            stages = {stage.trace.path: title for title, stage in record.stages.items() if stage.trace}
+    is_arm = folder.name in COMPARED_ARMS and folder != root and (folder.parent / COMPARISON_FILE).is_file()
     return RunInfo(
         run=name,
-        name=known.name if known else folder.name,
-        status=known.status if known else None,
-        started=known.started if known else None,
+        name=record.name if record else folder.name,
+        status=record.status if record else None,
+        started=record.started if record else None,
         windows=[_window(file, stages.get(file.name)) for file in traces],
-        record=known is not None,
+        record=record is not None,
         record_error=error,
-        comparison=folder.parent.relative_to(root).as_posix() if compared else None,
-        arm=folder.name if compared else None,
+        comparison=folder.parent.relative_to(root).as_posix() if is_arm else None,
+        arm=folder.name if is_arm else None,
     )
 
 
@@ -221,7 +223,7 @@ class _BriefStage(Struct):
 
 
 class _Brief(Struct):
-    """What the list of runs says of a record; the samples, nearly all of it, are skipped."""
+    """The fields of a record that the listing shows; decoding skips the timings, most of the file."""
 
     name: str
     status: str
@@ -230,10 +232,10 @@ class _Brief(Struct):
 
 
 @lru_cache(maxsize=4096)
-def _brief(file: Path, size: int, mtime_ns: int) -> _Brief | str:
-    """Read a record as it is at that size and time; the reason, in one line, if it cannot be read."""
-    if size > MAX_RECORD_BYTES:
-        return f"{file.name} is larger than {MAX_RECORD_BYTES >> 20} MiB"
+def _read_brief(file: Path, size_bytes: int, mtime_ns: int) -> _Brief | str:
+    """Read a record, or return in one line why it cannot be read. `size` and `mtime_ns` are part of the cache key."""
+    if size_bytes > MAX_RECORD_BYTES:
+        return f"{file.name} is larger than {size(MAX_RECORD_BYTES)}"
     try:
         return msgspec.json.decode(file.read_bytes(), type=_Brief)
     except (OSError, ValueError, RecursionError) as error:

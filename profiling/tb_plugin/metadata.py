@@ -1,4 +1,4 @@
-"""What TensorBoard is told about the tab."""
+"""The names by which TensorBoard knows the tab."""
 
 NAME = "abtrace"
 TAB_NAME = "A/B Trace"

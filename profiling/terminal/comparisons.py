@@ -1,4 +1,4 @@
-"""One comparison, and the ladder of many."""
+"""Printing one comparison, and the ladder of many."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ STYLES = {Verdict.slower: "yellow", Verdict.faster: "cyan", Verdict.failed: "red
 def show_comparison(
     console: Console, record: ComparisonRecord, startup_s: float, waited_s: float, folder: Path
 ) -> None:
-    """Print one comparison, whose arms' traces are in `folder`."""
+    """Print one comparison; `folder` holds the traces of its arms."""
     comparison = record.comparison
     if comparison.phases:
         console.print(_phase_table(record))
@@ -48,7 +48,7 @@ def show_comparison(
 
 
 def show_comparisons(console: Console, records: Sequence[ComparisonRecord], report: Path) -> None:
-    """Print comparisons that were corrected as one family, and where their report is."""
+    """Print comparisons that were corrected as one family, and the path of their report."""
     table = Table(title="the ladder, corrected for its length (Holm)", title_justify="left", box=SIMPLE_HEAD)
     for heading in ("experiment", "phase", "ratio, 95 % interval", "verdict", "hypothesis", "results"):
         table.add_column(heading, no_wrap=heading != "verdict")
@@ -70,7 +70,7 @@ def show_comparisons(console: Console, records: Sequence[ComparisonRecord], repo
 
 
 def show_ladder(ladder: Ladder) -> None:
-    """Print the answer of `effects`."""
+    """Print the notes and effects of a ladder."""
     console = Console()
     for note in ladder.notes:
         console.print(escape(note), style="yellow", highlight=False)
@@ -87,7 +87,7 @@ def show_ladder(ladder: Ladder) -> None:
 
 
 def _phase_table(record: ComparisonRecord) -> Table:
-    """One row for each phase; the hypothesis' own is bold."""
+    """Return a table with one row for each phase; the declared phase is bold."""
     comparison = record.comparison
     table = Table(title=f"{comparison.experiment} against the baseline", title_justify="left", box=SIMPLE_HEAD)
     table.add_column("phase", no_wrap=True)
@@ -116,13 +116,13 @@ def _ratio(effect: PhaseEffect) -> str:
 
 
 def _memory(record: ComparisonRecord, stage: str) -> str:
-    """Peak of live tensors in both arms' traced windows; empty for a phase, or without traces."""
+    """Return the peak of live tensors in both arms' traced windows; empty for a phase, or without traces."""
     peaks = [record.arms[arm].peak_allocated_bytes.get(stage) for arm in COMPARED_ARMS]
     return "" if None in peaks else " -> ".join(size(peak or 0) for peak in peaks)
 
 
 def _verdict(comparison: Comparison) -> str:
-    """The verdict on the hypothesis' phase, in words."""
+    """Return the verdict on the declared phase, in words."""
     effect = comparison.declared_effect
     if effect is not None:
         return f"{effect.phase}: {describe_effect(effect)}"
@@ -131,14 +131,14 @@ def _verdict(comparison: Comparison) -> str:
 
 
 def _numerics(numerics: NumericsCheck) -> str:
-    """Whether the results stayed the same."""
+    """Return whether the arms' results agree, in words."""
     if numerics.mismatch:
         return f"[red]{numerics.measured.value}, declared {numerics.declared.value}[/red]"
     return numerics.measured.value
 
 
 def _causes(record: ComparisonRecord, folder: Path) -> list[str]:
-    """The operators that explain most of a called effect, from one traced window of each arm."""
+    """Return a line for each of the largest causes if the verdict is slower or faster, from the traces of both arms."""
     comparison = record.comparison
     if comparison.verdict not in (Verdict.slower, Verdict.faster) or not all(a.traces for a in record.arms.values()):
         return []

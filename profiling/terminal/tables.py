@@ -1,4 +1,4 @@
-"""Consoles and tables, the same for every command."""
+"""Consoles and tables that all commands share."""
 
 import sys
 from collections.abc import Sequence
@@ -16,11 +16,11 @@ def wide_console() -> Console:
 
 
 def new_table(title: str, text: Sequence[str], numbers: Sequence[str]) -> Table:
-    """Start a table: columns of text, which shrink to what the terminal leaves them, then columns of numbers."""
+    """Return an empty table: columns of text, which shrink to the terminal's width, then columns of numbers."""
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
-    room = (Console().width - (_NUMBER_WIDTH + 2) * len(numbers)) // len(text) - 2
+    text_width = (Console().width - (_NUMBER_WIDTH + 2) * len(numbers)) // len(text) - 2
     for column in text:
-        table.add_column(column, overflow="ellipsis", no_wrap=True, max_width=max(room, 9))
+        table.add_column(column, overflow="ellipsis", no_wrap=True, max_width=max(text_width, 9))
     for column in numbers:
         table.add_column(column, justify="right", no_wrap=True, min_width=_NUMBER_WIDTH)
     return table

@@ -1,4 +1,4 @@
-"""What a trace or run says, and what changed between two of them."""
+"""Printing the summary of a trace or run, its memory, and the difference between two of them."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ _CURVE_WIDTH = 72
 
 
 def show_summary(summary: Summary, by: str, top: int) -> None:
-    """Print the trace, its steps and phases, and a table of what `by` names."""
+    """Print the trace, its steps and phases, and the first `top` rows of the table `by`, a key of `_TABLES`."""
     console = Console()
     _show_trace(console, summary.trace)
     counts = ", ".join(f"{number:,} {category}" for category, number in summary.events.items())
@@ -38,7 +38,7 @@ def show_summary(summary: Summary, by: str, top: int) -> None:
         console.print(_phases(summary, top))
     console.print(_TABLES[by](summary, top))
     for device in summary.memory:
-        _show_device_memory(console, device, holders=0)
+        _show_device_memory(console, device, top=0)
     for rank in summary.communication.ranks:
         console.print(
             f"rank {rank.rank}: collectives {duration(rank.busy_us)}, of which {duration(rank.exposed_us)} not hidden "
@@ -54,17 +54,17 @@ def show_summary(summary: Summary, by: str, top: int) -> None:
 
 
 def show_memory(info: TraceInfo, devices: list[DeviceMemory]) -> None:
-    """Print the curve and the holders of each device."""
+    """Print the memory curve of each device, and which operators allocated the memory alive at its peak."""
     console = Console()
     _show_trace(console, info)
     if not devices:
         console.print("no memory events: record with profile_memory=True")
     for device in devices:
-        _show_device_memory(console, device, holders=15)
+        _show_device_memory(console, device, top=15)
 
 
 def show_diff(difference: Diff, top: int) -> None:
-    """Print the phases, the causes and what took the place of what."""
+    """Print the phases, the first `top` causes, and which operators replaced which."""
     console = Console()
     for letter, files in (("A", difference.a), ("B", difference.b)):
         console.print(f"{letter}: {escape(files[0])}" + (f" and {len(files) - 1} more" if files[1:] else ""))
@@ -185,21 +185,21 @@ _TABLES = {
 }
 
 
-def _show_device_memory(console: Console, device: DeviceMemory, holders: int) -> None:
+def _show_device_memory(console: Console, device: DeviceMemory, top: int) -> None:
     console.print(
         f"{device.device}: peak {size(device.peak_bytes)} at {duration(device.peak_time_us)}; allocated "
         f"{size(device.allocated_bytes)} in {device.allocations:,} allocations, freed {size(device.freed_bytes)}",
         highlight=False,
     )
-    if not holders:
+    if not top:
         return
     console.print(_curve(device), style="cyan")
     table = new_table(
-        title_with_count("alive at the peak", len(device.alive_at_peak), holders),
+        title_with_count("alive at the peak", len(device.alive_at_peak), top),
         ["operator", "phase"],
         ["bytes", "count"],
     )
-    for row in device.alive_at_peak[:holders]:
+    for row in device.alive_at_peak[:top]:
         table.add_row(escape(row.operator), row.phase, size(row.bytes), f"{row.allocations:,}")
     if device.before_bytes:
         table.add_row("(before the window)", "", size(device.before_bytes), "")
@@ -207,7 +207,7 @@ def _show_device_memory(console: Console, device: DeviceMemory, holders: int) ->
 
 
 def _curve(device: DeviceMemory) -> str:
-    """Draw the curve as a row of bars: the highest value within each column."""
+    """Return the curve as a row of bars; each shows the highest value within its column."""
     times, values = device.curve.time_us, device.curve.bytes
     low, span = min(0, *values), max(times[-1] - times[0], 1e-9)
     highest = max(max(values) - low, 1)

@@ -18,6 +18,8 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Raw, Struct, field, structs
 
+from profiling.format import size
+
 BLOCK_BYTES = 1 << 18
 """Small, so that decoded objects are still in the processor's cache when they are turned into columns."""
 MAX_EVENT_BYTES = 8 << 20
@@ -202,11 +204,11 @@ class EventReader:
 
     def _check_limits(self, events: int, bytes_without_event: int) -> None:
         if bytes_without_event > MAX_EVENT_BYTES:
-            self.cut = f"reading stopped at byte {self._offset}: no event ends within {MAX_EVENT_BYTES >> 20} MiB"
+            self.cut = f"reading stopped at byte {self._offset}: no event ends within {size(MAX_EVENT_BYTES)}"
         elif events > MAX_EVENTS or self._offset > MAX_TEXT_BYTES:
             self.cut = (
                 f"reading stopped at byte {self._offset}: the limit is {MAX_EVENTS:,} events "
-                f"or {MAX_TEXT_BYTES >> 30} GiB of text"
+                f"or {size(MAX_TEXT_BYTES)} of text"
             )
 
     def _open(self, text: Text) -> bytes:

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from msgspec import Struct, structs
 
-from profiling.format import minute
+from profiling.format import minute, size
 from profiling.run_record import Environment
 from profiling.storage import MAX_RECORD_BYTES, walk_folders
 from profiling.verdict.hypothesis import Hypothesis, PeakMemory
@@ -147,7 +147,7 @@ def _readable_records(path: Path, root: Path, notes: list[str]) -> Iterator[tupl
             if not file.resolve().is_relative_to(root.resolve()):
                 raise ValueError("a link that leads out of the folder")
             if file.stat().st_size > MAX_RECORD_BYTES:
-                raise ValueError(f"larger than {MAX_RECORD_BYTES >> 20} MiB")
+                raise ValueError(f"larger than {size(MAX_RECORD_BYTES)}")
             record = read_comparison(file)
         except (OSError, RuntimeError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error).removeprefix(f"{file}: ")

@@ -1,10 +1,10 @@
-"""From paired timings to an effect with an interval. All functions are pure.
+"""Effects with intervals, estimated from paired timings. All functions are pure.
 
-Effects are natural logarithms of ratios, in which a slowdown and the speed-up that undoes it are equal and opposite.
+Effects are natural logarithms of ratios: a slowdown and the speed-up that cancels it differ only in their sign.
 
 Timings within one process are correlated: its memory layout is fixed at start-up. All processes are therefore restarted
-for each launch, and a launch is one independent observation: that of each arm's fastest round, since everything else
-that a machine does only adds time.
+for each launch, and a launch is one independent observation: the time of each arm's fastest round, because interference
+by other work on the machine only adds time.
 
 The interval over launches is that of Hodges and Lehmann. docs/measurement.md compares it with the alternatives.
 """
@@ -21,16 +21,16 @@ from scipy.special import ndtri, stdtr
 Floats = npt.NDArray[np.float64]
 
 CONFIDENCE = 0.95
-POWER = 0.8  # probability with which an effect of the detectable size is called
-MIN_PAIRS = 6  # the smallest p-value of n pairs is 2 / 2**n, which exceeds 5 % for five
+POWER = 0.8  # probability of detecting a true effect of the size that `detectable` returns
+MIN_PAIRS = 6  # the smallest p-value of n pairs is 2 / 2**n: above 5 % for five pairs
 
 
 class Effect(NamedTuple):
-    """A typical log ratio, its 95 % interval, and two-sided p-values of "there is no effect".
+    """An estimated log ratio, its 95 % interval, and two-sided p-values of "there is no effect".
 
     Attributes:
-        p_value: for a test by itself.
-        p_family: the p-value to correct where the test is one of many, see `family_p_value`.
+        p_value: for a single test.
+        p_family: to be corrected where the test is one of many, see `family_p_value`.
     """
 
     estimate: float
@@ -41,7 +41,7 @@ class Effect(NamedTuple):
 
 
 def fastest(s_per_sample: Sequence[float] | Floats, rounds: int) -> Floats:
-    """Return the fastest of each launch's `rounds`, from [launches * rounds] seconds per sample.
+    """Return [launches] the fastest of each launch's `rounds`, from [launches * rounds] seconds per sample.
 
     Raises:
         ValueError: the last launch is incomplete, or a timing is not a positive finite number.
@@ -55,7 +55,7 @@ def fastest(s_per_sample: Sequence[float] | Floats, rounds: int) -> Floats:
 
 
 def median_effect(first_s: Sequence[float] | Floats, second_s: Sequence[float] | Floats) -> Effect:
-    """Estimate the log ratio second / first.
+    """Return the effect on log(second / first).
 
     Args:
         first_s: [pairs] seconds per sample, in the order in which they were measured.
@@ -72,7 +72,7 @@ def median_effect(first_s: Sequence[float] | Floats, second_s: Sequence[float] |
 
 
 def walsh_averages(values: Floats) -> Floats:
-    """Return the means of all pairs of `values`, each value with itself included, sorted."""
+    """Return the sorted means of all n(n+1)/2 pairs of `values`, including each value paired with itself."""
     rows, columns = np.triu_indices(len(values))
     return np.sort((values[rows] + values[columns]) / 2)
 
@@ -86,9 +86,9 @@ def hodges_lehmann(values: Floats) -> Effect:
     """
     walsh = walsh_averages(values)
     cumulative = signed_rank_cdf(len(values))
-    # The interval keeps every shift that the test does not reject: drop `cut` averages at either end.
+    # The interval contains every shift that the test does not reject: `cut` averages at either end lie outside.
     cut = int(np.searchsorted(cumulative, (1 - CONFIDENCE) / 2, side="right")) - 1
-    # Averages of exactly zero count against the effect, on either side.
+    # Averages of exactly zero count for both signs, which makes the p-value larger.
     extreme = min(int((walsh <= 0).sum()), int((walsh >= 0).sum()))
     p_value = min(1.0, 2 * float(cumulative[extreme]))
     return Effect(
@@ -103,15 +103,15 @@ def hodges_lehmann(values: Floats) -> Effect:
 def family_p_value(exact_p_value: float, values: Floats) -> float:
     """Return the p-value to correct where the test of `values` is one of a family.
 
-    The exact test of n launches cannot give less than 2 / 2**n, which no correction survives when n is small, however
-    large the effect. Student's test is therefore used beside it, and the smaller of the two p-values is doubled because
+    The exact test of n launches cannot give less than 2 / 2**n. If n is small, a corrected p-value would exceed 5 %
+    however large the effect. Student's test is therefore used too; the smaller of the two p-values is doubled because
     there are two tests (Bonferroni).
     """
     return min(1.0, 2 * min(exact_p_value, student(values)))
 
 
 def student(values: Floats) -> float:
-    """Return the two-sided p-value of Student's one-sample test: is the mean of `values` zero?"""
+    """Return the two-sided p-value of Student's one-sample t-test of "the mean of `values` is zero"."""
     mean, error = float(values.mean()), float(values.std(ddof=1)) / math.sqrt(len(values))
     if error == 0:
         return float(mean == 0)
@@ -120,7 +120,7 @@ def student(values: Floats) -> float:
 
 @cache
 def signed_rank_cdf(n: int) -> Floats:
-    """Return P(W <= w) for w = 0 ... n(n+1)/2, where W sums those of the ranks 1 ... n that a fair coin picks."""
+    """Return P(W <= w) for w = 0 ... n(n+1)/2; W sums the ranks 1 ... n, each included with probability 1/2."""
     density = np.ones(1)
     for rank in range(1, n + 1):
         density = (np.pad(density, (0, rank)) + np.pad(density, (rank, 0))) / 2
@@ -128,10 +128,10 @@ def signed_rank_cdf(n: int) -> Floats:
 
 
 def detectable(half_width: float, floor: float) -> float:
-    """Return the true log ratio that would be called with probability POWER, given the measured noise.
+    """Return the true log ratio that would be detected with probability POWER, given the measured noise.
 
-    The estimate must exceed both thresholds, the half width of the interval and the floor; it is taken to scatter
-    normally around the true value.
+    The estimate must exceed two thresholds: the half width of the interval, and the noise floor. It is assumed to be
+    normally distributed around the true value.
     """
     standard_error = half_width / ndtri((1 + CONFIDENCE) / 2)
     return float(max(half_width, floor) + ndtri(POWER) * standard_error)

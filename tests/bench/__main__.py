@@ -1,7 +1,7 @@
 """Run benchmarks, each in a process of its own: `python -m tests.bench [NAME ...] [--out FILE]`.
 
-A benchmark is a module `bench_<name>.py` of this folder that runs with `--out FILE`, prints its tables and writes its
-figures to FILE as JSON. Those are gathered here under their names.
+A benchmark is a module `bench_<name>.py` of this folder. With `--out FILE` it prints its tables and writes its figures
+to FILE as JSON. The figures of all benchmarks are collected under their names.
 """
 
 import argparse
@@ -18,10 +18,10 @@ NAMES = sorted(path.stem.removeprefix("bench_") for path in Path(__file__).paren
 
 
 def run(name: str) -> tuple[int, Any]:
-    """Exit status of one benchmark, and its figures if it wrote any."""
+    """Exit status of one benchmark, and its figures; None if it wrote none."""
     with tempfile.TemporaryDirectory() as folder:
         figures = Path(folder) / "figures.json"
-        # As train.cli sets them: the profiler says of every window that it starts and stops.
+        # As in train.config.cli: hides the profiler's messages at the start and stop of every window.
         quiet = {"KINETO_LOG_LEVEL": "99", "TORCH_CPP_LOG_LEVEL": "ERROR", **os.environ}
         command = [sys.executable, "-m", f"tests.bench.bench_{name}", "--out", str(figures)]
         status = subprocess.call(command, env=quiet)
@@ -29,7 +29,7 @@ def run(name: str) -> tuple[int, Any]:
 
 
 def main() -> int:
-    """Run them in turn; a failed one does not stop the others."""
+    """Run the benchmarks one after the other; a failed one does not stop the rest. Returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(NAMES)}; none is all of them")
     parser.add_argument("--out", type=Path, default=Path("runs/bench.json"), help="default: %(default)s")

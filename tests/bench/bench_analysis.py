@@ -2,11 +2,10 @@
 
     python -m tests.bench.bench_analysis [--sizes 10 96 480] [--out FILE]
 
-The traces are recorded on the spot: training steps of resnet18 on the CPU with shapes, memory and stacks. Both programs
-are timed as whole processes, from start to exit. Ours runs five times and its median counts; a sixth run measures
-memory, summed over its processes. HolisticTraceAnalysis, from the `bench` extra, runs once: the largest file takes it
-a minute. It compares every event with every step, so the ratio depends on how many steps make up the file: on 96 MB it
-was 17 with 51 steps of resnet18, 29 with 222 steps of our default CNN; on 480 MB without marked steps, 18.
+The benchmark records the traces: training steps of resnet18 on the CPU with shapes, memory and stacks. Both programs
+are timed as whole processes, from start to exit. `profiling summary` runs five times and the median counts; a sixth run
+measures memory, summed over its processes. HolisticTraceAnalysis (`bench` extra) runs once, because large files take it
+long. It compares every event with every step, so the ratio depends on the number of steps in the file.
 """
 
 import argparse
@@ -40,7 +39,7 @@ MEMORY_SHARE = 0.6
 
 
 def record(steps: int, path: str) -> None:
-    """Trace training steps of resnet18; about 1.9 MB each. Runs in a process of its own."""
+    """Trace training steps of resnet18, about MB_PER_STEP each. To be called in a new process."""
     import torch
     from torch.profiler import ProfilerActivity, profile, schedule
     from torchvision.models import resnet18
@@ -65,7 +64,7 @@ def record(steps: int, path: str) -> None:
 
 
 def recorded(size: int, path: Path) -> None:
-    """Record a trace of about `size` MB, in a process of its own."""
+    """Record a trace of about `size` MB, in a new process."""
     recorder = multiprocessing.get_context("spawn").Process(target=record, args=(round(size / MB_PER_STEP), str(path)))
     recorder.start()
     recorder.join()
@@ -74,9 +73,10 @@ def recorded(size: int, path: Path) -> None:
 def run(arguments: tuple[str, ...], path: Path, *, sampled: bool = False) -> tuple[float, int]:
     """Seconds from start to exit and, if `sampled`, the highest sum of resident bytes over the processes.
 
-    Sampling takes time from the programs, so that a sampled run is no timing.
+    Sampling slows the program down, so a sampled run is not used as a timing.
 
-    Raises subprocess.CalledProcessError if the program fails.
+    Raises:
+        subprocess.CalledProcessError: the program failed.
     """
     command = [sys.executable, *(argument.replace("{}", str(path)) for argument in arguments)]
     start = time.perf_counter()
@@ -93,7 +93,7 @@ def run(arguments: tuple[str, ...], path: Path, *, sampled: bool = False) -> tup
 
 
 def resident(pid: int) -> int:
-    """Resident bytes of a process and its children now."""
+    """Resident bytes of a process and its children, at this moment."""
     total = 0
     with suppress(psutil.NoSuchProcess):
         parent = psutil.Process(pid)
@@ -119,7 +119,7 @@ def measure(size: int, folder: Path, *, against_hta: bool) -> dict[str, float]:
 
 
 def findings(rows: dict[int, dict[str, float]]) -> list[Finding]:
-    """Hold the figures against their targets."""
+    """The figures with their targets."""
     found = []
     for size, row in rows.items():
         found.append(Finding(name=f"{size} MB: seconds", measured=row["ours_s"]))

@@ -1,8 +1,7 @@
-"""What the profiler costs while it looks: `python -m tests.bench.bench_capture`.
+"""Overhead of the profiler's window: `python -m tests.bench.bench_capture`.
 
-Default runs, each in a process of its own: the median step inside the profiler's window against the median unprofiled
-step of the same run and stage, as `record.json` has them. There is no target: the cost is why traced steps are never
-timings.
+Default runs, each in a new process: the median traced step relative to the median unprofiled step of the same run and
+stage, from `record.json`. There is no target: the overhead is the reason why traced steps are no timings.
 """
 
 import statistics

@@ -1,9 +1,9 @@
-"""What measuring costs: `python -m tests.bench.bench_cost`.
+"""Overhead of measuring: `python -m tests.bench.bench_cost`.
 
-The light profiler window, as traced over unprofiled seconds per image of the same process, and interleaving: the same
-arm's fastest step, and its median one, when it takes turns with another process, over blocks that follow each other
-without a break. There is no target: the first is why traced steps are never timings, the second says how near an
-interleaved figure is to that of a run alone.
+Of the light profiler window: seconds per image, traced / unprofiled, in the same process. Of interleaving: seconds per
+image of an arm that takes turns with another process, divided by those of its consecutive blocks. There is no target:
+the first is the reason why traced steps are no timings, the second shows how close an interleaved timing is to that of
+a run alone.
 """
 
 import tempfile
@@ -13,8 +13,8 @@ from pathlib import Path
 from hydra import compose, initialize_config_module
 
 from profiling import run_record
-from profiling.ab.measure import timed_block
-from profiling.ab.plan import PAUSE_S, PILOT_STEPS, SETTLE_STEPS, steps_per_block
+from profiling.ab.measure import PAUSE_S, timed_block
+from profiling.ab.plan import PILOT_STEPS, SETTLE_STEPS, steps_per_block
 from profiling.ab.process import ArmProcess
 from profiling.verdict import stats
 from tests.bench.targets import Finding, out_argument, ratio, report
@@ -27,7 +27,7 @@ ROUNDS = 3
 
 
 def launch(folder: Path) -> tuple[float, float, run_record.RunRecord]:
-    """Seconds per image of one process, alone and taking turns with its twin, and what its traced window cost."""
+    """Seconds per image of one arm, alone and taking turns with its twin, and its record with the traced windows."""
     with initialize_config_module("configs", version_base="1.3"):
         config = to_config(compose("ab"))
     start = partial(ArmConfig(config, {}).start, folder)

@@ -1,24 +1,23 @@
-"""Samples per second of training, ours against the peers and against bare code: `python -m tests.bench.bench_fit`.
+"""Training throughput against peers and against a single function: `python -m tests.bench.bench_fit`.
 
-Five contenders train the same model from the same first weights, in one process, and take turns epoch by epoch:
+Five contenders train the same model from the same initial weights, in one process, and take turns epoch by epoch:
 
 - `ours`     the default configuration through `fit`, timed phase by phase as in every run
 - `plain`    a loop in the style of https://github.com/pytorch/examples/blob/main/mnist/main.py
-- `lightning`, `accelerate`    what their users type; everything of theirs that can be switched off is off
-- `by_hand`  the optimizations of `ours` written out in one function: no recipe, no capture
+- `lightning`, `accelerate`    typical user code; all their optional features are switched off
+- `by_hand`  the optimizations of `ours` in one function, without recipe and capture
 
-The same for all: data, first weights, batch size, epochs, learning rates, label smoothing, weight decay, dropout,
-shift and noise of the images, and the heap as the C library has it, since `keep_heap` would act on the peers too; the
-peers call our vectorized preprocessing. What differs is what each is about. The
-peers: DataLoader over a TensorDataset, float32, NCHW, AdamW as its defaults have it, no metrics while training, which
-favors them. `ours` and `by_hand`: resident tensors, bf16, channels last, fused AdamW, reused buffers, and the running
-loss, the confusion matrix and the check for non-finite loss at every step. These two end with identical weights.
+Equal for all: data, initial weights, batch size, epochs, learning rates, label smoothing, weight decay, dropout, shift
+and noise of the images, and `keep_heap=false`, because that setting would affect all contenders of the process. The
+peers call our vectorized preprocessing; they use a DataLoader over a TensorDataset, float32, NCHW, AdamW with its
+defaults, and no metrics in training, which favors them. `ours` and `by_hand` use resident tensors, bf16, channels last,
+fused AdamW and reused buffers, and compute the running loss, the confusion matrix and the check for non-finite loss at
+every step; these two end with identical weights.
 
-One process, because two that run the same code can differ by 16 % for life (train/ab/measure.py). Every second
-round runs in reverse, so that drift cancels in the paired ratio, and the starting contender rotates. Building, two
-epochs of warm-up and Lightning's set-up of each call to `fit` are outside the clock. `ours` and `by_hand` then go on
-alone with more seeds, since 3 % is harder to see than a factor of 1.8, and with a second `by_hand`: what the first is
-found to differ from its twin is the noise floor.
+Timings within one process are correlated (docs/measurement.md), so all contenders share one. Every second round runs in
+reverse, so that drift cancels in the paired ratio, and the first contender rotates. Building, two epochs of warm-up and
+Lightning's set-up in each call of `fit` are not timed. Then `ours` and `by_hand` run with more seeds, because their
+target needs a narrower interval, and with a second `by_hand`: the difference of the two `by_hand` is the noise floor.
 """
 
 import copy
@@ -57,8 +56,8 @@ from train.config.schema import Config
 from train.data import TensorSplit
 from train.session import Session
 
-SEEDS = range(3)  # with all contenders
-DUEL_SEEDS = range(3, 17)  # with those of DUEL
+SEEDS = range(3)  # of all contenders
+DUEL_SEEDS = range(3, 17)  # of the contenders in DUEL
 PEERS = ("plain", "lightning", "accelerate")
 DUEL = ("ours", "by_hand", "by_hand_again")
 
@@ -200,7 +199,7 @@ class Lit(lightning.LightningModule):
 
 
 class Stopwatch(lightning.Callback):
-    """Leaves out what `Trainer.fit` does once for each call."""
+    """Times the training of `Trainer.fit` without the set-up of each call."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -228,7 +227,7 @@ def with_lightning(parts: Session) -> Contender:
     )
 
     def epoch() -> float:
-        trainer.fit_loop.max_epochs = trainer.current_epoch + 1  # go on where the last call stopped
+        trainer.fit_loop.max_epochs = trainer.current_epoch + 1  # continue after the last call's epoch
         trainer.fit(lit, loader)
         return stopwatch.seconds
 
@@ -248,7 +247,7 @@ CONTENDERS: Mapping[str, Callable[[Session], Contender]] = {
 def as_users_write(
     parts: Session,
 ) -> tuple[nn.Module, AdamW, DataLoader[tuple[Tensor, ...]], Callable[[Tensor], Tensor]]:
-    """What the peers start from: model, optimizer, batches and preprocessing, none of them optimized."""
+    """Model, optimizer, batches and preprocessing of the peers, without optimizations."""
     config = parts.config
     module = copy.deepcopy(parts.module).to(memory_format=torch.contiguous_format)
     optimizer = AdamW(module.parameters(), **optimizer_fields(config))
@@ -298,7 +297,7 @@ def seconds(device: torch.device, work: Callable[[], None]) -> float:
 
 @torch.inference_mode()
 def accuracy(module: nn.Module, parts: Session) -> float:
-    """On the held-out images, in float32 for every contender."""
+    """Accuracy on the test split, in float32 for every contender."""
     assert isinstance(parts.data.test, TensorSplit)
     module.eval()
     images, labels = parts.data.test.images.to(parts.device), parts.data.test.labels.to(parts.device)
@@ -316,7 +315,7 @@ def train_in_turns(config: Config, names: Sequence[str], seeds: Iterable[int]) -
             first = epoch // 2 % len(names)
             order = [*names[first:], *names[:first]]
             for name in order if epoch % 2 == 0 else reversed(order):
-                torch.manual_seed(epoch)  # dropout draws from torch's own generator, which all of them share
+                torch.manual_seed(epoch)  # dropout draws from torch's default generator, which all contenders share
                 series[name].epoch_s.append(contenders[name].epoch())
         for name, contender in contenders.items():
             series[name].accuracy.append(accuracy(contender.module, parts))
@@ -325,7 +324,7 @@ def train_in_turns(config: Config, names: Sequence[str], seeds: Iterable[int]) -
 
 
 def run() -> tuple[list[Finding], dict[str, Any]]:
-    """Train with every seed; findings, and what they were computed from."""
+    """Train with every seed; returns the findings and the data that they were computed from."""
     cli.register()
     with hydra.initialize_config_module("configs", version_base="1.3"):
         config = to_config(hydra.compose("config", overrides=["keep_heap=false"]))
@@ -360,12 +359,12 @@ def faster(first: Series, second: Series) -> stats.Effect:
 
 
 def fingerprint(module: nn.Module) -> int:
-    """Equal for equal weights."""
+    """A hash of the weights."""
     return hash(tuple(value.detach().cpu().numpy().tobytes() for value in module.state_dict().values()))
 
 
 def print_contenders(details: Mapping[str, Any]) -> None:
-    """Throughput and accuracy, one contender a row."""
+    """Print throughput and accuracy, one row per contender."""
     table = Table("contender", "samples/s", "held-out accuracy, each seed", title="Training", title_justify="left")
     for name, rate in details["samples_per_s"].items():
         table.add_row(name, f"{rate:,.0f}", " ".join(f"{share:.4f}" for share in details["held_out_accuracy"][name]))
@@ -377,7 +376,7 @@ def print_contenders(details: Mapping[str, Any]) -> None:
 def main() -> None:
     """Measure, print, write."""
     out: Path | None = out_argument(__doc__)
-    warnings.filterwarnings("ignore", module="lightning")  # advice on loggers and numbers of workers
+    warnings.filterwarnings("ignore", module="lightning")  # advice about loggers and the number of workers
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     findings, details = run()
     print_contenders(details)

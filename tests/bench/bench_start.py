@@ -1,7 +1,7 @@
-"""Seconds from the command line to the answer: `python -m tests.bench.bench_start`.
+"""Wall time of whole commands: `python -m tests.bench.bench_start`.
 
-Each figure is the wall time of a new process, interpreter and imports included; files may be in the page cache.
-`--help` and the bare imports alternate (A B, B A, ...), so that drift cancels in their paired ratio.
+Each figure is the wall time of a new process, including interpreter and imports; files may be in the page cache.
+`--help` and the imports alone alternate (A B, B A, ...), so that drift cancels in their paired ratio.
 """
 
 import os
@@ -25,7 +25,7 @@ def wall_s(*arguments: str) -> float:
     """Seconds that `python <arguments>` takes.
 
     Raises:
-        subprocess.CalledProcessError: it failed; what it printed was shown.
+        subprocess.CalledProcessError: the command failed; its output is printed.
     """
     start = time.perf_counter()
     try:
@@ -37,7 +37,7 @@ def wall_s(*arguments: str) -> float:
 
 
 def train_s() -> float:
-    """Seconds of a whole default run, after which a trace of each stage is there."""
+    """Seconds of a default run, which must write a trace of each stage."""
     with tempfile.TemporaryDirectory() as folder:
         seconds = wall_s("-m", "train", f"output={folder}")
         traces = list(Path(folder).glob("baseline/*/*.pt.trace.json.gz"))
@@ -51,7 +51,7 @@ def main() -> None:
     out = out_argument(__doc__)
     os.environ["COLUMNS"] = "120"
     runs_s = [train_s() for _ in range(RUNS)]
-    wall_s(*HELP), wall_s(*IMPORTS)  # byte code and page cache
+    wall_s(*HELP), wall_s(*IMPORTS)  # untimed: fills byte code and page cache
     help_s: list[float] = []
     imports_s: list[float] = []
     for pair in range(PAIRS):

@@ -1,14 +1,14 @@
-"""The TensorBoard tab in a real browser: how long until something is to be seen, and what it costs TensorBoard.
+"""The TensorBoard tab in a real browser: time until the Overview is visible, and its cost for TensorBoard.
 
     python -m tests.bench.bench_tab [--out FILE]
 
 *First* is the Overview of a 96 MB trace with an empty cache: from setting its address, in a page that shows another
-run, until it is painted. *With TensorBoard's own page* is the same from opening the page. *Again* is from the address,
-once the answer is in the cache, in a page that has not seen it. The yardstick is torch_tb_profiler 0.4.3, PyTorch's own
-tab until 2026, from asking its loader for that run until it has it; of drawing, nothing is counted.
+run, until it is painted. *With TensorBoard's own page* is the same from opening the page. *Again* is from setting the
+address, with the result in the server's cache, in a page that has not shown it. The reference is torch_tb_profiler
+0.4.3, PyTorch's own tab until 2026: the time that its loader takes for the same run, without drawing.
 
-That package is installed beside this environment, not in it (`make bench`): its entry point would put it into every
-TensorBoard here.
+That package is installed next to this environment, not in it (`make bench`): its entry point would add its tab to every
+TensorBoard of this environment.
 """
 
 import os
@@ -81,7 +81,7 @@ def overview_s(tab: Tab, run: str) -> float:
 
 
 def browse(browser: Any, logdir: Path) -> dict[str, list[float]]:
-    """Look at the big run; each round starts with another TensorBoard and an empty cache."""
+    """Seconds until the Overview of the big run is painted; each round has a new TensorBoard and an empty cache."""
     times: dict[str, list[float]] = {"first": [], "first_with_page": [], "again": []}
     for _ in range(ROUNDS):
         for kind in ("first", "first_with_page"):
@@ -99,7 +99,7 @@ def browse(browser: Any, logdir: Path) -> dict[str, list[float]]:
 
 
 def listing_s(logdir: Path) -> float:
-    """Seconds of the first list of the runs."""
+    """Seconds of the first request for the list of runs."""
     with tempfile.TemporaryDirectory() as cache, tensorboard(logdir, Path(cache)) as url:
         start = time.perf_counter()
         with urlopen(f"{url}data/plugin/abtrace/runs") as response:
@@ -128,9 +128,9 @@ def start_s(plugin: str, logdir: Path) -> float:
 
 @contextmanager
 def watched() -> Iterator[dict[str, int]]:
-    """Give the highest resident bytes, meanwhile, of the TensorBoard that this process started, and of its analyses.
+    """Yield the peak resident bytes, inside the context, of the TensorBoard that this process started and its analyses.
 
-    What was resident before is part of it. TensorBoard's data server, which knows nothing of traces, is left out.
+    Memory that was resident before counts too. TensorBoard's data server, which reads no traces, does not count.
     """
     server = next(child for child in psutil.Process().children() if "tensorboard" in " ".join(child.cmdline()))
     peaks, ended = {"tensorboard": 0, "analyses": 0}, threading.Event()
@@ -156,7 +156,7 @@ def watched() -> Iterator[dict[str, int]]:
 
 
 def memory(browser: Any, logdir: Path) -> dict[str, int]:
-    """Peaks while the Overview of the big run is made and shown."""
+    """Peak resident bytes while the Overview of the big run is computed and shown."""
     with tempfile.TemporaryDirectory() as cache, tensorboard(logdir, Path(cache)) as url:
         page = Tab(browser, url)
         page.page.set_default_timeout(60_000)
@@ -168,7 +168,7 @@ def memory(browser: Any, logdir: Path) -> dict[str, int]:
 
 
 def logdir_of(folder: Path, size: int) -> Path:
-    """A logdir with a small run and one whose trace has `size` MB."""
+    """Create a logdir with a small run, and a run whose trace has `size` MB."""
     for run in ("small", "big"):
         (folder / run).mkdir(parents=True)
     write(folder / "small" / "w.1.pt.trace.json", [event("ProfilerStep#1", 0, 9, "user_annotation"), event("op", 1, 5)])
@@ -177,7 +177,7 @@ def logdir_of(folder: Path, size: int) -> Path:
 
 
 def many_runs(folder: Path) -> Path:
-    """A logdir of 300 runs with a record and three windows each."""
+    """Create a logdir of RUNS runs, each with a record and three windows."""
     for number in range(RUNS):
         run = folder / f"{number % 20}" / f"{number:03}"
         run.mkdir(parents=True)
@@ -219,7 +219,7 @@ def main() -> None:
         findings.append(
             Finding(name=f"{RUNS} runs: list, seconds", measured=statistics.median(details["listing_s"]), at_most=1)
         )
-        start_s("with", runs), start_s("without", runs)  # byte code and page cache
+        start_s("with", runs), start_s("without", runs)  # untimed: fills byte code and page cache
         pairs = [(start_s("with", runs), start_s("without", runs)) for _ in range(STARTS)]
         details["starts_s"] = pairs
         longer = statistics.median(ours - theirs for ours, theirs in pairs)

@@ -1,10 +1,10 @@
 """Are the verdicts of `train.ab` right? `python -m tests.bench.bench_validity [--resume FILE] [--counts 40 40 20]`.
 
-Real comparisons on this machine with a budget of 10 s each: baseline against itself, and against a variant whose
-training steps are longer by a known share (tests/bench/spinning.py). All take place in this process' name, one after
-the other, the three kinds in turn, so that a busy hour meets all of them. 100 comparisons take about 45 minutes on a
-2-core machine; with `--resume` each is appended to FILE as it ends, and those that FILE holds are not repeated.
-`--noise FILE` keeps the timings of the A/A comparisons: what tests/bench/bench_validity_sim.py draws from.
+Real comparisons on this machine with a budget of BUDGET_S each: the baseline against itself, and against a variant
+whose training steps are longer by a known share (tests/bench/spinning.py). They run one after the other, the three
+kinds in turn, so that a change of the machine's load affects all kinds. With `--resume`, each comparison is appended to
+FILE when it ends, and those in FILE are not repeated. `--noise FILE` writes the timings of the A/A comparisons, from
+which tests/bench/bench_validity_sim.py draws.
 """
 
 import argparse
@@ -45,7 +45,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     floor: float
     startup_s: float
     waited_s: float
-    noise: Noise  # its timings, as measured
+    noise: Noise  # the measured timings
 
     @property
     def is_called(self) -> bool:
@@ -53,12 +53,12 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def covers(self) -> bool:
-        """Whether the interval contains the truth."""
+        """Whether the interval contains the true ratio."""
         return self.low <= 1 + KINDS[self.kind] <= self.high
 
 
 def configured(spin: float) -> Config:
-    """The default run with a model that spins."""
+    """The default run with a model that spins for the share `spin` of each training step."""
     with initialize_config_module("configs", version_base="1.3"):
         params = f"+model.params={{spin: {spin}, width: 16, dropout: 0.0}}"
         return to_config(compose("ab", overrides=[*MODEL, params]))
@@ -87,14 +87,14 @@ def one(kind: str) -> Result:
 
 
 def rounded(timings: PhaseTimings) -> PhaseTimings:
-    """Timings to five digits, which is finer than any of them repeats."""
+    """The timings rounded to five digits, which is finer than their noise."""
     baseline, variant, twin = ([float(f"{seconds:.5g}") for seconds in of_arm] for of_arm in timings.arms)
     probe_s = [float(f"{seconds:.3g}") for seconds in timings.probe_s]
     return PhaseTimings(baseline, variant, twin, timings.rounds, probe_s, timings.cores_apart)
 
 
 def measure(counts: Mapping[str, int], log: Path | None) -> list[Result]:
-    """All comparisons that `log` does not hold yet, the kinds in turn; returns those of `log` too."""
+    """Run all comparisons that are not in `log` yet, the kinds in turn; return them with those of `log`."""
     results: list[Result] = []
     if log is not None and log.exists():
         results = [msgspec.json.decode(line, type=Result) for line in log.read_bytes().splitlines()]
@@ -113,7 +113,7 @@ def measure(counts: Mapping[str, int], log: Path | None) -> list[Result]:
 
 
 def findings(results: list[Result]) -> list[Finding]:
-    """Counts against their targets, which are set for 40 of each."""
+    """Shares of the results with their targets, which are chosen for 40 comparisons of a kind."""
     of = {kind: [result for result in results if result.kind == kind] for kind in KINDS}
 
     def share(values: list[bool]) -> float:

@@ -1,12 +1,12 @@
 """How often are verdicts wrong? 2,000 simulated comparisons: `python -m tests.bench.bench_validity_sim`.
 
-The noise is that of real comparisons of the baseline with itself, 10 s each, as `tests.bench.bench_validity` recorded
-them: every launch of three processes that run the same code, with all its rounds. A simulated comparison strings
-together segments of SEGMENT neighboring launches, drawn with replacement, so that the order of the arms, which repeats
-after as many, what processes differ by for as long as they live, and bursts survive. Any of the three, which are equal
-and take turns in every order, plays the variant; so 40 comparisons say as much as 120. Then `profiling.compare` judges
-it, or one of the methods that were not chosen. A slowdown is put in by scaling the variant's timings. Nothing is
-centered: what a place in the order favors counts as a false positive.
+The noise comes from real comparisons of the baseline with itself, recorded by `tests.bench.bench_validity`: all
+launches of three processes that run the same code, with all rounds. A simulated comparison concatenates segments of
+SEGMENT consecutive launches, drawn with replacement. This preserves the order of the arms, which repeats after SEGMENT
+launches, the differences between processes, and bursts of noise. The three processes are equal and take turns in every
+order, so any of them can be the variant; this triples the number of distinct comparisons. `profiling.verdict.judge`
+then judges the comparison, or one of the rejected methods does. Scaling the variant's timings simulates a slowdown. The
+timings are not centered: an effect of the position in the order counts as a false positive.
 """
 
 import argparse
@@ -50,23 +50,23 @@ class Method(NamedTuple):
 
 
 class Row(msgspec.Struct, frozen=True):
-    """Rates over COMPARISONS simulated comparisons; power is the share in which a true slowdown is called slower."""
+    """Rates over COMPARISONS simulated comparisons; power: share in which the interval finds a true slowdown."""
 
     phase: str
     method: str
-    false_positive_rate: float  # of the raw 95 % interval; its coverage is one minus this, whatever the true shift
+    false_positive_rate: float  # of the raw 95 % interval; its coverage is 1 minus this rate, for every true shift
     half_width: float  # median, log ratio
     power: dict[str, float]
 
 
 def fastest(timings: Floats) -> Floats:
-    """A launch's log ratio, from the fastest round of each arm."""
+    """The log ratio of each launch, from the fastest round of each arm."""
     baseline, variant, twin = np.log(timings.min(axis=2))
     return np.asarray(variant - (baseline + twin) / 2)
 
 
 def typical(timings: Floats) -> Floats:
-    """A launch's log ratio, from the rounds' median one."""
+    """The log ratio of each launch: the median over its rounds."""
     baseline, variant, twin = np.log(timings)
     return np.asarray(np.median(variant - (baseline + twin) / 2, axis=1))
 
@@ -83,14 +83,14 @@ def t_test(values: Floats) -> Effect:
 
 
 def sign_test(values: Floats) -> Effect:
-    """Order statistics around the median: the interval that assumes least."""
+    """The median with its interval from order statistics, which makes the fewest assumptions."""
     ordered = np.sort(values)
     cut = int(scipy.stats.binom.ppf(0.025, len(ordered), 0.5))
     return Effect(float(np.median(ordered)), float(ordered[cut - 1]), float(ordered[-cut]), math.nan, math.nan)
 
 
 def bootstrap_bca(values: Floats) -> Effect:
-    """Not defined, and then never a false positive, where leaving any one value out leaves the median as it was."""
+    """NaN, which is never a false positive, if the median stays the same without any single value."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         interval = scipy.stats.bootstrap((values,), np.median, n_resamples=999, rng=0).confidence_interval
@@ -124,7 +124,7 @@ def drawn(rng: np.random.Generator, noise: list[Noise], phase: str) -> Floats:
 
 
 def simulate(noise: list[Noise], phase: str, method: Method) -> Row:
-    """Run COMPARISONS comparisons, always the same ones for the same arguments but `method`."""
+    """Simulate COMPARISONS comparisons, which are the same for every `method`."""
     rng = np.random.default_rng(0)
     wrong, found, half_widths = 0, dict.fromkeys(SHIFTS, 0), []
     for _ in range(COMPARISONS):
@@ -138,7 +138,7 @@ def simulate(noise: list[Noise], phase: str, method: Method) -> Row:
 
 
 def called(noise: list[Noise], phase: str, shift: float) -> float:
-    """Share of comparisons that `profiling.compare` calls an effect: in the right direction, if there is one."""
+    """Share of comparisons that `phase_effect` calls slower or, without a `shift`, slower or faster."""
     rng = np.random.default_rng(0)
     right = (Verdict.slower,) if shift else (Verdict.slower, Verdict.faster)
     count = 0
@@ -167,7 +167,7 @@ def launch_spread(noise: list[Noise], phase: str) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Simulate with the method that was chosen, with those that were not, and with the whole rule of a verdict."""
+    """Simulate with the chosen method, with the rejected ones, and with the complete rule of a verdict."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="also write the figures as JSON")
     parser.add_argument("--noise", type=Path, default=NOISE, help="default: %(default)s")

@@ -1,16 +1,10 @@
-"""A model whose training steps take a given share longer: the known truth that `bench_validity` looks for.
+"""A model whose training steps take longer by a known share, which `bench_validity` must detect.
 
-It spins once in every step, after the optimizer's update, for that share of the time since the last spin, so that a
-step that a burst of noise prolonged is prolonged by its share of it, too. The baseline stops as well, for PAUSE_S: to
-stop at all costs more than the time it takes, since the other thread falls asleep meanwhile. In 78 launches of three
-processes that took turns at five ways to spin, on a 2-core machine whose steps take 14.5 ms (median of the ratios):
+It spins once per step, after the optimizer's update, for that share of the time since the last spin; so a step that
+noise prolongs spins longer, too. The baseline spins for PAUSE_S as well: any interruption costs more than its own
+duration, because the idle OpenMP threads fall asleep.
 
-    once, and the baseline not at all                       +5.4 % +- 0.3
-    after every layer and gradient, in proportion           +5.7 % +- 0.3
-    once, the baseline 1 ms                                 +4.9 % +- 0.3
-    1 ms against not at all, which is 6.9 % of a step       +8.0 % +- 0.3
-
-It is a model because that is what a user can put into a run without an option of the product.
+It is a model because a user can add a model to a run without a new option.
 """
 
 import time
@@ -24,7 +18,7 @@ PAUSE_S = 0.001
 
 
 class SpinningCNN(CNN):
-    """models.cnn.CNN that spins; one for each process, since it follows all optimizers.
+    """models.cnn.CNN that spins; only one per process, because its hook runs after the update of every optimizer.
 
     Args:
         spin: share of a training step's own time, 0.05 for 5 %.
@@ -38,7 +32,7 @@ class SpinningCNN(CNN):
         register_optimizer_step_post_hook(lambda *_: self._spin())
 
     def train(self, mode: bool = True) -> "SpinningCNN":
-        self._spun_at = time.perf_counter()  # a new pass: what was done since the last one is no part of a step
+        self._spun_at = time.perf_counter()  # a new pass: the time since the last pass is not part of a step
         super().train(mode)
         return self
 

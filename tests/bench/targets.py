@@ -1,4 +1,4 @@
-"""What a benchmark measured against what it should: printed as a table, written as JSON. Nothing here fails."""
+"""Findings of a benchmark and their targets, as a table and as JSON. A missed target is reported, not raised."""
 
 import argparse
 import math
@@ -25,14 +25,14 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def met(self) -> bool | None:
-        """Whether the figure itself, not its interval, keeps the target; None without one."""
+        """Whether the figure, not its interval, meets the target; None without a target."""
         if self.at_least is None and self.at_most is None:
             return None
         return (self.at_least or -math.inf) <= self.measured <= (self.at_most or math.inf)
 
 
 def ratio(name: str, effect: Effect, *, at_least: float | None = None, at_most: float | None = None) -> Finding:
-    """A log ratio with its interval, as a ratio."""
+    """A log ratio and its interval, converted to ratios."""
     estimate, low, high = (math.exp(value) for value in effect[:3])
     return Finding(name=name, measured=estimate, low=low, high=high, at_least=at_least, at_most=at_most)
 
@@ -46,7 +46,7 @@ def out_argument(description: str | None) -> Path | None:
 
 
 def report(title: str, findings: list[Finding], details: Mapping[str, Any], out: Path | None) -> None:
-    """Print the findings, and write them with everything that they were computed from to `out`."""
+    """Print the findings; write them to `out`, together with `details`, the data that they were computed from."""
     table = Table("measured", "figure", "95 % interval", "target", "", title=title, title_justify="left")
     for finding in findings:
         interval = "" if finding.low is None else f"{finding.low:.3f} to {finding.high:.3f}"

@@ -21,6 +21,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from profiling import run_record
+from profiling.format import duration
 from tests.conftest import ROOT, TINY
 from train import checkpoint
 from train.config import compose
@@ -99,8 +100,8 @@ def test_the_end_of_a_run_shows_what_its_record_holds(finished):
     left = run_record.read(folder)
     assert f"accuracy {left.results['accuracy']:.2%}" in shown
     assert f"training {left.results['train_samples_per_s']:,.0f} samples/s" in shown
-    forward_ms = np.median(left.stages["train"].timed.phase_s["forward"]) * 1e3
-    assert f"{forward_ms:.3f}" in next(line for line in shown.splitlines() if "forward" in line)
+    forward_us = np.median(left.stages["train"].timed.phase_s["forward"]) * 1e6
+    assert duration(forward_us) in next(line for line in shown.splitlines() if "forward" in line)
     assert f"run:  {folder}" in shown
     assert f"show: tensorboard --logdir {folder.parent.parent}" in shown
 

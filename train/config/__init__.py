@@ -1,1 +1,1 @@
-"""Everything before the first tensor: schema, options, composition, command line. Imports no torch."""
+"""The configuration of a run: schema, options, composition, command line. Imports no torch."""

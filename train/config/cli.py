@@ -1,4 +1,4 @@
-"""The command line around Hydra: labels of runs, the list of experiments, and one line for every mistake."""
+"""The command line around Hydra: labels of runs, the list of experiments, and error messages of one line."""
 
 import dataclasses
 import os
@@ -24,20 +24,20 @@ from train.config.options import TOPICS
 from train.event_writers import silence_event_writer_threads
 
 NOT_IN_LABEL = ("name", "task", "output", "checkpoint", "images", "profiler")
-INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM  # exit statuses, as a shell reports them
+INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM  # exit statuses, by the convention of shells
 
 
 def register() -> None:
-    """Make schemas and resolvers known; configs/config.yaml uses them."""
+    """Register the schemas and resolvers that configs/config.yaml uses."""
     compose.register()
     OmegaConf.register_new_resolver("run_label", run_label, replace=True)
     OmegaConf.register_new_resolver("experiment_list", experiment_list, replace=True)
 
 
 def run_label(name: str, overrides: Sequence[str], task: str) -> str:
-    """A folder's name from what differs from the baseline: `nograd_off`, `a+b`, `baseline+model-vit`, `infer`.
+    """The name of a run's folder, from its overrides: `nograd_off`, `a+b`, `baseline+model-vit`, `infer`.
 
-    Only characters that need no quotes in Hydra's `checkpoint=runs/<name>/...`, so neither `=` nor `,`.
+    Contains only characters that need no quotes in Hydra's `checkpoint=runs/<name>/...`: neither `=` nor `,`.
     """
     if task == "infer":
         return "infer"
@@ -52,7 +52,7 @@ def run_label(name: str, overrides: Sequence[str], task: str) -> str:
 
 
 def experiment_list() -> str:
-    """Every experiment with its claim, grouped by topic."""
+    """All experiments with their claims, grouped by topic, as text."""
     claims: dict[str, list[tuple[str, str]]] = {topic: [] for topic in ("baseline", *TOPICS)}
     for file in sorted(resources.files("configs").joinpath("experiment").iterdir(), key=lambda file: file.name):
         if file.name.endswith(".yaml"):
@@ -65,15 +65,15 @@ def experiment_list() -> str:
     for topic, rows in claims.items():
         if rows:
             lines += [topic, *(f"  {name:<{width}}  {claim}" for name, claim in rows), ""]
-    return "\n".join(lines).replace("$", "$$")  # Hydra fills the help in as a string.Template
+    return "\n".join(lines).replace("$", "$$")  # Hydra treats the help as a string.Template
 
 
 def changed_from_baseline(composed: DictConfig) -> dict[str, tuple[Any, Any]]:
-    """Dotted key -> (baseline's value, this run's) for every line that differs; None on a side without that line."""
-    ours = compose.flat(compose.plain(composed))
+    """Dotted key -> (baseline's value, this run's value) for every difference; None on a side without that key."""
+    values = compose.flat(compose.plain(composed))
     baseline = compose.flat(compose.plain(hydra.compose("config")))
-    keys = [*baseline, *(key for key in ours if key not in baseline)]
-    return {key: (baseline.get(key), ours.get(key)) for key in keys if baseline.get(key) != ours.get(key)}
+    keys = [*baseline, *(key for key in values if key not in baseline)]
+    return {key: (baseline.get(key), values.get(key)) for key in keys if baseline.get(key) != values.get(key)}
 
 
 _failures: list[str] = []
@@ -82,7 +82,7 @@ _wants_traceback = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("0", "")
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Report a job's mistake in one line and go on with a sweep's next job; `run` returns the exit status."""
+    """Report the error of a job in one line, so that a sweep runs its next job; `run` returns the exit status."""
     try:
         yield
     except (KeyboardInterrupt, Terminated) as stop:
@@ -103,11 +103,11 @@ def run(job: Callable[[], None]) -> int:
         job()
         return 0
     _failures.clear()
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's own start and stop lines
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # "allocated before the profiling started", and the like
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # hides the profiler's messages at its start and stop
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # hides "allocated before the profiling started" and the like
     silence_event_writer_threads()
     signal.signal(signal.SIGTERM, _terminate)
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print composition errors itself, in several lines
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints composition errors itself, in several lines
     try:
         job()
     except (KeyboardInterrupt, Terminated) as stop:
@@ -122,7 +122,7 @@ def run(job: Callable[[], None]) -> int:
 
 
 def print_line(text: str, stream: Any = None) -> None:
-    """Write one line, to standard error unless told otherwise."""
+    """Write one line to `stream`, by default standard error."""
     (stream or sys.stderr).write(text.replace("\n", " ") + "\n")
 
 
@@ -130,11 +130,11 @@ def _terminate(number: int, frame: FrameType | None) -> None:
     raise Terminated
 
 
-# --- what was wrong, where, what is allowed, and the nearest match --------------------------------------------------
+# --- messages of one line: what is wrong, where, what is allowed, and the nearest match -------------------------------
 
 
 def explain(error: BaseException) -> str:
-    """One line for an error that the user can mend."""
+    """A message of one line for an error that the user can correct."""
     if isinstance(error, MissingConfigException):
         return _explain_missing(error)
     if isinstance(error, OverrideParseException):
@@ -144,18 +144,17 @@ def explain(error: BaseException) -> str:
         where = f"{mark.name}, line {mark.line + 1}, column {mark.column + 1}" if mark else "a configuration file"
         return f"{where}: not YAML: {error.problem or error.context}"
     if isinstance(error, OSError):
-        written = HydraConfig.get().runtime.output_dir if HydraConfig.initialized() else "the run's folder"
-        return f"{error.filename or written}: {error.strerror or error}"
+        folder = HydraConfig.get().runtime.output_dir if HydraConfig.initialized() else "the run's folder"
+        return f"{error.filename or folder}: {error.strerror or error}"
     if isinstance(error, ConfigCompositionException):
         return _explain_composition(error)
-    if "Original Traceback" in str(error):  # a DataLoader worker's error arrives with its traceback as text
+    if "Original Traceback" in str(error):  # the error of a DataLoader worker contains its traceback as text
         return str(error).strip().splitlines()[-1].partition(": ")[2]
     return str(error).replace("\n", " ")
 
 
 def _explain_missing(error: MissingConfigException) -> str:
-    wanted = error.missing_cfg_file or ""
-    group, _, name = wanted.rpartition("/")
+    group, _, name = (error.missing_cfg_file or "").rpartition("/")
     options = [option for option in error.options or () if option != "schema"]
     if not options:
         return str(error).splitlines()[0]
@@ -164,8 +163,8 @@ def _explain_missing(error: MissingConfigException) -> str:
 
 def _explain_composition(error: ConfigCompositionException) -> str:
     cause = error.__cause__ or error.__context__
-    place = re.match(r"In '([^']+)'", str(error))
-    where = f"configs/{place.group(1)}.yaml: " if place else ""
+    file = re.match(r"In '([^']+)'", str(error))
+    where = f"configs/{file.group(1)}.yaml: " if file else ""
     if isinstance(cause, ConfigAttributeError | ConfigKeyError) and dataclasses.is_dataclass(cause.object_type):
         siblings = [field.name for field in dataclasses.fields(cause.object_type)]
         key = str(cause.key)
@@ -175,13 +174,13 @@ def _explain_composition(error: ConfigCompositionException) -> str:
         reason = str(cause.msg or cause).splitlines()[0]
         allowed = re.search(r"expected one of \[(.*)\]", reason)
         value = re.search(r"'([^']*)'", reason)
-        near = nearest(value.group(1), allowed.group(1).split(", ")) if allowed and value else ""
-        return f"{where}{cause.full_key}: {reason}{near}"
+        suggestion = nearest(value.group(1), allowed.group(1).split(", ")) if allowed and value else ""
+        return f"{where}{cause.full_key}: {reason}{suggestion}"
     return " ".join(str(error).split())
 
 
 def _hint(key: str, siblings: Sequence[str]) -> str:
-    """The nearest key in the same place, else the nearest of that name anywhere, else all that could stand here."""
+    """The nearest key in the same group, else the nearest in any group, else all keys of this group."""
     elsewhere = {path.rpartition(".")[2]: path for path in compose.every_key()}
-    found = match(key, siblings) or elsewhere.get(match(key, elsewhere) or "")
-    return f"; did you mean {found!r}?" if found else nearest_or_all(key, siblings)
+    suggestion = match(key, siblings) or elsewhere.get(match(key, elsewhere) or "")
+    return f"; did you mean {suggestion!r}?" if suggestion else nearest_or_all(key, siblings)

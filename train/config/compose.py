@@ -1,4 +1,4 @@
-"""From Hydra's composition to the frozen dataclasses and back to plain dicts. Imports no torch."""
+"""From Hydra's composition to frozen dataclasses, and from these to plain dicts. Imports no torch."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping
@@ -42,14 +42,14 @@ SCHEMAS: Mapping[str, type] = {
 
 
 def register() -> None:
-    """Make the schemas known to Hydra, under the names that `defaults` lists use."""
+    """Register the schemas with Hydra, under the names that `defaults` lists use."""
     for path, schema in SCHEMAS.items():
         group, name = path.rsplit("/", 1)
         ConfigStore.instance().store(group=group, name=name, node=_editable(schema))
 
 
 def every_key() -> list[str]:
-    """Every dotted key that some configuration may have: `epochs`, `loader.workers`, `model.width`, ..."""
+    """All dotted keys that a configuration may have: `epochs`, `loader.workers`, `model.width`, ..."""
     paths: list[str] = []
     for path, schema in SCHEMAS.items():
         group = path.split("/")[1]
@@ -66,7 +66,7 @@ def _keys(schema: type, prefix: str) -> Iterator[str]:
 
 
 def _editable(schema: type) -> DictConfig:
-    """The schema as a node that Hydra may write into: OmegaConf makes those of frozen dataclasses read-only."""
+    """The schema as a node that Hydra can modify: OmegaConf makes nodes of frozen dataclasses read-only."""
     node = cast(DictConfig, OmegaConf.structured(schema))
     OmegaConf.set_readonly(node, None)
     for field in dataclasses.fields(schema):
@@ -76,16 +76,16 @@ def _editable(schema: type) -> DictConfig:
 
 
 def to_config(composed: DictConfig) -> Config:
-    """Turn what Hydra composed into the frozen dataclasses, checking ranges and fields that depend on each other.
+    """Convert Hydra's composition to frozen dataclasses, which check ranges and fields that depend on each other.
 
     Raises:
-        UserError: a key that no schema has (`+key=value` adds one), a missing or out-of-range value.
+        UserError: there is a key that no schema has (`+key=value` adds one), or a value is missing or out of range.
     """
     for path, node in _containers(composed):
-        kind = OmegaConf.get_type(node)
-        if not dataclasses.is_dataclass(kind):
+        schema = OmegaConf.get_type(node)
+        if not dataclasses.is_dataclass(schema):
             continue
-        fields = [field.name for field in dataclasses.fields(kind)]
+        fields = [field.name for field in dataclasses.fields(schema)]
         for key in node:
             if key not in fields:
                 raise UserError(f"{path}{key!s}: no such key{nearest_or_all(str(key), fields)}")

@@ -1,4 +1,4 @@
-"""The values that switches may take. configs/config.yaml describes each; train/variants.py holds what each does.
+"""The values that switches may take. configs/config.yaml describes them; train/variants.py implements them.
 
 Enums of the functional form are one line each: `StrEnum("Task", ["train", "infer"])` has the members `Task.train` and
 `Task.infer`, whose values are their names.
@@ -17,7 +17,7 @@ Precision = StrEnum("Precision", ["auto", "fp32", "bf16", "fp16"])
 Schedule = StrEnum("Schedule", ["one_cycle", "cosine", "constant"])
 Source = StrEnum("Source", ["auto", "resident", "dataloader"])
 
-# --- the closed swaps, in the order of `switches:` in configs/config.yaml; the fast one is first ----------------------
+# --- switches, in the order of `switches:` in configs/config.yaml; the fast option is first ---------------------------
 
 EvalContext = StrEnum("EvalContext", ["inference_mode", "no_grad", "grad"])
 RunningLoss = StrEnum("RunningLoss", ["detached", "attached", "item"])

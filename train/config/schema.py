@@ -1,7 +1,7 @@
-"""The configuration: types and ranges. The only source of truth after `main`.
+"""The configuration: types and ranges. After composition, all code reads it through these classes.
 
-Values live in configs/*.yaml, one commented line each; this file says what they may be. Nothing here imports torch, so
-`--help`, shell completion and a rejected configuration answer at once.
+The values are in configs/*.yaml, one commented line each; this file says which are allowed. Nothing here imports torch,
+so `--help`, shell completion and messages about a wrong configuration appear without delay.
 """
 
 from dataclasses import dataclass
@@ -68,7 +68,7 @@ class Loader:
 
 @dataclass(frozen=True)
 class Switches:
-    """Closed swaps: each names one implementation in a table of train/variants.py."""
+    """Each field names one implementation in a table of train/variants.py."""
 
     eval_context: EvalContext
     running_loss: RunningLoss
@@ -93,7 +93,7 @@ class Switches:
 
 @dataclass(frozen=True)
 class ExpectationConfig:
-    """What a hypothesis predicts; None claims nothing."""
+    """What a hypothesis predicts; None is no prediction."""
 
     time: ExpectedTime | None
     memory: ExpectedMemory | None
@@ -126,7 +126,7 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class EmbeddedDataConfig(DataConfig):
-    """A data set that needs no network: its size, and how much of it is held out."""
+    """A data set that needs no network."""
 
     image_size: int
     test_fraction: float
@@ -138,14 +138,14 @@ class EmbeddedDataConfig(DataConfig):
 
 @dataclass(frozen=True)
 class DownloadDataConfig(DataConfig):
-    """A data set of torchvision's, downloaded once into `root`."""
+    """A data set of torchvision, downloaded once into `root`."""
 
     download: bool
 
 
 @dataclass(frozen=True)
 class FolderDataConfig(DataConfig):
-    """A folder with one sub-folder of images for each class."""
+    """A folder with one subfolder of images per class."""
 
     image_size: int
     test_fraction: float
@@ -159,7 +159,7 @@ class FolderDataConfig(DataConfig):
 
 @dataclass(frozen=True)
 class SyntheticDataConfig(DataConfig):
-    """Random images of any shape and number."""
+    """Random images; shape and number are free."""
 
     train_samples: int
     test_samples: int
@@ -237,7 +237,7 @@ class ViTConfig(ModelConfig):
 
 @dataclass(frozen=True)
 class CustomModelConfig(ModelConfig):
-    """Your own class, with its own parameters."""
+    """A class of the user, with its own parameters."""
 
     params: dict[str, Any]
 
@@ -277,7 +277,7 @@ class SGDConfig(OptimizerConfig):
 
 @dataclass(frozen=True)
 class Profiler:
-    """torch.profiler windows over steps of training, evaluation and inference; `active: 0` traces nothing."""
+    """torch.profiler windows over steps of training, evaluation and inference; `active: 0` disables tracing."""
 
     wait: int
     warmup: int
@@ -295,7 +295,7 @@ class Profiler:
 
 @dataclass(frozen=True)
 class ABConfig:
-    """Measuring one experiment against the baseline."""
+    """The measurement of an experiment against the baseline."""
 
     budget_s: float | None
     allow_many: bool
@@ -307,7 +307,7 @@ class ABConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """One run, complete; configs/config.yaml documents each field."""
+    """The complete configuration of one run; configs/config.yaml documents each field."""
 
     name: str
     task: Task
@@ -335,9 +335,9 @@ class Config:
     loader: Loader
     switches: Switches
     hypothesis: HypothesisConfig
-    data: Any  # one of the Data classes; Any, since a base-typed field could not hold their other fields
-    model: Any  # one of the Model classes
-    optimizer: Any  # one of the Optimizer classes
+    data: Any  # a DataConfig; Any, because a field of the base type rejects fields of subclasses
+    model: Any  # a ModelConfig
+    optimizer: Any  # an OptimizerConfig
     profiler: Profiler
     ab: ABConfig
 

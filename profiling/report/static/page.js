@@ -1,11 +1,11 @@
-// Draws a chart when its section opens: a ladder has a hundred, and nobody looks at all of them at once.
+// Draws a chart when its section opens: drawing all charts of a ladder at once would be slow.
 "use strict";
 
 const PAPER = { bars: 270, causes: 420, memory: 700 }; // widths in CSS pixels between the margins of an A4 page
 const FIGURES = JSON.parse(document.getElementById("figures").textContent);
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
-// The page's colors as a plotly template; they follow light, dark and paper by the style sheet alone.
+// A plotly template with the page's colors, which the style sheet sets for light, dark and print.
 function template(fontSize) {
   const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
   const axis = { gridcolor: color("line"), linecolor: color("line"), zerolinecolor: color("muted") };

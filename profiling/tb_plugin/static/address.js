@@ -1,6 +1,6 @@
 /**
- * The tab's address: TensorBoard's plugin data in the hash of its window, the parent of the tab's,
- * `#abtrace&p.abtrace.view=operators&p.abtrace.run=…`. Keys of other plugins are left as they are.
+ * The tab's address: plugin data in the hash of TensorBoard's window, which is the parent of the tab's window,
+ * `#abtrace&p.abtrace.view=operators&p.abtrace.run=…`. Keys of other plugins do not change.
  */
 
 const TAB = "abtrace";
@@ -9,18 +9,18 @@ const host = window.parent; // TensorBoard's own document; same origin
 
 /** @typedef {{view: string, run: string, against: string, window: string, by: string, q: string}} Address */
 
-/** What the address says; keys it does not name are "". @returns {Address & Record<string, string>} */
+/** The values in the address; missing keys are "". @returns {Address & Record<string, string>} */
 export function get() {
-  const found = { view: "", run: "", against: "", window: "", by: "", q: "" };
+  const values = { view: "", run: "", against: "", window: "", by: "", q: "" };
   for (const [key, value] of pairs()) {
-    if (key.startsWith(PREFIX)) found[key.slice(PREFIX.length)] = value;
+    if (key.startsWith(PREFIX)) values[key.slice(PREFIX.length)] = value;
   }
-  return found;
+  return values;
 }
 
 /**
- * Change some keys; "" removes one. By default this is a step that the back button undoes and that `onChange` reports;
- * `replace` changes the address in place and in silence, for what the view already shows.
+ * Change some keys; "" removes a key. By default this adds an entry to the browser's history and `onChange` reports it.
+ * `replace` changes the current entry, and `onChange` does not report it: for changes that the view already shows.
  */
 export function set(changes, { replace = false } = {}) {
   const hash = serialize(changes);
@@ -28,34 +28,34 @@ export function set(changes, { replace = false } = {}) {
   else host.location.hash = hash;
 }
 
-/** Call `fn` whenever the hash changes: by a link, by `set`, by back and forward. */
+/** Call `fn` whenever the hash changes: by a link, by `set`, by the back and forward buttons. */
 export function onChange(fn) {
   host.addEventListener("hashchange", fn);
 }
 
-/** A link to this address with some keys changed; to be opened in `_parent`. */
+/** The URL of this address with some keys changed; links to it need the target `_parent`. */
 export function href(changes) {
   return host.location.pathname + host.location.search + serialize(changes);
 }
 
-/** Whether TensorBoard shows this tab. */
+/** Whether TensorBoard currently shows this tab. */
 export function isCurrent() {
-  const tab = pairs().find(([key, value]) => value === null);
+  const tab = pairs().find(([, value]) => value === null);
   return tab === undefined || tab[0] === TAB;
 }
 
-/** What choosing a view keeps of the address before; the rest, such as a search, belongs to the view that is left. */
+/** Keys that survive a change of view; the others, such as a search, belong to a single view. */
 const SHARED = ["run", "against", "window"];
 
 function serialize(changes) {
-  const stays = (key) => !(key in changes) && (!("view" in changes) || SHARED.includes(key));
-  const kept = pairs().filter(
-    ([key, value]) => value !== null && (!key.startsWith(PREFIX) || stays(key.slice(PREFIX.length))),
+  const survives = (key) => !(key in changes) && (!("view" in changes) || SHARED.includes(key));
+  const remaining = pairs().filter(
+    ([key, value]) => value !== null && (!key.startsWith(PREFIX) || survives(key.slice(PREFIX.length))),
   );
   const added = Object.entries(changes)
     .filter(([, value]) => value)
     .map(([key, value]) => [PREFIX + key, value]);
-  return `#${[TAB, ...[...kept, ...added].map((pair) => pair.map(encodeURIComponent).join("="))].join("&")}`;
+  return `#${[TAB, ...[...remaining, ...added].map((pair) => pair.map(encodeURIComponent).join("="))].join("&")}`;
 }
 
 /** The parts of the hash, decoded; the value of a part without `=` is null. @returns {[string, string | null][]} */
@@ -71,6 +71,6 @@ function decode(text) {
   try {
     return decodeURIComponent(text);
   } catch {
-    return text; // a stray % in an address typed by hand
+    return text; // a typed address may contain an invalid % escape
   }
 }

@@ -1,9 +1,9 @@
-/** Charts by the plotly.min.js of the Python package, in the colors of the theme. */
+/** Charts drawn by plotly, in the colors of the theme. The Python package plotly provides plotly.min.js. */
 
 import { el, message } from "./dom.js";
 import { color } from "./theme.js";
 
-/** How bars and lines of the two arms look; told apart without color too: hatched bars, dashed lines. */
+/** Styles of the bars and lines of both arms. Hatched bars and dashed lines distinguish the arms without color. */
 export const BARS = {
   baseline: { color: "#7a8a9e" },
   variant: {
@@ -15,7 +15,7 @@ export const LINES = {
   baseline: { color: "#7a8a9e", width: 1.5, shape: "hv" },
   variant: { color: "#d9772b", width: 1.5, shape: "hv", dash: "4px,2px" },
 };
-/** Looks of the parts of a whole: hues that the color-blind tell apart and that no arm has, and a pattern beside each. */
+/** Styles of stacked parts: color-blind readers can distinguish the colors, no arm has them, each has a pattern. */
 export const PARTS = [
   ["#3f8fd2", ""],
   ["#c9a227", "/"],
@@ -31,34 +31,34 @@ export const PARTS = [
 }));
 export const LEGEND = { orientation: "h", x: 1, xanchor: "right", y: 1, yanchor: "bottom", traceorder: "normal" };
 
-const UNTITLED = 30; // pixels above a chart: on the page its title stands outside, in the file inside
-const TITLED = 60;
-const LONGEST = 44; // characters of a label beside an axis; the hover text has all
+const TOP_MARGIN = 30; // pixels above a chart on the page, where the title is outside the chart
+const TITLED_TOP_MARGIN = 60; // pixels above a chart in a PNG file, which contains the title
+const MAX_LABEL = 44; // characters of an axis label; the hover text is not shortened
 
-let loading = null;
+let plotlyPromise = null;
 
-/** Start loading plotly (4.8 MB), once; a view that will draw calls it before it waits for its data. */
+/** Load plotly once. Views call this before they wait for data, because plotly.min.js is large. */
 export function load() {
-  loading ??= new Promise((resolve, reject) => {
+  plotlyPromise ??= new Promise((resolve, reject) => {
     const script = el("script", { src: "plotly.min.js", onload: () => resolve(window.Plotly) });
     script.addEventListener("error", () => {
-      loading = null;
+      plotlyPromise = null;
       reject(new Error("The charts cannot be drawn: plotly.min.js did not load."));
     });
     document.head.append(script);
   });
-  loading.catch(() => {}); // each chart says so itself
-  return loading;
+  plotlyPromise.catch(() => {}); // each chart shows the error
+  return plotlyPromise;
 }
 
 /**
- * A chart that follows the width and the theme, with a button that saves it as PNG.
+ * A chart that is redrawn when its width or the theme changes, with a button that saves it as PNG.
  * @param {object} figure
- * @param {object[] | (() => object[])} figure.data plotly traces; as a function, made anew for each theme
+ * @param {object[] | (() => object[])} figure.data plotly traces; a function is called again for each theme
  * @param {object | (() => object)} figure.layout with `height` in pixels
- * @param {string} figure.label what the chart shows, for those who do not see it
- * @param {string} figure.pngName file name without its ending
- * @param {(point: object) => void} [figure.onOpen] a click on a point
+ * @param {string} figure.label what the chart shows, for screen readers
+ * @param {string} figure.pngName file name without extension
+ * @param {(point: object) => void} [figure.onOpen] called when a point is clicked
  */
 export function chart({ data, layout, label, pngName, onOpen }) {
   const plot = el("div", { class: onOpen ? "plot opens" : "plot", role: "img", "aria-label": label });
@@ -75,8 +75,8 @@ export function chart({ data, layout, label, pngName, onOpen }) {
       pad: { t: 10 },
       font: { size: 13 },
     };
-    const figure = { data: drawn, layout: { ...look, title, margin: { ...look.margin, t: TITLED } } };
-    const [width, height] = [plot.clientWidth, plot.clientHeight + TITLED - UNTITLED];
+    const figure = { data: drawn, layout: { ...look, title, margin: { ...look.margin, t: TITLED_TOP_MARGIN } } };
+    const [width, height] = [plot.clientWidth, plot.clientHeight + TITLED_TOP_MARGIN - TOP_MARGIN];
     await plotly.downloadImage(figure, { format: "png", filename: pngName, width, height, scale: 2 });
   };
   const button = el(
@@ -85,21 +85,21 @@ export function chart({ data, layout, label, pngName, onOpen }) {
     "PNG",
   );
   const node = el("figure", { class: "chart" }, button, plot);
-  const made = (part) => (typeof part === "function" ? part() : structuredClone(part));
+  const evaluate = (part) => (typeof part === "function" ? part() : structuredClone(part));
   let listening = false;
   const draw = async () => {
     try {
       const plotly = await load();
-      if (!plot.clientWidth) return; // not on the page yet, or in a tab that TensorBoard hides
-      const look = { ...made(layout), template: template(), width: plot.clientWidth };
-      await plotly.react(plot, made(data), look, { displayModeBar: false });
+      if (!plot.clientWidth) return; // not on the page yet, or TensorBoard hides the tab
+      const look = { ...evaluate(layout), template: template(), width: plot.clientWidth };
+      await plotly.react(plot, evaluate(data), look, { displayModeBar: false });
       if (onOpen && !listening) plot.on("plotly_click", ({ points }) => onOpen(points[0]));
       listening = true;
     } catch (error) {
       plot.replaceChildren(message("error", error.message));
     }
   };
-  plot.style.minHeight = `${made(layout).height ?? 300}px`; // nothing jumps when it is drawn
+  plot.style.minHeight = `${evaluate(layout).height ?? 300}px`; // drawing does not move the content below
   node.addEventListener("themechange", draw);
   let width = 0;
   new ResizeObserver(() => {
@@ -108,13 +108,13 @@ export function chart({ data, layout, label, pngName, onOpen }) {
   return node;
 }
 
-/** Plotly reads some HTML in every label: names that come from files pass here. */
+/** Escape text from files: plotly interprets some HTML in labels. */
 export function escapeLabel(text) {
   return String(text).replace(/\s+/g, " ").trim().replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
 }
 
-/** A y axis of one row per name, the first on top; by number, since names may repeat or look like numbers or dates. */
-export function rows(names, longest = LONGEST) {
+/** A y axis with one row per name, the first on top. Names may repeat or look like dates, so rows have numbers. */
+export function rows(names, longest = MAX_LABEL) {
   return {
     tickvals: names.map((_, row) => row),
     ticktext: names.map((name) => escapeLabel(shorten(String(name), longest))),
@@ -124,8 +124,8 @@ export function rows(names, longest = LONGEST) {
   };
 }
 
-/** One part of stacked, horizontal bars, a row each: no bar and no text where `x` is 0, and `ink` on the bar's color. */
-export function part({ x, ink, ...others }) {
+/** One part of stacked horizontal bars, one per row; no bar and no text where `x` is 0. `ink` is the text's color. */
+export function part({ x, ink, ...options }) {
   return {
     type: "bar",
     orientation: "h",
@@ -136,11 +136,11 @@ export function part({ x, ink, ...others }) {
     textfont: { color: ink },
     outsidetextfont: { color: color("ink") },
     hoverinfo: "text",
-    ...others,
+    ...options,
   };
 }
 
-/** Axes of panels side by side, by name of the layout's key; the traces of panel `i` name `x${i + 1}` and `y${i + 1}`. */
+/** Layout keys for the axes of panels side by side; traces of panel `i` refer to `x${i + 1}` and `y${i + 1}`. */
 export function panels(number, x, y) {
   const gap = 0.07;
   const width = (1 + gap) / Math.max(number, 1) - gap;
@@ -151,8 +151,8 @@ export function panels(number, x, y) {
   return Object.fromEntries(axes.flat());
 }
 
-/** Shorten a name for a label: what lies in its middle matters least. */
-export function shorten(name, longest = LONGEST) {
+/** Shorten a name for a label; the middle is cut because the start and the end identify it. */
+export function shorten(name, longest = MAX_LABEL) {
   const letters = [...name];
   const half = Math.floor((longest - 1) / 2);
   return letters.length <= longest ? name : `${letters.slice(0, half).join("")}…${letters.slice(-half).join("")}`;
@@ -166,7 +166,7 @@ function template() {
       font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: color("ink") },
       paper_bgcolor: color("panel"),
       plot_bgcolor: color("panel"),
-      margin: { l: 60, r: 16, t: UNTITLED, b: 40 },
+      margin: { l: 60, r: 16, t: TOP_MARGIN, b: 40 },
       xaxis: look,
       yaxis: look,
       hoverlabel: { bgcolor: color("paper"), bordercolor: color("line"), font: { color: color("ink") }, align: "left" },

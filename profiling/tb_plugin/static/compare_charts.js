@@ -1,36 +1,36 @@
-/** The charts of a comparison, as plotly figures. The look and the words are those of the HTML report. */
+/** The charts of a comparison as plotly figures, with the colors and texts of the HTML report. */
 
 import { BARS, escapeLabel, LEGEND, rows } from "./chart.js";
-import { change, duration, ratio, timeUnit } from "./format.js";
+import { axisUnit, change, duration, ratio } from "./format.js";
 import { color } from "./theme.js";
 
-const ROW = 34; // pixels: a row of bars
-const FRAME = 74; // title, legend and axis around them
-const CAUSES = 10; // bars of a waterfall; the rest is one bar
+const ROW = 34; // height of a row of bars in pixels
+const FRAME = 74; // height of title, legend and axis together, in pixels
+const CAUSES = 10; // largest causes with a bar each; one more bar sums the others
 const FASTER = "#3f8fd2";
 const SLOWER = "#d9772b";
-const LEVEL = 34; // pixels: a level of the icicle, two lines of text
+const LEVEL = 34; // height of a level of the icicle in pixels: two lines of text
 
-/** What the figures are divided by, in words. @param {string} unit `sample`, `step` or `trace` */
+/** The normalization of the times, in words. @param {string} unit `sample`, `step` or `trace` */
 export const per = (unit) => (unit === "trace" ? "in the whole trace" : `per ${unit}`);
 
 /**
- * Time of each phase, both sides.
+ * Bars: the time of each phase on both sides.
  * @param {{phase: string, a_us: number, b_us: number, ratio: number | null, hover: string}[]} phases
  */
 export function phaseBars(phases, { a, b }, unit) {
   const longest = Math.max(0, ...phases.flatMap(({ a_us, b_us }) => [a_us, b_us]));
-  const [name, scale] = timeUnit(longest);
+  const { unit: name, per: scale } = axisUnit(longest);
   const bars = [
     [a, "a_us", () => ""],
     [b, "b_us", (row) => (row.ratio === null ? "" : `  ${ratio(row.ratio)}`)],
-  ].map(([side, key, beside]) => ({
+  ].map(([side, key, suffix]) => ({
     type: "bar",
     orientation: "h",
     name: escapeLabel(side.title),
     y: phases.map((_, row) => row),
     x: phases.map((row) => row[key] / scale),
-    text: phases.map((row) => duration(row[key]) + beside(row)),
+    text: phases.map((row) => duration(row[key]) + suffix(row)),
     textposition: "outside",
     cliponaxis: false,
     hovertext: phases.map(({ hover }) => hover),
@@ -49,14 +49,14 @@ export function phaseBars(phases, { a, b }, unit) {
   };
 }
 
-/** What the difference is made of: the largest causes, the rest, what is unattributed, and their sum. */
+/** A waterfall: the largest causes, the sum of the others, the unattributed time, and the whole difference. */
 export function waterfall(diff, { a, b }) {
   const total = (causes) => causes.reduce((sum, cause) => sum + cause.difference_us, 0);
   const [top, rest] = [diff.causes.slice(0, CAUSES), diff.causes.slice(CAUSES)];
   const bars = top.map((cause) => [`${causeName(cause)}, ${cause.phase}`, cause.difference_us]);
   if (rest.length) bars.push([`${rest.length.toLocaleString("en-US")} smaller causes`, total(rest)]);
   bars.push(["unattributed", diff.difference_us - total(diff.causes)], ["difference", diff.difference_us]);
-  const [unit, scale] = timeUnit(Math.max(...bars.map(([, us]) => Math.abs(us))));
+  const { unit, per: scale } = axisUnit(Math.max(...bars.map(([, us]) => Math.abs(us))));
   const values = bars.map(([, us]) => us / scale);
   const texts = bars.map(([, us]) => delta(us));
   return {
@@ -90,12 +90,12 @@ export function waterfall(diff, { a, b }) {
   };
 }
 
-/** A difference; what rounding left of nothing is nothing. */
+/** A difference in microseconds as text; rounding errors are shown as zero. */
 export const delta = (us) => (Math.abs(us) < 1e-6 ? "0 µs" : change(us));
 
 export const causeName = ({ kind, name }) => (kind === "operator" ? name : `${kind} ${name}`);
 
-/** Leave room for texts beside the bars of a waterfall, whose last value is the sum of the others. */
+/** An axis range with space for texts beside the bars; the last of `values` is the sum of the others. */
 function room(values) {
   let level = 0;
   const levels = [0, ...values.slice(0, -1).map((value) => (level += value))];
@@ -104,9 +104,9 @@ function room(values) {
   return [low - (values.some((value) => value < 0) ? margin : 0), high + margin];
 }
 
-/** The call trees of both sides as one: as wide as both together, colored by how much longer or shorter B is. */
+/** The merged call tree of both sides: width is the time of both sides together, color the ratio of B to A. */
 export function icicle({ tree, unit, a_us, b_us, difference_us }, { a, b }) {
-  // Plotly draws one tree; what its root has more than the phases, or less, is time on several threads at once.
+  // Plotly needs a single root. Its time differs from the sum of the phases where several threads run at once.
   const nodes = [
     { parent: null, name: "all phases", a_us, b_us, difference_us },
     ...tree.map((node) => ({ ...node, parent: node.parent + 1 })),
@@ -120,7 +120,7 @@ export function icicle({ tree, unit, a_us, b_us, difference_us }, { a, b }) {
     depths[i] = depths[node.parent] + 1;
   });
   const ratios = nodes.map((node) => times(node, a, b));
-  const [one, other] = [a, b].map(({ title }) => escapeLabel(title));
+  const [aTitle, bTitle] = [a, b].map(({ title }) => escapeLabel(title));
   return {
     data: [
       {
@@ -130,7 +130,7 @@ export function icicle({ tree, unit, a_us, b_us, difference_us }, { a, b }) {
         labels: nodes.map(({ name }) => escapeLabel(name.split(/::|: /).pop())),
         text: ratios,
         textinfo: "label+text",
-        values: own.map((us) => Math.max(us, 0)), // rounding may leave a little less than nothing
+        values: own.map((us) => Math.max(us, 0)), // rounding errors may be negative
         branchvalues: "remainder",
         sort: false,
         tiling: { orientation: "v", pad: 1 },
@@ -141,7 +141,7 @@ export function icicle({ tree, unit, a_us, b_us, difference_us }, { a, b }) {
           [
             escapeLabel(node.name),
             ratios[i],
-            `${one} ${duration(node.a_us)}, ${other} ${duration(node.b_us)} ${per(unit)}`,
+            `${aTitle} ${duration(node.a_us)}, ${bTitle} ${duration(node.b_us)} ${per(unit)}`,
             delta(node.difference_us),
           ].join("<br>"),
         ),

@@ -1,15 +1,15 @@
-/** Rows as a CSV file: raw values, under the columns' keys. */
+/** Saving rows as a CSV file: raw values; the header has the keys of the columns. */
 
 import { download } from "./dom.js";
 
-/** Hand the user a file. @param {string} name without its ending @param {(column, row) => any} valueOf */
+/** Download rows as a file. @param {string} name without extension @param {(column, row) => any} valueOf */
 export function save(name, columns, rows, valueOf) {
   const lines = [columns.map(({ key }) => key), ...rows.map((row) => columns.map((column) => valueOf(column, row)))];
   const text = lines.map((values) => `${values.map(cell).join(",")}\r\n`).join("");
   download(`${name}.csv`, new Blob([text], { type: "text/csv" }));
 }
 
-/** A value as CSV. A text that a spreadsheet would run as a formula gets an apostrophe in front. */
+/** A value as CSV. An apostrophe precedes a text that a spreadsheet would evaluate as a formula. */
 function cell(value) {
   if (value === null || value === undefined) return "";
   if (typeof value === "number") return String(value);

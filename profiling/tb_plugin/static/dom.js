@@ -1,9 +1,9 @@
-/** Building the page: elements whose content is text, never HTML, whatever it is called. */
+/** Building the page: text content is never parsed as HTML. */
 
 const SVG = "http://www.w3.org/2000/svg";
 
 /**
- * Make an element. Attributes that are functions become listeners (`onclick`), null and false are left out.
+ * Create an element. Attributes that are functions become listeners (`onclick`); null and false are left out.
  * @param {string} tag
  * @param {Record<string, unknown>?} attributes
  * @param {...(Node | string | number | null | undefined | false)} children
@@ -13,7 +13,7 @@ export function el(tag, attributes, ...children) {
   return fill(document.createElement(tag), attributes, children);
 }
 
-/** Make an SVG element, in the same way. */
+/** Create an SVG element; arguments as for `el`. */
 export function svg(tag, attributes, ...children) {
   return fill(document.createElementNS(SVG, tag), attributes, children);
 }
@@ -31,10 +31,10 @@ function fill(node, attributes, children) {
 const MARKS = { loading: "◌", empty: "○", error: "✕", partial: "!" };
 
 /**
- * Say what is happening, or what is missing, and what to do about it.
+ * A message: what is happening or missing, and what to do.
  * @param {"loading" | "empty" | "error" | "partial"} kind
  * @param {string} text one sentence
- * @param {string} [hint] what to do; parts in backticks are shown as commands
+ * @param {string} [hint] what to do; text in backticks is shown as code
  */
 export function message(kind, text, hint = "") {
   return el(
@@ -45,17 +45,17 @@ export function message(kind, text, hint = "") {
   );
 }
 
-/** Text whose parts in backticks are shown as commands. */
+/** Nodes of a text; text in backticks is shown as code. */
 export function prose(text) {
   return text.split("`").map((part, number) => (number % 2 ? el("code", null, part) : part));
 }
 
-/** A titled part of a view. */
+/** A part of a view with a title. */
 export function panel(title, ...children) {
   return el("section", { class: "panel" }, el("h2", null, title), ...children);
 }
 
-/** Hand the user a file. @param {string} name @param {Blob | string} content a blob, or a URL of this origin */
+/** Download a file. @param {string} name @param {Blob | string} content a blob, or a URL of this origin */
 export function download(name, content) {
   const url = typeof content === "string" ? content : URL.createObjectURL(content);
   el("a", { href: url, download: name }).click();

@@ -1,4 +1,4 @@
-/** Numbers as text, by the rules of profiling/terminal.py and profiling/report/words.py: three digits and a unit. */
+/** Numbers as text: three digits and a unit, as in profiling/format.py. */
 
 /** A time in microseconds: `812 ns`, `14.4 µs`, `2.05 ms`, `1,204 s`. */
 export function duration(us) {
@@ -8,7 +8,7 @@ export function duration(us) {
   return `${digits(us)} µs`;
 }
 
-/** The unit of an axis that reaches up to a time in microseconds, and how many microseconds it has. */
+/** The unit of an axis whose longest time is `us` microseconds, and its length in microseconds. */
 export function axisUnit(us) {
   if (us >= 1e6) return { unit: "s", per: 1e6 };
   return us >= 1e3 ? { unit: "ms", per: 1e3 } : { unit: "µs", per: 1 };
@@ -17,11 +17,6 @@ export function axisUnit(us) {
 /** A difference of times in microseconds, with its sign. */
 export function change(us) {
   return `${us < 0 ? "-" : "+"}${duration(Math.abs(us))}`;
-}
-
-/** What an axis up to a time in microseconds counts: its unit, in microseconds too. @returns {[string, number]} */
-export function timeUnit(us) {
-  return us >= 1e6 ? ["s", 1e6] : us >= 1e3 ? ["ms", 1e3] : ["µs", 1];
 }
 
 /** A number of bytes: `19.2 MiB`. */
@@ -39,7 +34,7 @@ export function sizeChange(bytes) {
   return `${bytes < 0 ? "-" : "+"}${size(Math.abs(bytes))}`;
 }
 
-/** A number of things, thousands grouped; per sample it may be a fraction. */
+/** A count with grouped thousands; a count per sample may be a fraction. */
 export function count(n) {
   return Number.isInteger(n) ? grouped(String(n)) : digits(n);
 }
@@ -60,34 +55,39 @@ export function ratio(x) {
   return `×${grouped(fixed(x, places))}`;
 }
 
-/** A share of 1: `12.3 %`. */
+/** The 95 % interval of a ratio: `1.043 – 1.061`. */
+export function interval({ ratio_low, ratio_high }) {
+  return `${ratio(ratio_low).slice(1)} – ${ratio(ratio_high).slice(1)}`;
+}
+
+/** A fraction of 1 as a percentage: `12.3 %`. */
 export function percent(x) {
   return `${fixed(100 * x, 1)} %`;
 }
 
-/** A moment, an ISO time, to the minute. */
+/** An ISO 8601 time, shortened to the minute. */
 export function moment(iso) {
   return iso.slice(0, 16).replace("T", " ");
 }
 
-/** Three significant digits without trailing zeros; from a thousand upwards whole, with groups. */
+/** Three significant digits without trailing zeros; from 1,000 an integer with grouped thousands. */
 function digits(value) {
   const exponent = Number(value.toExponential(EXACT).split("e")[1]);
   if (exponent > 2) return grouped(fixed(value, 0));
   return grouped(String(Number(fixed(value, Math.min(2 - exponent, EXACT)))));
 }
 
-const EXACT = 30; // digits that tell whether a number lies exactly halfway
+const EXACT = 30; // enough digits to detect a tie in rounding
 const HALF = new RegExp(`^50{${EXACT - 1}}$`);
 
-/** Round as Python does, so that both show the same: what lies exactly halfway goes to the even digit. */
+/** Round ties to the even digit, as Python does: the tab and the command line then show the same numbers. */
 function fixed(value, places) {
   const exact = value.toFixed(places + EXACT);
   const cut = exact.slice(0, -EXACT).replace(/\.$/, "");
   return HALF.test(exact.slice(-EXACT)) && /[02468]$/.test(cut) ? cut : value.toFixed(places);
 }
 
-/** Group the thousands of a number that is written out. */
+/** Insert commas between the thousands of a number in decimal notation. */
 function grouped(text) {
   const [whole, ...fraction] = text.split(".");
   return [whole.replace(/\B(?=(\d{3})+$)/g, ","), ...fraction].join(".");

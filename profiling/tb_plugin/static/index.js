@@ -1,4 +1,4 @@
-/** The shell: header, choice of run, and the view that the address names. */
+/** The page: header, choice of run, and the view that the address names. */
 
 import * as address from "./address.js";
 import { el, message } from "./dom.js";
@@ -18,22 +18,22 @@ const VIEWS = {
   communication: { label: "Communication", chooses: ["run", "window"] },
   timeline: { label: "Timeline", chooses: ["run", "window"] },
 };
-// Narrower than TensorBoard's own policy. Plotly writes style attributes; charts are saved through data: and blob: images.
+// Stricter than TensorBoard's policy. Plotly needs style attributes, and data: and blob: images to save charts.
 const POLICY =
   "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; object-src 'none'; form-action 'none'";
 const POLL_MS = 30_000;
-const PATIENCE_MS = 150; // an answer that comes sooner replaces the view before it without a flicker
+const LOADING_DELAY_MS = 150; // delay of the loading message, so that fast answers do not flicker
 
-let found = null; // the answer of `runs`
-let turn = 0; // counts what was asked to be shown: an answer that comes too late is dropped
+let listing = null; // the answer of `runs`
+let latest = 0; // number of the latest call of `show`; results of earlier calls are dropped
 let shownFiles = "";
 
-/** What TensorBoard calls once, in the plugin's own frame. */
+/** The entry point: TensorBoard calls it once, in the plugin's frame. */
 export async function render() {
   document.head.append(el("meta", { "http-equiv": "Content-Security-Policy", content: POLICY }));
   document.documentElement.lang = "en";
   theme.follow();
-  if (address.get().view in VIEWS) load(address.get().view).catch(() => {}); // early; `show` says what is wrong
+  if (address.get().view in VIEWS) load(address.get().view).catch(() => {}); // early; `show` reports errors
   await style();
   document.body.append(header, notice, main);
   address.onChange(show);
@@ -42,20 +42,20 @@ export async function render() {
   document.addEventListener("visibilitychange", () => visible() && refresh());
   let width = 0;
   new ResizeObserver(() => {
-    if (!width && visible() && found) refresh(); // TensorBoard shows this tab again
+    if (!width && visible() && listing) refresh(); // TensorBoard shows this tab again
     width = document.documentElement.clientWidth;
   }).observe(document.documentElement);
   onReload(refresh);
 }
 
-/** Call `fn` when TensorBoard reloads its data: it says so through the channel that its plugin library uses. */
+/** Call `fn` when TensorBoard reloads its data; TensorBoard's plugin library receives the message in the same way. */
 function onReload(fn) {
   const { port1, port2 } = new MessageChannel();
   port1.onmessage = ({ data }) => {
-    const asked = JSON.parse(data);
-    if (asked.isReply) return;
-    port1.postMessage(JSON.stringify({ ...asked, payload: null, error: null, isReply: true }));
-    if (asked.type === "experimental.DataReloaded") fn();
+    const request = JSON.parse(data);
+    if (request.isReply) return;
+    port1.postMessage(JSON.stringify({ ...request, payload: null, error: null, isReply: true }));
+    if (request.type === "experimental.DataReloaded") fn();
   };
   window.parent.postMessage("experimental.bootstrap", location.origin, [port2]);
 }
@@ -75,8 +75,8 @@ const header = el(
 const notice = el("div", { class: "notice" });
 const main = el("main");
 
-function choice(name, chosen) {
-  const select = el("select", { onchange: () => chosen(select.value) });
+function choice(name, onChoose) {
+  const select = el("select", { onchange: () => onChoose(select.value) });
   return { select, label: el("label", null, el("span", null, name), select) };
 }
 
@@ -89,11 +89,11 @@ function style() {
 
 const visible = () => !document.hidden && document.documentElement.clientWidth > 0;
 
-/** Ask for the runs again; offer new ones, and show the view anew if what it shows has changed. */
+/** Request the runs again; update the choices, and the view if the files behind it changed. */
 async function refresh() {
-  const before = JSON.stringify(found);
+  const before = JSON.stringify(listing);
   try {
-    found = await model.runs();
+    listing = await model.runs();
   } catch (error) {
     notice.replaceChildren(message("error", error.message, "The tab asks again every 30 seconds."));
     return;
@@ -101,38 +101,38 @@ async function refresh() {
   notice.replaceChildren();
   const state = wanted();
   if (state.files !== shownFiles || !main.firstChild) show();
-  else if (JSON.stringify(found) !== before) describe(state);
+  else if (JSON.stringify(listing) !== before) describe(state);
 }
 
-/** What the address asks for, completed with what is there. */
+/** The state that the address asks for, with defaults from the listing. */
 function wanted() {
-  const { runs, comparisons } = found;
-  const asked = address.get();
-  const view = asked.view in VIEWS ? asked.view : comparisons ? "effects" : "overview";
-  const run = asked.run || newest(runs);
-  const selected = asked.window ? `${run}/${asked.window}` : run;
-  const against = asked.against || (view === "compare" ? baseline(run, runs) : "");
+  const { runs, comparisons } = listing;
+  const query = address.get();
+  const view = query.view in VIEWS ? query.view : comparisons ? "effects" : "overview";
+  const run = query.run || newest(runs);
+  const selected = query.window ? `${run}/${query.window}` : run;
+  const against = query.against || (view === "compare" ? baseline(run, runs) : "");
   const files =
     view === "effects"
-      ? JSON.stringify(found)
+      ? JSON.stringify(listing)
       : JSON.stringify([run, against].map((name) => name && model.stamp(name)));
-  return { ...asked, view, run, against, selected, runs, files };
+  return { ...query, view, run, against, selected, runs, files };
 }
 
 function newest(runs) {
-  const age = ({ windows }) => Math.max(0, ...windows.map(({ mtime_s }) => mtime_s));
-  return [...runs].sort((one, other) => age(other) - age(one))[0]?.run ?? "";
+  const mtime = ({ windows }) => Math.max(0, ...windows.map(({ mtime_s }) => mtime_s));
+  return [...runs].sort((a, b) => mtime(b) - mtime(a))[0]?.run ?? "";
 }
 
 async function show() {
-  if (!found || !address.isCurrent()) return;
+  if (!listing || !address.isCurrent()) return;
   const state = wanted();
-  const mine = ++turn;
+  const number = ++latest;
   main.setAttribute("aria-busy", true);
   shownFiles = state.files;
   describe(state);
   const root = el("section", { class: `view ${state.view}`, "aria-label": VIEWS[state.view].label });
-  const waiting = setTimeout(() => main.replaceChildren(loading(state), root), PATIENCE_MS);
+  const waiting = setTimeout(() => main.replaceChildren(loading(state), root), LOADING_DELAY_MS);
   try {
     const missing = lacking(state);
     if (missing) root.append(missing);
@@ -142,7 +142,7 @@ async function show() {
     root.append(message("error", error.message, hint));
   }
   clearTimeout(waiting);
-  if (mine !== turn) return;
+  if (number !== latest) return;
   main.replaceChildren(root);
   main.setAttribute("aria-busy", false);
 }
@@ -155,7 +155,7 @@ async function load(view) {
   }
 }
 
-/** What keeps a view from being shown at all; null if nothing does. */
+/** A message if the view cannot be shown: no runs, or an unknown run or window; otherwise null. */
 function lacking({ view, run, window, against, runs }) {
   if (view === "effects") return null;
   if (!runs.length) {
@@ -164,10 +164,10 @@ function lacking({ view, run, window, against, runs }) {
     return message("empty", "No traces of torch.profiler lie below this logdir.", hint);
   }
   for (const name of [run, against].filter(Boolean)) {
-    if (!runs.some((other) => other.run === name))
+    if (!runs.some((info) => info.run === name))
       return message("empty", `There is no run “${name}” in this logdir.`, "Choose one above.");
   }
-  if (window && !runs.find((other) => other.run === run).windows.some(({ file }) => file === window)) {
+  if (window && !runs.find((info) => info.run === run).windows.some(({ file }) => file === window)) {
     return message("empty", `The run has no window “${window}”.`, "Choose one above.");
   }
   return null;
@@ -175,10 +175,10 @@ function lacking({ view, run, window, against, runs }) {
 
 function loading({ view, run, window, runs }) {
   if (view === "effects") return message("loading", "Reading the comparisons …");
-  const windows = runs.find((other) => other.run === run)?.windows ?? [];
-  const read = windows.filter(({ file }) => !window || file === window);
-  const bytes = read.reduce((sum, file) => sum + file.bytes, 0);
-  const files = read.length === 1 ? "1 file" : `${read.length} files`;
+  const windows = runs.find((info) => info.run === run)?.windows ?? [];
+  const selected = windows.filter(({ file }) => !window || file === window);
+  const bytes = selected.reduce((sum, file) => sum + file.bytes, 0);
+  const files = selected.length === 1 ? "1 file" : `${selected.length} files`;
   return message(
     "loading",
     `Analyzing ${files}, ${size(bytes)} …`,
@@ -186,7 +186,7 @@ function loading({ view, run, window, runs }) {
   );
 }
 
-/** Bring tabs and choices up to date. */
+/** Update tabs and choices. */
 function describe({ view, run, window, against, runs }) {
   for (const tab of tabs) {
     const name = tab.dataset.view;
@@ -194,8 +194,8 @@ function describe({ view, run, window, against, runs }) {
     if (name === view) tab.setAttribute("aria-current", "page");
     else tab.removeAttribute("aria-current");
   }
-  const names = runs.map((other) => [other.run, other.run]);
-  const windows = runs.find((other) => other.run === run)?.windows ?? [];
+  const names = runs.map((info) => [info.run, info.run]);
+  const windows = runs.find((info) => info.run === run)?.windows ?? [];
   const files = windows.map(({ file, stage }) => [file, stage ? `${stage}: ${file}` : file]);
   offer(choices.run.select, names, run);
   offer(
@@ -209,10 +209,10 @@ function describe({ view, run, window, against, runs }) {
   }
 }
 
-/** Fill a select; what is chosen stays visible also where it does not exist. */
+/** Fill a select; a chosen value that does not exist is added as an option. */
 function offer(select, options, chosen) {
   const known = options.some(([value]) => value === chosen);
   const all = known ? options : [...options, [chosen, `${chosen} (not found)`]];
-  select.title = all.find(([value]) => value === chosen)[1]; // in full, also where there is no room
+  select.title = all.find(([value]) => value === chosen)[1]; // the full text, which the select may cut
   select.replaceChildren(...all.map(([value, text]) => el("option", { value, selected: value === chosen }, text)));
 }

@@ -1,20 +1,17 @@
-/** The ladder as a forest plot: every effect with its interval and its noise floor, and the verdict in words. */
+/** The ladder as a forest plot: each effect with its interval, its noise floor and its verdict in words. */
 
 import { escapeLabel, shorten } from "./chart.js";
-import { ratio } from "./format.js";
+import { interval, ratio } from "./format.js";
 import { color } from "./theme.js";
 import { VERDICTS } from "./verdict.js";
 
-const FARTHEST = 3; // ratios beyond this, or its inverse, are drawn at the edge with an arrow: 5 % stays visible
-const TICKS = [1, 2, 0.5, 3, 1.5, 0.7, 1.2, 0.8, 1.1, 0.9, 1.05, 0.95]; // by importance
-const TICK_ROOM = 0.055; // of the axis' length
-const ROW = 22; // pixels
+const FARTHEST = 3; // an arrow at the edge stands for ratios beyond this or its inverse: small effects stay visible
+const TICKS = [1, 2, 0.5, 3, 1.5, 0.7, 1.2, 0.8, 1.1, 0.9, 1.05, 0.95]; // most important first
+const MIN_TICK_DISTANCE = 0.055; // as a fraction of the axis
+const ROW = 22; // height in pixels
 
-/** The effect in the hypothesis' phase; undefined where it was not measured. */
+/** The effect in the declared phase; undefined if it was not measured. */
 export const declared = ({ phases, hypothesis }) => phases.find(({ phase }) => phase === hypothesis.phase);
-
-/** The 95 % interval of a ratio, as the HTML report writes it. */
-export const interval = ({ ratio_low, ratio_high }) => `${ratio(ratio_low).slice(1)} – ${ratio(ratio_high).slice(1)}`;
 
 /**
  * The figure for `chart`.
@@ -108,7 +105,7 @@ function grouped(effects) {
   return lines.map((line, y) => ({ ...line, y }));
 }
 
-/** An axis that covers all effects up to FARTHEST. */
+/** The range of an axis that covers all effects up to FARTHEST. */
 function extent(effects) {
   const ends = effects.flatMap(({ ratio_low, ratio_high, floor_ratio }) => [
     ratio_low,
@@ -126,8 +123,8 @@ function ticks(low, high) {
   const at = (value) => Math.log(value / low) / Math.log(high / low);
   const shown = [];
   for (const tick of TICKS) {
-    const room = shown.every((other) => Math.abs(at(tick) - at(other)) >= TICK_ROOM);
-    if (tick >= low && tick <= high && room) shown.push(tick);
+    const fits = shown.every((drawn) => Math.abs(at(tick) - at(drawn)) >= MIN_TICK_DISTANCE);
+    if (tick >= low && tick <= high && fits) shown.push(tick);
   }
   return { tickvals: shown, ticktext: shown.map((tick) => `×${tick}`) };
 }
@@ -162,7 +159,7 @@ function intervals(lines, look, low, high) {
   ];
 }
 
-/** The verdict beside each line: its mark and its words. */
+/** The verdict beside each line: mark and text. */
 function words(lines, look) {
   if (!lines.length) return [];
   const tone = color(look.name);
@@ -224,7 +221,7 @@ function floor(y, { floor_ratio }, low, high) {
   };
 }
 
-/** An arrow where an interval goes on beyond the axis. */
+/** Arrows where the interval extends beyond the axis. */
 function arrows(y, { ratio_low, ratio_high }, low, high) {
   const arrow = (at, way) => ({
     type: "path",

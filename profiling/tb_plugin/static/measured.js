@@ -1,10 +1,10 @@
-/** What `python -m train.ab` measured of two arms, interleaved: effect, interval, verdict, and the same answer. */
+/** The result of `python -m train.ab` for two arms: effect, interval, verdict, and whether the results agree. */
 
 import vocabulary from "../vocabulary.js";
 import { chart, escapeLabel } from "./chart.js";
 import { phaseBars } from "./compare_charts.js";
 import { el, message, panel } from "./dom.js";
-import { duration, moment, percent, ratio, size } from "./format.js";
+import { duration, interval, moment, percent, ratio, size } from "./format.js";
 import * as model from "./model.js";
 import { outcomeMark, verdictMark } from "./verdict.js";
 
@@ -12,17 +12,17 @@ const [A, B] = vocabulary.arms;
 const ARMS = { a: { title: A, look: A }, b: { title: B, look: B } };
 
 /**
- * As the Effects view has it, that is corrected over the whole ladder.
+ * The measured effect of a comparison, corrected over the whole ladder as in the Effects view.
  * @param {string} folder of the comparison @returns {Promise<HTMLElement>}
  */
 export async function measured(folder) {
   const { effects, notes } = await model.effects();
-  const found = effects.find((effect) => effect.folder === folder);
-  if (!found) {
+  const entry = effects.find((effect) => effect.folder === folder);
+  if (!entry) {
     const reason = notes.find((note) => note.startsWith(`${folder}/`)) ?? `${folder}: no comparison was found`;
     return message("partial", `The measured effect is not known: ${reason}`);
   }
-  const { hypothesis, phases, partial, reason, title } = found;
+  const { hypothesis, phases, partial, reason, title } = entry;
   return panel(
     `Measured, interleaved: ${title}`,
     partial && message("partial", "The comparison was interrupted before its planned number of blocks."),
@@ -35,14 +35,14 @@ export async function measured(folder) {
         null,
         el("p", null, hypothesis.claim),
         el("p", { class: "note" }, hypothesis.because),
-        figures(found),
-        el("p", { class: "note" }, circumstances(found)),
+        figures(entry),
+        el("p", { class: "note" }, circumstances(entry)),
       ),
       phases.length > 0 &&
         chart({
           ...phaseBars(phases.map(bar), ARMS, "sample"),
           label: "Bars: measured time per sample of each phase, baseline and variant",
-          pngName: `measured-${found.experiment}`,
+          pngName: `measured-${entry.experiment}`,
         }),
     ),
   );
@@ -66,7 +66,6 @@ function figures({ hypothesis, phases, verdict, verdict_text, outcome, memory, n
 
 const fact = (name, value, title) => el("div", { title }, el("dt", null, name), el("dd", null, value));
 const badge = ({ mismatch }, text) => el("span", { class: `answer ${mismatch ? "bad" : "good"}` }, text);
-const interval = ({ ratio_low, ratio_high }) => `${ratio(ratio_low).slice(1)} – ${ratio(ratio_high).slice(1)}`;
 
 function circumstances({ started, phases, environment: at }) {
   const launches = phases.length ? `${Math.max(...phases.map((phase) => phase.launches))} launches, ` : "";

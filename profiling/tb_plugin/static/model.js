@@ -1,4 +1,4 @@
-/** What the server knows. Answers are kept for as long as the files behind them stay the same. */
+/** Requests to the server. Answers are cached until the files behind them change. */
 
 /**
  * @typedef {{file: string, stage: string | null, bytes: number, mtime_s: number}} Window
@@ -6,46 +6,46 @@
  *   comparison: string | null, arm: "baseline" | "variant" | null}} Run
  */
 
-const kept = new Map(); // url -> {stamp, answer}
-let known = { runs: [], comparisons: 0 };
+const cache = new Map(); // url -> {state, answer}
+let listing = { runs: [], comparisons: 0 };
 
-/** The runs and how many comparisons there are, asked for anew each time. @returns {Promise<{runs: Run[], comparisons: number}>} */
+/** The runs and the number of comparisons, never cached. @returns {Promise<{runs: Run[], comparisons: number}>} */
 export async function runs() {
-  known = await ask("runs");
-  return known;
+  listing = await ask("runs");
+  return listing;
 }
 
-export const record = (run) => keep(url("record", { run: folder(run) }), stamp(run));
+export const record = (run) => cached(url("record", { run: folder(run) }), stamp(run));
 /** @param {string} run a run, or run/window @param {string} [by] "shape" or "stack" */
-export const summary = (run, by = "") => keep(url("summary", { run, by }), stamp(run));
-export const diff = (run, against) => keep(url("diff", { run, against }), stamp(run) + stamp(against));
-export const effects = () => keep("effects", JSON.stringify(known));
-/** Where the file of a window is. @param {string} run run/window */
+export const summary = (run, by = "") => cached(url("summary", { run, by }), stamp(run));
+export const diff = (run, against) => cached(url("diff", { run, against }), stamp(run) + stamp(against));
+export const effects = () => cached("effects", JSON.stringify(listing));
+/** The URL of a window's file. @param {string} run run/window */
 export const traceUrl = (run) => url("trace", { run });
 
-/** What identifies the state of a run's files: the answers about it are good for as long as it stays. */
+/** A string that identifies the state of a run's files: cached answers are valid until it changes. */
 export function stamp(run) {
-  const found = owner(run);
-  return found ? JSON.stringify([found.run, found.status, found.record, found.windows]) : run;
+  const info = owner(run);
+  return info ? JSON.stringify([info.run, info.status, info.record, info.windows]) : run;
 }
 
-/** The run that a name means: a run, or one window of it. */
+/** The run that a name stands for; the name is that of a run or of a window. */
 function owner(name) {
-  return known.runs.find(({ run, windows }) => run === name || windows.some(({ file }) => `${run}/${file}` === name));
+  return listing.runs.find(({ run, windows }) => run === name || windows.some(({ file }) => `${run}/${file}` === name));
 }
 
 const folder = (name) => owner(name)?.run ?? name;
 
-function keep(address, state) {
-  const before = kept.get(address);
-  if (before?.state === state) return before.answer;
+function cached(address, state) {
+  const entry = cache.get(address);
+  if (entry?.state === state) return entry.answer;
   const answer = ask(address);
-  kept.set(address, { state, answer });
-  answer.catch(() => kept.delete(address)); // the next look tries again
+  cache.set(address, { state, answer });
+  answer.catch(() => cache.delete(address)); // the next request tries again
   return answer;
 }
 
-/** @throws {Error} with one line: the server's own where it gave one. */
+/** @throws {Error} with one line: the server's error message if it sent one. */
 async function ask(address) {
   let response;
   try {

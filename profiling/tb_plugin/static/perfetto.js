@@ -1,8 +1,9 @@
 /**
- * Runs in the page of the Perfetto UI, before it, and keeps it to what a tab may do. The UI asks a host of Google's who
- * its user is and looks for a trace processor on a port of this machine: the server's policy forbids both, but only
- * requests that are not made leave the console clean. It adds a policy of its own, wider and with a directive that
- * browsers complain of; keeps copies of traces in the browser; and makes a step of history for each trace.
+ * Runs in the page of the Perfetto UI, before the UI's own scripts, and prevents what a tab should not do:
+ * - Requests to other hosts and ports. The server's policy blocks them too, but logs an error in the console for each.
+ * - The UI's own content security policy, which is less strict and has a directive that browsers warn about.
+ * - Copies of traces in the browser's cache.
+ * - An entry in the browser's history for each trace.
  */
 "use strict";
 
@@ -19,25 +20,25 @@ for (const method of ["append", "appendChild"]) {
   const add = document.head[method].bind(document.head);
   document.head[method] = (node) => {
     if (!unwanted(node)) return add(node);
-    queueMicrotask(() => node.onerror?.()); // the UI waits for its script
+    queueMicrotask(() => node.onerror?.()); // the UI waits until its script loads or fails
     return node;
   };
 }
 
-const ask = fetch;
+const send = fetch;
 window.fetch = (resource, options) =>
-  foreign(resource.url ?? resource) ? Promise.reject(new TypeError("no other host is asked")) : ask(resource, options);
+  foreign(resource.url ?? resource) ? Promise.reject(new TypeError("no other host is asked")) : send(resource, options);
 
-const nothing = {
+const stubCache = {
   put: async () => {},
   match: async () => new Response(),
   keys: async () => [],
   delete: async () => true,
 };
-Object.defineProperty(window, "caches", { value: { open: async () => nothing } });
+Object.defineProperty(window, "caches", { value: { open: async () => stubCache } });
 
 window.navigation?.addEventListener("navigate", (event) => {
   if (!(event.hashChange && event.navigationType === "push" && event.cancelable)) return;
   event.preventDefault();
-  location.replace(event.destination.url); // so that "back" leaves the timeline
+  location.replace(event.destination.url); // the back button then leaves the timeline
 });

@@ -1,44 +1,44 @@
-/** The two runs of a comparison: which is which, and what they are called. */
+/** The two sides of a comparison of runs: their order, titles and styles. */
 
 import vocabulary from "../vocabulary.js";
 import * as address from "./address.js";
 import { el, message } from "./dom.js";
 
 const [BASELINE, VARIANT] = vocabulary.arms;
-const OFFERED = 12; // runs that are named as something to compare with
+const OFFERED = 12; // runs that are suggested for a comparison
 
 /**
- * A is the reference, B the run that is looked at. Arms of one comparison are called by their names instead.
+ * Side A is the reference, side B the selected run. Arms of one comparison have the names of the arms as titles.
  * @typedef {{run: string, selected: string, title: string, look: "baseline" | "variant"}} Side
- * @returns {{a: Side, b: Side, comparison: string | null} | null} `comparison`: the folder of the A/B of both
+ * @returns {{a: Side, b: Side, comparison: string | null} | null} `comparison`: the folder of the comparison of both
  */
 export function sides(state) {
   if (!state.against) return null;
-  const [one, other] = [state.against, state.run].map((name) => state.runs.find(({ run }) => run === name));
-  const stage = other.windows.find(({ file }) => file === state.window)?.stage;
-  const alike = stage && one.windows.find((window) => window.stage === stage); // a window is compared with its like
-  const arms = one.comparison !== null && one.comparison === other.comparison;
-  const side = (found, selected, letter, look) => ({
-    run: found.run,
+  const [reference, current] = [state.against, state.run].map((name) => state.runs.find(({ run }) => run === name));
+  const stage = current.windows.find(({ file }) => file === state.window)?.stage;
+  const match = stage && reference.windows.find((window) => window.stage === stage); // a window of the same stage
+  const arms = reference.comparison !== null && reference.comparison === current.comparison;
+  const side = (info, selected, letter, look) => ({
+    run: info.run,
     selected,
-    title: arms ? found.arm : letter,
-    look: arms ? found.arm : look,
+    title: arms ? info.arm : letter,
+    look: arms ? info.arm : look,
   });
   return {
-    a: side(one, alike ? `${one.run}/${alike.file}` : one.run, "A", BASELINE),
-    b: side(other, state.selected, "B", VARIANT),
-    comparison: arms ? one.comparison : null,
+    a: side(reference, match ? `${reference.run}/${match.file}` : reference.run, "A", BASELINE),
+    b: side(current, state.selected, "B", VARIANT),
+    comparison: arms ? reference.comparison : null,
   };
 }
 
-/** The baseline of the comparison that a run is the variant of, "" if it is of none. @returns {string} */
+/** The run of the baseline if `run` is the variant of a comparison; otherwise "". @returns {string} */
 export function baseline(run, runs) {
-  const found = runs.find((other) => other.run === run);
-  if (!found?.comparison || found.arm === BASELINE) return "";
-  return runs.find(({ comparison, arm }) => comparison === found.comparison && arm === BASELINE)?.run ?? "";
+  const variant = runs.find((info) => info.run === run);
+  if (!variant?.comparison || variant.arm === BASELINE) return "";
+  return runs.find(({ comparison, arm }) => comparison === variant.comparison && arm === BASELINE)?.run ?? "";
 }
 
-/** Which run is which, with a link to each. */
+/** The legend: the title of each side and a link to its run. */
 export function legend({ a, b }) {
   const item = ({ run, title, look }) =>
     el(
@@ -56,22 +56,22 @@ export function legend({ a, b }) {
   return el("p", { class: "sides" }, item(a), " ", item(b));
 }
 
-/** What to choose where there is nothing to compare with. */
+/** Suggestions of runs to compare with, shown while none is chosen. */
 export function choose({ run, runs }) {
-  const { comparison } = runs.find((other) => other.run === run);
-  const near = (other) => Number(comparison !== null && other.comparison === comparison);
-  const others = runs.filter((other) => other.run !== run).sort((one, other) => near(other) - near(one));
-  if (!others.length) {
+  const { comparison } = runs.find((info) => info.run === run);
+  const sameComparison = (info) => Number(comparison !== null && info.comparison === comparison);
+  const candidates = runs.filter((info) => info.run !== run).sort((a, b) => sameComparison(b) - sameComparison(a));
+  if (!candidates.length) {
     return message(
       "empty",
       "There is only one run in this logdir.",
       "Make another, for example `python -m train +experiment=nograd_off`.",
     );
   }
-  const links = others
+  const links = candidates
     .slice(0, OFFERED)
-    .map((other) =>
-      el("li", null, el("a", { href: address.href({ against: other.run }), target: "_parent" }, other.run)),
+    .map((info) =>
+      el("li", null, el("a", { href: address.href({ against: info.run }), target: "_parent" }, info.run)),
     );
   return el(
     "div",

@@ -1,10 +1,10 @@
-/** The steps of a run as stacked charts: unprofiled by phase, traced by what they do. */
+/** Stacked charts of a run's steps: unprofiled steps by phase, traced steps by kind of time. */
 
 import { chart, escapeLabel, LEGEND, panels, PARTS, shorten } from "./chart.js";
 import { panel } from "./dom.js";
 import { axisUnit, duration } from "./format.js";
 
-/** In the order in which a step runs them; the number picks a look, the plainest for what takes longest. */
+/** Phases in the order of a step; the number is an index into PARTS: the longest phases have the plainest styles. */
 const PHASES = { load: 7, transfer: 3, preprocess: 2, forward: 0, loss: 4, backward: 1, optimizer: 6, metrics: 5 };
 const PARTS_OF_STEP = [
   ["operator_us", "operators"],
@@ -12,17 +12,21 @@ const PARTS_OF_STEP = [
   ["device_wait_us", "waiting for the device"],
   ["load_us", "loading data"],
 ];
-const MOST_NAMES = 8; // windows whose names have room below the steps
-const BARS = 300; // steps of a stage that are drawn as bars; more make an area
+const MAX_NAMES = 8; // names of windows are shown below the steps up to this number of windows
+const MAX_BARS = 300; // steps are drawn as bars up to this number, as an area above it
 
-/** Every unprofiled step of each stage, by phase. */
+/** A panel with the time of each unprofiled step by phase; `only`: a stage, or null for all. */
 export function timedSteps(record, only) {
   const stages = Object.entries(record?.stages ?? {}).filter(([name]) => !only || name === only);
   if (!stages.length) return [];
-  const inside = (name, { timed }) => Object.entries(timed.phase_s).filter(([phase]) => phase !== name); // not the whole itself
-  const found = new Set(stages.flatMap(([name, stage]) => inside(name, stage).map(([phase]) => phase)));
+  // A phase with the stage's name is the whole step.
+  const inside = (name, { timed }) => Object.keys(timed.phase_s).filter((phase) => phase !== name);
+  const recorded = new Set(stages.flatMap(([name, stage]) => inside(name, stage)));
   const known = Object.keys(PHASES);
-  const phases = [...known.filter((name) => found.has(name)), ...[...found].filter((name) => !known.includes(name))];
+  const phases = [
+    ...known.filter((name) => recorded.has(name)),
+    ...[...recorded].filter((name) => !known.includes(name)),
+  ];
   const { unit, per } = axisUnit(longest(stages.map(([, { timed }]) => longest(timed.step_s))) * 1e6);
   const data = stages.flatMap(([name, stage], i) => {
     const { step_s } = stage.timed;
@@ -56,7 +60,7 @@ export function timedSteps(record, only) {
     height: 270,
     barmode: "stack",
     bargap: 0.12,
-    legend: { ...LEGEND, y: 1.05 }, // clear of the highest tick's label, which lies beside it
+    legend: { ...LEGEND, y: 1.05 }, // above the label of the highest tick
     ...panels(
       stages.length,
       (i) => stepAxis(...stages[i]),
@@ -72,9 +76,9 @@ function stepAxis(name, { timed: { step_s } }) {
   return { ...spacing, title: { text: `step, <b>${escapeLabel(name)}</b>` }, range: [-0.6, step_s.length - 0.4] };
 }
 
-/** What each traced step does; windows stand side by side, with their names below. */
+/** A panel with the time of each traced step by kind; windows side by side, with their names below. */
 export function tracedSteps(summary, nameOf) {
-  const shown = summary.steps.map((step, row) => ({ ...step, x: row + step.window })); // a gap between windows
+  const shown = summary.steps.map((step, row) => ({ ...step, x: row + step.window })); // leaves a gap between windows
   const { unit, per } = axisUnit(longest(shown.map(({ total_us }) => total_us)));
   const data = PARTS_OF_STEP.filter(([key]) => shown.some((step) => step[key])).map(([key, name]) => ({
     ...stacked(shown.length),
@@ -85,12 +89,12 @@ export function tracedSteps(summary, nameOf) {
       (step) => `step ${step.number}, ${name}<br>${duration(step[key])} of ${duration(step.total_us)}`,
     ),
     hoverinfo: "text",
-    marker: look(PARTS_OF_STEP.findIndex(([other]) => other === key)),
-    line: { color: look(PARTS_OF_STEP.findIndex(([other]) => other === key)).color, width: 0.5 },
+    marker: look(PARTS_OF_STEP.findIndex(([part]) => part === key)),
+    line: { color: look(PARTS_OF_STEP.findIndex(([part]) => part === key)).color, width: 0.5 },
   }));
   const { files } = summary.trace;
   const middles = files.map((_, i) => shown.filter(({ window }) => window === i)).map((own) => own[own.length >> 1]?.x);
-  const named = files.length > 1 && files.length <= MOST_NAMES;
+  const named = files.length > 1 && files.length <= MAX_NAMES;
   const every = Math.ceil(shown.length / 40);
   const ticks = shown.filter(({ x }, row) => row % every === 0 || (named && middles.includes(x)));
   const tick = ({ x, number, window }) =>
@@ -112,17 +116,18 @@ export function tracedSteps(summary, nameOf) {
   return panel(label, chart({ data, layout, label, pngName: "traced-steps" }));
 }
 
-const longest = (times) => times.reduce((most, time) => Math.max(most, time), 0); // may be more than a call takes
+// Not Math.max(...times): the number of arguments of a call is limited.
+const longest = (times) => times.reduce((max, time) => Math.max(max, time), 0);
 
-/** A part of a stack: bars, or an area where bars would be too thin to see. */
+/** The trace type of a part of a stack: bars, or an area if bars would be too thin to see. */
 function stacked(number) {
-  return number <= BARS ? { type: "bar" } : { type: "scatter", mode: "lines", stackgroup: "parts" };
+  return number <= MAX_BARS ? { type: "bar" } : { type: "scatter", mode: "lines", stackgroup: "parts" };
 }
 
-/** How part `number` of a whole looks. */
+/** The style of part `number`. */
 export const look = (number) => PARTS[number % PARTS.length];
 
-/** Leave each name in the legend once. */
+/** Show each name only once in the legend. */
 function once(traces) {
   const seen = new Set();
   return traces.map((trace) => {

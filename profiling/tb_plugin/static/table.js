@@ -1,37 +1,37 @@
-/** Tables that sort, search and export what they show. */
+/** Tables whose rows can be sorted, searched and exported. */
 
 import * as address from "./address.js";
 import { save } from "./csv.js";
 import { el } from "./dom.js";
 import { count } from "./format.js";
 
-const FIRST = 200; // rows drawn at once; more on request
+const FIRST = 200; // rows shown before a click on "Show all"
 const collator = new Intl.Collator("en", { numeric: true });
 
 /**
  * @typedef {object} Column
- * @property {string} key what `sort.key` and the CSV's header name
+ * @property {string} key identifies the column in `sort.key`, in the CSV's header, and in the rows
  * @property {string} label
- * @property {string} [title] what the column means, shown on hover
- * @property {(value: any, row: any) => string | Node | (string | Node | false)[]} [format] what the cell shows
- * @property {boolean} [numeric] right-aligned, the largest first
- * @property {boolean} [wraps] text of several lines instead of one that is cut
- * @property {boolean} [brief] text that is short, and never cut
- * @property {boolean} [hidden] not shown, only searched and exported
- * @property {(row: any) => any} [value] what sorts, is searched and goes to the CSV; `row[key]` by default
+ * @property {string} [title] the meaning of the column, shown on hover
+ * @property {(value: any, row: any) => string | Node | (string | Node | false)[]} [format] the content of the cell
+ * @property {boolean} [numeric] right-aligned; the first click sorts descending
+ * @property {boolean} [wraps] text wraps; by default it is cut after one line
+ * @property {boolean} [brief] short text that is never cut
+ * @property {boolean} [hidden] searched and exported, but not shown
+ * @property {(row: any) => any} [value] the value to sort, search and export; `row[key]` by default
  */
 
 /**
  * @param {object} options
  * @param {Column[]} options.columns
  * @param {object[]} options.rows
- * @param {{key: string, descending?: boolean}} [options.sort] as the rows come, by default
- * @param {boolean | string} [options.search] a search box over the columns of text; what it holds is kept in the
- *   address, as `q` or under the name that is given
- * @param {string} options.csvName file name without its ending
- * @param {(row: any) => void} [options.onOpen] a click on a row, or Enter
+ * @param {{key: string, descending?: boolean}} [options.sort] the initial order; by default that of `rows`
+ * @param {boolean | string} [options.search] whether there is a search box, over the columns of text; a string is the
+ *   key of the search text in the address, `q` by default
+ * @param {string} options.csvName file name without extension
+ * @param {(row: any) => void} [options.onOpen] called for a click on a row, or Enter
  * @param {(row: any) => boolean} [options.opens] whether a row can be opened; all can, by default
- * @param {string} [options.label] what the table lists, for screen readers
+ * @param {string} [options.label] the content of the table, for screen readers
  * @returns {HTMLElement}
  */
 export function table({ columns, rows, sort, search = false, csvName, onOpen, opens = () => true, label }) {
@@ -44,7 +44,7 @@ export function table({ columns, rows, sort, search = false, csvName, onOpen, op
 
   const visible = columns.filter(({ hidden }) => !hidden);
   const headers = visible.map((column) => {
-    const button = el("button", { type: "button", title: column.title, onclick: () => turn(column) }, column.label);
+    const button = el("button", { type: "button", title: column.title, onclick: () => sortBy(column) }, column.label);
     return el("th", { scope: "col", class: column.numeric && "num" }, button);
   });
   const body = el("tbody");
@@ -54,7 +54,7 @@ export function table({ columns, rows, sort, search = false, csvName, onOpen, op
     type: "search",
     placeholder: "Search",
     "aria-label": `Search ${label ?? "this table"}`,
-    oninput: find,
+    oninput: updateQuery,
   });
   box.value = query;
   const csv = el(
@@ -68,34 +68,34 @@ export function table({ columns, rows, sort, search = false, csvName, onOpen, op
     "CSV",
   );
 
-  function turn(column) {
+  function sortBy(column) {
     const again = order?.key === column.key;
     order = { key: column.key, descending: again ? !order.descending : Boolean(column.numeric) };
     arrange();
   }
 
-  function find() {
+  function updateQuery() {
     query = box.value;
     address.set({ [searchKey]: query }, { replace: true });
     arrange();
   }
 
   function arrange() {
-    const wanted = query.trim().toLowerCase();
+    const needle = query.trim().toLowerCase();
     const texts = columns.filter((column) => !column.numeric);
     const matches = (row) =>
       texts.some((column) =>
         String(valueOf(column, row) ?? "")
           .toLowerCase()
-          .includes(wanted),
+          .includes(needle),
       );
-    shown = wanted ? rows.filter(matches) : [...rows];
+    shown = needle ? rows.filter(matches) : [...rows];
     const column = order && columns.find(({ key }) => key === order.key);
     if (column) {
       const sign = order.descending ? -1 : 1;
       shown = shown
         .map((row) => [valueOf(column, row), row])
-        .sort(([one], [other]) => compare(one, other, sign))
+        .sort(([a], [b]) => compare(a, b, sign))
         .map(([, row]) => row);
     }
     headers.forEach((header, i) => {
@@ -114,11 +114,11 @@ export function table({ columns, rows, sort, search = false, csvName, onOpen, op
       const nothing = rows.length ? `Nothing matches “${query}”.` : "Nothing here.";
       body.append(el("tr", null, el("td", { colspan: visible.length, class: "none" }, nothing)));
     }
-    const some =
+    const text =
       shown.length < rows.length
         ? `${count(shown.length)} of ${count(rows.length)} rows`
         : `${count(rows.length)} rows`;
-    status.textContent = rows.length === 1 ? "1 row" : some;
+    status.textContent = rows.length === 1 ? "1 row" : text;
     more.textContent = `Show all ${count(shown.length)} rows`;
     more.hidden = drawn.length === shown.length;
   }
@@ -134,8 +134,8 @@ export function table({ columns, rows, sort, search = false, csvName, onOpen, op
     if (!onOpen || !opens(row)) return el("tr", null, ...cells);
     const open = (event) => {
       if (event.type === "keydown" && event.key !== "Enter") return;
-      if (event.target.closest("a, button")) return; // has its own meaning
-      if (event.type === "click" && getSelection().toString()) return; // copying text is not opening
+      if (event.target.closest("a, button")) return; // links and buttons have their own actions
+      if (event.type === "click" && getSelection().toString()) return; // the click ended a selection of text
       onOpen(row);
     };
     return el("tr", { class: "opens", tabindex: 0, onclick: open, onkeydown: open }, ...cells);
@@ -151,9 +151,9 @@ export function table({ columns, rows, sort, search = false, csvName, onOpen, op
   );
 }
 
-/** Order two values; what is missing comes last either way. */
-function compare(one, other, sign) {
-  const missing = [one, other].map((value) => value === null || value === undefined);
+/** Compare two values for sorting; missing values come last in both orders. */
+function compare(a, b, sign) {
+  const missing = [a, b].map((value) => value === null || value === undefined);
   if (missing[0] || missing[1]) return missing[0] - missing[1];
-  return sign * (typeof one === "number" && typeof other === "number" ? one - other : collator.compare(one, other));
+  return sign * (typeof a === "number" && typeof b === "number" ? a - b : collator.compare(a, b));
 }

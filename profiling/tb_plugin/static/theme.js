@@ -1,8 +1,8 @@
-/** Light and dark as TensorBoard has them: a class of the parent document's body, followed live. */
+/** The light or dark theme of TensorBoard, which sets a class of its body. */
 
 const body = window.parent.document.body;
 
-/** Follow the theme; every chart gets a `themechange` event when it turns. */
+/** Apply the theme and its later changes; each chart receives a `themechange` event. */
 export function follow() {
   const page = document.documentElement.classList;
   const apply = () => {
@@ -14,7 +14,7 @@ export function follow() {
   new MutationObserver(apply).observe(body, { attributes: true, attributeFilter: ["class"] });
 }
 
-/** The value of a color of style.css, such as `ink` or `slower`. */
+/** The value of a color variable of style.css, such as `ink` or `slower`. */
 export function color(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 }

@@ -1,19 +1,19 @@
-/** A table whose rows open and close, with the keys of the WAI-ARIA treegrid: arrows, Home, End. */
+/** A table whose rows open and close, with the keys of a WAI-ARIA treegrid: arrows, Enter, Home, End. */
 
 import { save } from "./csv.js";
 import { el } from "./dom.js";
 import { count } from "./format.js";
 
-const MANY = 60; // rows up to which everything is open at first
-const INDENT = 16; // pixels for each level
+const ALL_OPEN = 60; // all rows are open initially up to this number of rows
+const INDENT = 16; // pixels per level
 
 /**
  * @param {object} options
- * @param {string} options.label what the table lists, for screen readers
+ * @param {string} options.label the content of the table, for screen readers
  * @param {string} options.name header of the first column
- * @param {import("./table.js").Column[]} options.columns numbers
+ * @param {import("./table.js").Column[]} options.columns columns of numbers
  * @param {{path: string, name: string, depth: number}[]} options.rows parents before children
- * @param {string} options.csvName file name without its ending
+ * @param {string} options.csvName file name without extension
  * @returns {HTMLElement}
  */
 export function tree({ label, name, columns, rows, csvName }) {
@@ -21,20 +21,20 @@ export function tree({ label, name, columns, rows, csvName }) {
   const nodes = rows.map((row, i) => ({
     row,
     parent: null,
-    open: rows.length <= MANY || row.depth < 2,
+    open: rows.length <= ALL_OPEN || row.depth < 2,
     leaf: !(rows[i + 1]?.depth > row.depth),
   }));
-  const line = []; // the node open at each level
+  const ancestors = []; // the latest node of each level
   for (const node of nodes) {
-    node.parent = line[node.row.depth - 1] ?? null;
-    line[node.row.depth] = node;
+    node.parent = ancestors[node.row.depth - 1] ?? null;
+    ancestors[node.row.depth] = node;
     node.element = tr(node);
   }
   nodes[0].element.tabIndex = 0;
 
   function tr(node) {
     const { row, leaf } = node;
-    const mark = el("span", { class: "mark", "aria-hidden": "true", onclick: () => turn(node, !node.open) });
+    const mark = el("span", { class: "mark", "aria-hidden": "true", onclick: () => setOpen(node, !node.open) });
     const cells = columns.map((column) => {
       const value = valueOf(column, row);
       return el("td", { class: "num", role: "gridcell" }, value === null ? "" : column.format(value));
@@ -47,7 +47,7 @@ export function tree({ label, name, columns, rows, csvName }) {
         "aria-level": row.depth + 1,
         "aria-expanded": leaf ? null : String(node.open),
         onkeydown: (event) => key(node, event),
-        onfocus: () => rove(node),
+        onfocus: () => makeTabbable(node),
       },
       el(
         "td",
@@ -59,20 +59,21 @@ export function tree({ label, name, columns, rows, csvName }) {
     );
   }
 
-  function turn(node, open) {
+  function setOpen(node, open) {
     if (node.leaf || node.open === open) return;
     node.open = open;
     node.element.setAttribute("aria-expanded", String(open));
     update();
   }
 
-  /** Hide what lies in something closed. */
+  /** Hide rows with a closed ancestor. */
   function update() {
     for (const { parent, element } of nodes)
       element.hidden = parent !== null && (parent.element.hidden || !parent.open);
   }
 
-  function rove(node) {
+  /** Make one row the only tab stop of the table. */
+  function makeTabbable(node) {
     for (const { element } of nodes) element.tabIndex = -1;
     node.element.tabIndex = 0;
   }
@@ -80,13 +81,13 @@ export function tree({ label, name, columns, rows, csvName }) {
   function key(node, event) {
     const visible = nodes.filter(({ element }) => !element.hidden);
     const at = visible.indexOf(node);
-    const closed = node.leaf || !node.open;
+    const collapsed = node.leaf || !node.open;
     const moves = {
       ArrowDown: () => visible[at + 1],
       ArrowUp: () => visible[at - 1],
-      ArrowRight: () => (closed ? turn(node, true) : visible[at + 1]),
-      ArrowLeft: () => (closed ? node.parent : turn(node, false)),
-      Enter: () => turn(node, !node.open),
+      ArrowRight: () => (collapsed ? setOpen(node, true) : visible[at + 1]),
+      ArrowLeft: () => (collapsed ? node.parent : setOpen(node, false)),
+      Enter: () => setOpen(node, !node.open),
       Home: () => visible[0],
       End: () => visible.at(-1),
     };
@@ -95,7 +96,7 @@ export function tree({ label, name, columns, rows, csvName }) {
     moves[event.key]()?.element.focus();
   }
 
-  function all(open) {
+  function setAllOpen(open) {
     for (const node of nodes) {
       if (node.leaf) continue;
       node.open = open;
@@ -114,8 +115,8 @@ export function tree({ label, name, columns, rows, csvName }) {
     el(
       "div",
       { class: "tools" },
-      button("open all", () => all(true)),
-      button("close all", () => all(false)),
+      button("open all", () => setAllOpen(true)),
+      button("close all", () => setAllOpen(false)),
       el("span", { class: "status" }, `${count(rows.length)} rows`),
       button("CSV", () => save(csvName, [{ key: "path" }, ...columns], rows, valueOf), {
         title: `Save all rows as ${csvName}.csv`,

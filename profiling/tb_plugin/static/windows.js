@@ -1,12 +1,12 @@
-/** The windows of a run by the numbers that an analysis gives them. */
+/** Names of the windows of a run. */
 
 /**
- * What each window is called: its stage or else what its file is called apart from what all files begin with, so that
- * ranks differ in a narrow column, too.
+ * A function from the number of a window in an analysis to its name: its stage, or its file name without the words that
+ * all files begin with, so that ranks can be distinguished in a narrow column.
  * @param {{trace: {files: string[]}}} summary @returns {(window: number) => string}
  */
 export function namer(summary, state, run) {
-  const windows = state.runs.find((other) => other.run === run)?.windows ?? [];
+  const windows = state.runs.find((info) => info.run === run)?.windows ?? [];
   const files = summary.trace.files.map((path) => path.split(/[/\\]/).pop());
   const shared = sharedWords(files);
   const names = files.map(
@@ -17,9 +17,9 @@ export function namer(summary, state, run) {
   return (window) => names[window];
 }
 
-/** How many characters all of several names begin with, in whole words: 9 of cuda_ddp_rank-0 and cuda_ddp_rank-1. */
-function sharedWords([first, ...others]) {
-  let alike = 0;
-  while (others.length && alike < first.length && others.every((name) => name[alike] === first[alike])) alike++;
-  return alike === first.length ? 0 : first.slice(0, alike).search(/[^_.]*$/);
+/** The length of the common prefix in whole words: 9 for cuda_ddp_rank-0 and cuda_ddp_rank-1. */
+function sharedWords([first, ...rest]) {
+  let length = 0;
+  while (rest.length && length < first.length && rest.every((name) => name[length] === first[length])) length++;
+  return length === first.length ? 0 : first.slice(0, length).search(/[^_.]*$/);
 }

@@ -1,8 +1,8 @@
-/** Collectives: what each rank spends on them, what computing hides, and whom the others wait for. */
+/** Collectives: the time of each rank in them, the part that overlaps with computing, and stragglers. */
 
 import { chart, LEGEND, load, part, PARTS, rows } from "../chart.js";
 import { el, message, panel } from "../dom.js";
-import { count, duration, percent, size, timeUnit } from "../format.js";
+import { axisUnit, count, duration, percent, size } from "../format.js";
 import * as model from "../model.js";
 import { table } from "../table.js";
 
@@ -17,12 +17,12 @@ export async function show(root, state) {
     root.append(message("empty", "This trace has no collectives.", hint));
     return;
   }
-  load().catch(() => {}); // the chart says so itself
+  load().catch(() => {}); // the chart shows the error
   root.append(overlap(ranks), waiting(stragglers, trace), collectives(ranks));
 }
 
 function overlap(ranks) {
-  const [unit, scale] = timeUnit(Math.max(...ranks.map(({ busy_us }) => busy_us)));
+  const { unit, per: scale } = axisUnit(Math.max(...ranks.map(({ busy_us }) => busy_us)));
   const parts = () =>
     [
       ["hidden by computing", "overlapped_us", PARTS[0], "#ffffff"],
@@ -119,7 +119,7 @@ function collectives(ranks) {
           format: size,
         },
       ],
-      rows: ranks.flatMap(({ rank, collectives: rows_ }) => rows_.map((row) => ({ ...row, rank }))),
+      rows: ranks.flatMap(({ rank, collectives: calls }) => calls.map((row) => ({ ...row, rank }))),
       search: true,
       csvName: "collectives",
     }),

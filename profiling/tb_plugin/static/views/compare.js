@@ -1,15 +1,15 @@
-/** Two runs: what changed, and what the difference comes from. */
+/** The difference between two runs and its causes. */
 
 import { chart, escapeLabel, load } from "../chart.js";
 import { causeName, delta, icicle, per, phaseBars, waterfall } from "../compare_charts.js";
-import { el, message, panel } from "../dom.js";
+import { el, message, panel, prose } from "../dom.js";
 import { count, duration, percent, ratio, size } from "../format.js";
 import { measured } from "../measured.js";
 import * as model from "../model.js";
 import { choose, legend, sides } from "../sides.js";
 import { table } from "../table.js";
 
-const SMALL = 0.005; // phases below this part of the whole are one bar
+const SMALL = 0.005; // phases below this share of the total time form one bar
 
 export async function show(root, state) {
   const both = sides(state);
@@ -17,12 +17,12 @@ export async function show(root, state) {
     root.append(choose(state));
     return;
   }
-  load().catch(() => {}); // each chart says so itself
+  load().catch(() => {}); // each chart shows the error
   const { a, b, comparison } = both;
   const [diff, effect, ...records] = await Promise.all([
     model.diff(b.selected, a.selected),
     comparison ? measured(comparison).catch((error) => message("error", error.message)) : null,
-    ...[a, b].map(({ run }) => (state.runs.find((other) => other.run === run).record ? model.record(run) : null)),
+    ...[a, b].map(({ run }) => (state.runs.find((info) => info.run === run).record ? model.record(run) : null)),
   ]);
   root.append(
     legend(both),
@@ -39,7 +39,7 @@ export async function show(root, state) {
   );
 }
 
-/** The traced difference in one line, and what it is not. */
+/** The traced difference, with a warning that traced times are not measurements. */
 function summary(diff, { a, b }, effect) {
   const units = diff.unit === "trace" ? [] : [`${count(diff.a_units)} against ${count(diff.b_units)} ${diff.unit}s`];
   const how = {
@@ -69,12 +69,11 @@ function summary(diff, { a, b }, effect) {
       ),
       ...peaks,
     ),
-    el("p", { class: "note" }, `${[how, ...units].join(", ")}. ${b.title} minus ${a.title}. `, ...code(warning)),
+    el("p", { class: "note" }, `${[how, ...units].join(", ")}. ${b.title} minus ${a.title}. `, ...prose(warning)),
   );
 }
 
 const fact = (name, value, title) => el("div", { title }, el("dt", null, name), el("dd", null, value));
-const code = (text) => text.split("`").map((part, i) => (i % 2 ? el("code", null, part) : part));
 
 function phases(diff, both) {
   return panel(
@@ -87,11 +86,11 @@ function phases(diff, both) {
   );
 }
 
-/** The phases that can be seen, and the sum of the others. */
+/** The phases with a visible bar, and the sum of the others. */
 function visible({ phases: all, a_us, b_us }) {
-  const seen = ({ a_us: one, b_us: other }) => Math.max(one, other) >= SMALL * Math.max(a_us, b_us);
-  const hidden = all.filter((row) => !seen(row));
-  const small = hidden.length > 1 ? hidden : []; // one is no more than its sum
+  const isSmall = (row) => Math.max(row.a_us, row.b_us) < SMALL * Math.max(a_us, b_us);
+  const hidden = all.filter(isSmall);
+  const small = hidden.length > 1 ? hidden : []; // a single small phase has a bar of its own
   const large = all.filter((row) => !small.includes(row));
   const sum = (key) => small.reduce((total, row) => total + row[key], 0);
   const rest = { phase: `${count(small.length)} smaller phases`, a_us: sum("a_us"), b_us: sum("b_us") };
@@ -136,7 +135,7 @@ function flames(diff, both) {
   );
 }
 
-/** The phases with what their difference is made of. */
+/** The table of phases with the parts of their differences. */
 function parts(diff, { a, b }) {
   const waits = diff.phases.some(({ waiting_us }) => waiting_us);
   const time = (key, label, format, title) => ({ key, label, title, numeric: true, format });
@@ -165,7 +164,7 @@ function operators(diff, { a, b }) {
     ...diff.changed.map((row) => ({ ...row, what: "changed" })),
     ...diff.added.map((row) => ({ ...row, what: "added" })),
     ...diff.removed.map((row) => ({ ...row, what: "removed" })),
-  ].sort((one, other) => Math.abs(other.difference_us) - Math.abs(one.difference_us));
+  ].sort((left, right) => Math.abs(right.difference_us) - Math.abs(left.difference_us));
   const differs = (key) => rows.some((row) => row[`a_${key}`] !== row[`b_${key}`]);
   const pair = (key, label, format, title) =>
     [a, b].map((side, i) => ({
@@ -251,7 +250,7 @@ function modules(diff, { a, b }) {
   );
 }
 
-/** What the two records say differently. */
+/** The lines of the configuration and environment that differ between the records. */
 function configs(records, { a, b }) {
   const missing = [a, b].filter((_, i) => !records[i]);
   if (missing.length) {
@@ -261,9 +260,9 @@ function configs(records, { a, b }) {
       message("empty", `${names}: no record.json, so the configurations cannot be compared.`),
     );
   }
-  const [one, other] = records.map((record) => flat({ ...record.config, environment: record.environment }));
-  const keys = [...new Set([...one.keys(), ...other.keys()])].filter((key) => one.get(key) !== other.get(key));
-  const rows = keys.map((key) => ({ key, a: one.get(key) ?? "–", b: other.get(key) ?? "–" }));
+  const [aLines, bLines] = records.map((record) => flat({ ...record.config, environment: record.environment }));
+  const keys = [...new Set([...aLines.keys(), ...bLines.keys()])].filter((key) => aLines.get(key) !== bLines.get(key));
+  const rows = keys.map((key) => ({ key, a: aLines.get(key) ?? "–", b: bLines.get(key) ?? "–" }));
   return panel(
     `Configuration: ${rows.length ? `${count(rows.length)} lines differ` : "no line differs"}`,
     table({
@@ -279,7 +278,7 @@ function configs(records, { a, b }) {
   );
 }
 
-/** Nested keys as `model.width`, values as JSON. */
+/** A map from dotted keys such as `model.width` to values as JSON. */
 function flat(value, path = "", lines = new Map()) {
   if (value && typeof value === "object" && !Array.isArray(value)) {
     for (const [key, inner] of Object.entries(value)) flat(inner, path ? `${path}.${key}` : key, lines);

@@ -1,4 +1,4 @@
-/** The ladder: what each optimization is worth here, how surely, and what became of its hypothesis. */
+/** The ladder: the effect of each optimization with its interval, its verdict and the outcome of its hypothesis. */
 
 import * as address from "../address.js";
 import { chart, load } from "../chart.js";
@@ -9,7 +9,7 @@ import * as model from "../model.js";
 import { table } from "../table.js";
 import { NOT_APPLICABLE, outcomeMark, VERDICTS, verdictMark } from "../verdict.js";
 
-/** What can be filtered by, under the key that the address has for it. */
+/** The filters, by key in the address. */
 const FILTERS = {
   topic: { label: "Topic", of: ({ topic }) => topic },
   phase: { label: "Phase", of: ({ hypothesis }) => hypothesis.phase },
@@ -31,39 +31,40 @@ export async function show(root) {
     root.append(message("empty", "No comparison lies below this logdir: there are no effects to show.", hint));
     return;
   }
-  const found = el("div", { class: "found" });
+  const results = el("div", { class: "found" });
   const draw = () => {
     const rows = effects.filter(chosen());
     clear.hidden = rows.length === effects.length;
-    found.replaceChildren(...content(rows));
+    results.replaceChildren(...content(rows));
   };
   const selects = Object.entries(FILTERS).map(([key, filter]) => select(key, filter, effects, draw));
-  const clear = el("button", { type: "button", class: "more", onclick: all }, "Clear filters");
-  function all() {
+  const clear = el("button", { type: "button", class: "more", onclick: clearAll }, "Clear filters");
+  function clearAll() {
     for (const { element } of selects) element.value = "";
     address.set(Object.fromEntries(Object.keys(FILTERS).map((key) => [key, ""])), { replace: true });
     draw();
-    selects[0].element.focus(); // the button goes
+    selects[0].element.focus(); // the focused button is hidden
   }
-  root.append(el("div", { class: "filters" }, ...selects.map(({ label }) => label), clear), found);
+  root.append(el("div", { class: "filters" }, ...selects.map(({ label }) => label), clear), results);
   draw();
 }
 
-/** What the filters let through. @returns {(row: object) => boolean} */
+/** A predicate: whether a row matches the filters. @returns {(row: object) => boolean} */
 function chosen() {
-  const asked = address.get();
-  return (row) => Object.entries(FILTERS).every(([key, { of }]) => !asked[key] || of(row) === asked[key]);
+  const query = address.get();
+  return (row) => Object.entries(FILTERS).every(([key, { of }]) => !query[key] || of(row) === query[key]);
 }
 
 function select(key, { label, of, order }, effects, draw) {
-  const values = [...new Set(effects.map(of))].sort((one, other) =>
-    order ? order.indexOf(one) - order.indexOf(other) : one < other ? -1 : 1,
+  const values = [...new Set(effects.map(of))].sort((a, b) =>
+    order ? order.indexOf(a) - order.indexOf(b) : a < b ? -1 : 1,
   );
-  const asked = address.get()[key] ?? "";
-  const offered = asked && !values.includes(asked) ? [...values, asked] : values; // an old address still says what it asks
-  const options = offered.map((value) => {
+  const current = address.get()[key] ?? "";
+  // An old address may name a value that no effect has; it stays visible as an option.
+  const choices = current && !values.includes(current) ? [...values, current] : values;
+  const options = choices.map((value) => {
     const number = effects.filter((row) => of(row) === value).length;
-    return el("option", { value, selected: value === asked }, `${value} (${number})`);
+    return el("option", { value, selected: value === current }, `${value} (${number})`);
   });
   const element = el("select", null, el("option", { value: "" }, "all"), ...options);
   element.addEventListener("change", () => {
@@ -85,7 +86,7 @@ function content(effects) {
     onOpen: ({ customdata }) => customdata && opens(customdata) && open(customdata),
   });
   return [
-    tally(effects),
+    totals(effects),
     panel("Effect of each experiment on time per sample", drawn, el("p", { class: "note" }, machines(effects))),
     panel(
       "Hypotheses",
@@ -98,8 +99,8 @@ function content(effects) {
 
 const opens = ({ variant, baseline }) => Boolean(variant && baseline);
 
-/** How many hypotheses held. */
-function tally(effects) {
+/** The number of hypotheses with each outcome. */
+function totals(effects) {
   const judged = effects.filter(({ verdict }) => verdict !== NOT_APPLICABLE);
   const outcomes = ["confirmed", "refuted here", "undecided"].map((outcome) => [
     outcome,
@@ -123,7 +124,7 @@ function tally(effects) {
   return el("p", { class: "tally" }, ...counts);
 }
 
-/** Where the effects were measured. */
+/** The machines on which the effects were measured. */
 function machines(effects) {
   const lines = effects.map(
     ({ environment: at }) => `${at.device_name}, ${at.cores} cores, ${at.precision}, torch ${at.versions.torch ?? "?"}`,
@@ -200,10 +201,11 @@ function hypotheses(effects, onOpen) {
   });
 }
 
-/** The verdict; how far it reaches, or why there is none, in a line below. */
+/** The verdict; the line below has the rest of its text, or the reason why there is none. */
 function verdictOf(text, { verdict, reason, experiment: name }) {
-  const reach = text.slice(verdict.length).trim() || reason?.replace(`${verdict}: ${name} `, ""); // both stand beside it
-  return [verdictMark(verdict), reach && el("small", null, reach)];
+  // The row already shows the verdict and the experiment's name.
+  const detail = text.slice(verdict.length).trim() || reason?.replace(`${verdict}: ${name} `, "");
+  return [verdictMark(verdict), detail && el("small", null, detail)];
 }
 
 function peaks({ baseline_bytes, variant_bytes }) {
@@ -212,10 +214,10 @@ function peaks({ baseline_bytes, variant_bytes }) {
 }
 
 function sameAnswer(text, { numerics }) {
-  const [found, ...declared] = text.split(", ");
+  const [agreement, ...details] = text.split(", ");
   return [
-    el("span", { class: numerics.mismatch ? "answer bad" : "answer" }, found),
-    el("small", null, declared.join(", ")),
+    el("span", { class: numerics.mismatch ? "answer bad" : "answer" }, agreement),
+    el("small", null, details.join(", ")),
   ];
 }
 

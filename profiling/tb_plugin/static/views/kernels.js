@@ -1,8 +1,8 @@
-/** What ran on a device: kernels and who launched them, busy and idle time, copies. */
+/** Work on devices: kernels and the operators that launched them, busy and idle time, copies. */
 
 import { chart, escapeLabel, LEGEND, load, part, PARTS, rows, shorten } from "../chart.js";
 import { el, message, panel } from "../dom.js";
-import { count, duration, percent, size, timeUnit } from "../format.js";
+import { axisUnit, count, duration, percent, size } from "../format.js";
 import * as model from "../model.js";
 import { color } from "../theme.js";
 import { table } from "../table.js";
@@ -19,18 +19,18 @@ export async function show(root, state) {
     root.append(message("empty", "Nothing ran on a device: this trace is of the CPU.", hint));
     return;
   }
-  load().catch(() => {}); // each chart says so itself
+  load().catch(() => {}); // each chart shows the error
   const name = namer(summary, state, state.run);
   const used = devices.map((device) => ({ ...device, window: trace.files.length > 1 ? name(device.window) : "" }));
-  const beside = [used.some(({ gaps: number }) => number) && gaps(used), copies.length > 0 && copied(copies)];
-  root.append(busy(used, trace), el("div", { class: beside.every(Boolean) ? "columns" : "" }, ...beside));
+  const tables = [used.some(({ gaps: number }) => number) && gaps(used), copies.length > 0 && copied(copies)];
+  root.append(busy(used, trace), el("div", { class: tables.every(Boolean) ? "columns" : "" }, ...tables));
   root.append(...(kernels.length ? [largest(kernels), all(kernels)] : []));
 }
 
-const called = ({ device, window }) => (window ? `${device}, ${window}` : device);
+const title = ({ device, window }) => (window ? `${device}, ${window}` : device);
 
 function busy(devices, trace) {
-  const [unit, scale] = timeUnit(Math.max(...devices.map(({ span_us }) => span_us)));
+  const { unit, per: scale } = axisUnit(Math.max(...devices.map(({ span_us }) => span_us)));
   const parts = () =>
     [
       ["busy", "busy_us", PARTS[0], "#ffffff"],
@@ -59,18 +59,18 @@ function busy(devices, trace) {
         barmode: "stack",
         height: 40 * devices.length + 80,
         xaxis: { title: { text: unit } },
-        yaxis: rows(devices.map(called)),
+        yaxis: rows(devices.map(title)),
         legend: LEGEND,
       },
       label: devices
-        .map((device) => `${called(device)}: busy ${percent(device.busy_us / device.span_us || 0)}`)
+        .map((device) => `${title(device)}: busy ${percent(device.busy_us / device.span_us || 0)}`)
         .join("; "),
       pngName: "devices",
     }),
     table({
       label: "devices",
       columns: [
-        { key: "device", label: "device", brief: true, value: called },
+        { key: "device", label: "device", brief: true, value: title },
         { key: "busy_us", label: "busy", numeric: true, format: duration },
         { key: "idle_us", label: "idle", numeric: true, format: duration },
         { key: "span_us", label: "from first to last", numeric: true, format: duration },
@@ -95,7 +95,7 @@ function gaps(devices) {
         { key: "idle_us", label: "idle", numeric: true, format: duration },
         { key: "before", label: "ended by", title: "the kernel that came next" },
       ],
-      rows: devices.flatMap((device) => device.longest_gaps.map((gap) => ({ ...gap, device: called(device) }))),
+      rows: devices.flatMap((device) => device.longest_gaps.map((gap) => ({ ...gap, device: title(device) }))),
       sort: { key: "idle_us", descending: true },
       csvName: "gaps",
     }),
@@ -136,8 +136,8 @@ function copied(copies) {
 
 function largest(kernels) {
   const top = kernels.slice(0, LARGEST);
-  const most = Math.max(...top.map(({ device_us }) => device_us), 1e-3);
-  const [unit, scale] = timeUnit(most);
+  const longest = Math.max(...top.map(({ device_us }) => device_us), 1e-3);
+  const { unit, per: scale } = axisUnit(longest);
   return panel(
     top.length < kernels.length
       ? `The ${count(top.length)} longest of ${count(kernels.length)} kernels`
@@ -164,7 +164,7 @@ function largest(kernels) {
       layout: {
         height: 26 * top.length + 70,
         bargap: 0.3,
-        xaxis: { title: { text: `${unit} on the device` }, range: [0, (most / scale) * 1.5] },
+        xaxis: { title: { text: `${unit} on the device` }, range: [0, (longest / scale) * 1.5] },
         yaxis: rows(top.map(({ name }) => name)),
       },
       label: `Bars: ${top

