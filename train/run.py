@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
 from profiling import run_record
 from profiling.capture import TimedCapture
 from profiling.run_record import RunRecord, StageRecord, TraceFile
+from profiling.terminal.tables import PlainConsole
 from profiling.vocabulary import STAGES
 from train import checkpoint, environment, session
 from train.checkpoint import Checkpoint
@@ -76,7 +76,7 @@ def train(config: Config, changed: Mapping[str, tuple[Any, Any]], folder: Path) 
             results=results,
         )
         run_record.write(record, folder)
-    print_run(Console(soft_wrap=True), record, folder)
+    print_run(PlainConsole(soft_wrap=True), record, folder)
 
 
 def run(
@@ -87,7 +87,7 @@ def run(
     events.describe(parts)
     results["compile_s" if config.switches.execution is Execution.compiled else "warmup_s"] = session.warm_up(parts)
     steps_per_epoch = len(parts.train_batches)
-    with progress_bar(Console(), config.epochs * steps_per_epoch) as bar:
+    with progress_bar(PlainConsole(), config.epochs * steps_per_epoch) as bar:
         for epoch in range(config.epochs):
             after_step = step_callback(parts, bar, events, epoch * steps_per_epoch)
             start = time.perf_counter()
