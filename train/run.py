@@ -15,7 +15,7 @@ from profiling.capture import TimedCapture
 from profiling.run_record import RunRecord, StageRecord, TraceFile
 from profiling.terminal.tables import PlainConsole
 from profiling.vocabulary import STAGES
-from train import checkpoint, environment, session
+from train import checkpoint, environment, health, session
 from train.checkpoint import Checkpoint
 from train.config.compose import plain
 from train.config.options import Execution, Histograms
@@ -97,6 +97,8 @@ def run(
             samples_per_s = training.samples / (time.perf_counter() - start)
             with timed["evaluate"] as capture:
                 held_out = parts.evaluate(parts.test_batches, capture)
+            health.check_pass(parts.module, f"the training loss of epoch {epoch + 1}", training.loss)
+            health.check_pass(parts.module, f"the loss on held-out images after epoch {epoch + 1}", held_out.loss)
             learning_rate = float(parts.schedule.get_last_lr()[0])
             events.epoch((epoch + 1) * steps_per_epoch, training, held_out, learning_rate, samples_per_s)
             bar.show(training.mean_loss(), held_out.accuracy(), samples_per_s)
@@ -104,6 +106,7 @@ def run(
     with timed["infer"] as capture:
         for _ in range(INFER_PASSES):
             probabilities = parts.infer(parts.infer_batches, capture)
+    health.check_pass(parts.module, "a probability of inference", probabilities)
     results.update(scores(held_out), **rates(timed))
     events.pictures(parts, held_out, probabilities)
     checkpoint.save(checkpoint_of(parts), folder)

@@ -1,7 +1,7 @@
-"""A disk cache of gzipped answers in the user's cache folder: `ab...f0.answer`, one file for each key, a checksum first.
+"""A disk cache of gzipped answers in the user's cache folder: `ab...f0.answer`, one file for each key.
 
-A key is a hash of everything that the answer depends on, so an entry can be old but never wrong. The folder may be
-deleted at any time. Entries are written atomically, so several TensorBoards may share the folder.
+A key is a hash of everything that the answer depends on, so an entry can be old but never wrong. An entry begins with a
+checksum. The folder may be deleted at any time. Entries are written atomically, so several TensorBoards may share it.
 """
 
 import hashlib
