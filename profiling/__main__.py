@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from profiling.errors import nearest
+from profiling.format import visible
 from profiling.trace.parse import TraceError
 from profiling.trace.trace import read_trace, read_traces
 
@@ -29,7 +30,7 @@ class Parser(argparse.ArgumentParser):
             wrong, allowed = choice[1], re.findall(r"[\w-]+", choice[2])
         elif unknown := re.search(r"unrecognized arguments: (\S+)", message):
             wrong, allowed = unknown[1], list(self._option_string_actions)
-        self.exit(USAGE, f"{self.prog}: {message}{nearest(wrong, allowed)}\n")
+        self.exit(USAGE, visible(f"{self.prog}: {message}{nearest(wrong, allowed)}") + "\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,10 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except TraceError as error:
-        sys.stderr.write(f"{error}\n")
+        _complain(str(error))
         return UNREADABLE
     except MemoryError:
-        sys.stderr.write("this takes more memory than there is\n")
+        _complain("this takes more memory than there is")
         return UNREADABLE
     except BrokenPipeError:  # the reader of a pipe, such as `head`, has exited
         _drop_output()
@@ -58,8 +59,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.strerror and not error.filename:  # only errors of standard output name no file
             _drop_output()
             error.filename = "standard output"
-        sys.stderr.write(f"{error.filename}: {error.strerror}\n" if error.strerror else f"{error}\n")
+        _complain(f"{error.filename}: {error.strerror}" if error.strerror else str(error))
         return UNREADABLE
+
+
+def _complain(message: str) -> None:
+    """Write an error, one line, to standard error."""
+    sys.stderr.write(f"{visible(message)}\n")
 
 
 def _drop_output() -> None:
@@ -143,11 +149,12 @@ def _check(options: argparse.Namespace) -> int:
                 trace = read_trace(file)
                 counts = ", ".join(f"{number:,} {category}" for category, number in trace.counts.items())
                 state = "whole" if trace.whole else "PARTIAL"
-                sys.stdout.write(f"{file}: {state}; {trace.backend}, rank {trace.rank}; {counts or 'no events'}\n")
-                sys.stdout.writelines(f"  {note.partition(': ')[2]}\n" for note in notes(trace))
+                lines = [f"{file}: {state}; {trace.backend}, rank {trace.rank}; {counts or 'no events'}"]
+                lines += [f"  {note.partition(': ')[2]}" for note in notes(trace)]
+                sys.stdout.writelines(f"{visible(line)}\n" for line in lines)
                 status = status or (0 if trace.whole else UNREADABLE)
         except TraceError as error:
-            sys.stderr.write(f"{error}\n")
+            _complain(str(error))
             status = UNREADABLE
     return status
 
@@ -175,7 +182,7 @@ def _report(options: argparse.Namespace) -> int:
         else:
             write_report(records, [folder for folder, _ in comparisons], options.out)
     except ValueError as error:
-        sys.stderr.write(f"{error}\n")
+        _complain(str(error))
         return UNREADABLE
     return 0
 
@@ -225,7 +232,12 @@ def _diff(options: argparse.Namespace) -> int:
 
 
 def _write_json(value: object) -> None:
-    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
+    text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+    sys.stdout.write(_UNESCAPED_CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", text) + "\n")
+
+
+_UNESCAPED_CONTROLS = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""What JSON may hold as it is and a terminal may obey (`profiling.format.visible`)."""
 
 
 BY = ("operator", "shape", "stack", "phase", "module", "kernel")

@@ -1,5 +1,7 @@
 """Numbers as text: durations, sizes, ratios, intervals. Every table, chart and page uses these."""
 
+import re
+
 _SIZE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -55,3 +57,14 @@ def minute(iso_time: str) -> str:
 
 def _digits(value: float) -> str:
     return f"{value:.3g}" if abs(value) < 999.5 else f"{value:,.0f}"
+
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def visible(text: str) -> str:
+    """Write control characters as escape sequences of Python: names from files must not control the user's terminal.
+
+    Characters that reverse the direction of text, too (https://unicode.org/reports/tr36/#Bidirectional_Text_Spoofing).
+    """
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)

@@ -36,9 +36,18 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def write_json(record: msgspec.Struct, path: Path) -> Path:
-    """Write `record` to `path` as indented JSON, atomically."""
+    """Write `record` to `path` as indented JSON, atomically.
+
+    Raises:
+        ValueError: it could not be read back, for example because a number is not finite; nothing is written.
+    """
+    content = msgspec.json.encode(record)
+    try:
+        msgspec.json.decode(content, type=type(record))
+    except msgspec.ValidationError as error:
+        raise ValueError(f"{path}: this record could not be read back: {error}") from error
     with atomic_write(path) as temporary:
-        temporary.write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=1))
+        temporary.write_bytes(msgspec.json.format(content, indent=1))
     return path
 
 

@@ -38,7 +38,7 @@ class Bar:
 @contextmanager
 def progress_bar(console: Console, steps: int) -> Iterator[Bar]:
     """A bar of `steps` steps; it is not drawn if the output is not a terminal."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.completed}/{task.total}"))
     with Progress(
         *columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal, transient=True
     ) as progress:

@@ -36,20 +36,38 @@ def check_sometimes(step: int, model: nn.Module, images: Tensor, logits: Tensor,
         check_every_step(step, model, images, logits, loss)
 
 
-def explain(model: nn.Module, images: Tensor, logits: Tensor) -> tuple[str, str]:
-    """The phase that produced the non-finite loss, and the likely cause."""
+def check_pass(model: nn.Module, what: str, values: Tensor) -> None:
+    """Check a result of a whole pass, which is complete when this is called; `what` names it.
+
+    Raises:
+        UserError: one of `values` is not finite.
+    """
+    if not values.isfinite().all():
+        raise UserError(f"{what} is not finite: {_explain_parameters(model) or _explain_largest(model)}")
+
+
+def _explain_parameters(model: nn.Module) -> str | None:
+    """The first parameter that is not finite, with the likely cause; None if all are."""
     for name, parameter in model.named_parameters():
         if not parameter.isfinite().all():
-            return (
-                "optimizer",
-                f"an earlier update left {name} non-finite; likely too large a learning rate (optimizer.lr)",
-            )
+            return f"an update left {name} non-finite; likely too large a learning rate (optimizer.lr)"
+    return None
+
+
+def _explain_largest(model: nn.Module) -> str:
+    largest = max(parameter.abs().max().item() for parameter in model.parameters())
+    return (
+        f"the largest weight is {largest:.3g}; likely too large a learning rate (optimizer.lr), or too narrow a data "
+        "type (precision=fp32)"
+    )
+
+
+def explain(model: nn.Module, images: Tensor, logits: Tensor) -> tuple[str, str]:
+    """The phase that produced the non-finite loss, and the likely cause."""
+    if cause := _explain_parameters(model):
+        return "optimizer", cause
     if not images.isfinite().all():
         return "preprocess", "the images are not finite; likely the data, or data whose deviation is 0"
-    largest = max(parameter.abs().max().item() for parameter in model.parameters())
     if not logits.isfinite().all():
-        return "forward", (
-            f"the logits are not finite, the largest weight is {largest:.3g}; likely too large a learning rate "
-            "(optimizer.lr), or too narrow a data type (precision=fp32)"
-        )
+        return "forward", f"the logits are not finite, {_explain_largest(model)}"
     return "loss", "the logits are finite; likely labels outside the classes"

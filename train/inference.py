@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from rich.console import Console
 from torch import Tensor
 
 from profiling.capture import TimedCapture
 from profiling.errors import UserError
 from profiling.storage import atomic_write
-from train import checkpoint, loop, session, variants
+from profiling.terminal.tables import PlainConsole
+from train import checkpoint, health, loop, session, variants
 from train.batches import make_batches
 from train.checkpoint import Checkpoint
 from train.config.schema import Config
@@ -46,8 +46,9 @@ def infer(config: Config, folder: Path) -> None:
         start = time.perf_counter()
         probabilities = loop.infer(model, batches, recipe, capture).cpu()
         seconds = time.perf_counter() - start
+    health.check_pass(module, "a probability of inference", probabilities)
     path = write_predictions(names(data.test), probabilities, data.classes, folder)
-    console = Console(soft_wrap=True)
+    console = PlainConsole(soft_wrap=True)
     console.print(f"{len(probabilities)} images in {seconds:.2f} s: {len(probabilities) / seconds:,.0f} samples/s")
     console.print(f"latency of a batch of {config.infer_batch_size}: {latency_line(capture.timings().step_s)}")
     console.print(f"predictions: {path}")

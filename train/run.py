@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
 from profiling import run_record
 from profiling.capture import TimedCapture
 from profiling.run_record import RunRecord, StageRecord, TraceFile
+from profiling.terminal.tables import PlainConsole
 from profiling.vocabulary import STAGES
-from train import checkpoint, environment, session
+from train import checkpoint, environment, health, session
 from train.checkpoint import Checkpoint
 from train.config.compose import plain
 from train.config.options import Execution, Histograms
@@ -76,7 +76,7 @@ def train(config: Config, changed: Mapping[str, tuple[Any, Any]], folder: Path) 
             results=results,
         )
         run_record.write(record, folder)
-    print_run(Console(soft_wrap=True), record, folder)
+    print_run(PlainConsole(soft_wrap=True), record, folder)
 
 
 def run(
@@ -87,7 +87,7 @@ def run(
     events.describe(parts)
     results["compile_s" if config.switches.execution is Execution.compiled else "warmup_s"] = session.warm_up(parts)
     steps_per_epoch = len(parts.train_batches)
-    with progress_bar(Console(), config.epochs * steps_per_epoch) as bar:
+    with progress_bar(PlainConsole(), config.epochs * steps_per_epoch) as bar:
         for epoch in range(config.epochs):
             after_step = step_callback(parts, bar, events, epoch * steps_per_epoch)
             start = time.perf_counter()
@@ -97,6 +97,8 @@ def run(
             samples_per_s = training.samples / (time.perf_counter() - start)
             with timed["evaluate"] as capture:
                 held_out = parts.evaluate(parts.test_batches, capture)
+            health.check_pass(parts.module, f"the training loss of epoch {epoch + 1}", training.loss)
+            health.check_pass(parts.module, f"the loss on held-out images after epoch {epoch + 1}", held_out.loss)
             learning_rate = float(parts.schedule.get_last_lr()[0])
             events.epoch((epoch + 1) * steps_per_epoch, training, held_out, learning_rate, samples_per_s)
             bar.show(training.mean_loss(), held_out.accuracy(), samples_per_s)
@@ -104,6 +106,7 @@ def run(
     with timed["infer"] as capture:
         for _ in range(INFER_PASSES):
             probabilities = parts.infer(parts.infer_batches, capture)
+    health.check_pass(parts.module, "a probability of inference", probabilities)
     results.update(scores(held_out), **rates(timed))
     events.pictures(parts, held_out, probabilities)
     checkpoint.save(checkpoint_of(parts), folder)

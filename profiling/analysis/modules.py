@@ -10,6 +10,7 @@ from profiling.analysis.index import Index
 from profiling.analysis.nesting import Nest, call_chains, nest
 
 _PREFIX = "nn.Module: "
+UNNAMED = "(unnamed)"
 
 
 class Module(Struct, frozen=True):
@@ -33,7 +34,7 @@ class Module(Struct, frozen=True):
 
 def modules(index: Index) -> list[Module]:
     """The tree in the order of first calls, parents before children; empty without stacks."""
-    nested, path, labels = _calls(index)
+    nested, path, parents, labels = _calls(index)
     if not path.size:
         return []
     position = nested.locate(index.operators.thread, index.operators.start_ns)
@@ -63,12 +64,17 @@ def modules(index: Index) -> list[Module]:
             device_us=float(columns[3][i]),
             allocated_bytes=int(allocated[i]),
         )
-        for i in _tree_order(labels)
+        for i in _tree_order(parents)
     ]
 
 
-def _calls(index: Index) -> tuple[Nest, NDArray[np.intp], list[str]]:
-    """The calls of modules, nested; the number of the path of each call, by position; and the paths, parents first."""
+def _calls(index: Index) -> tuple[Nest, NDArray[np.intp], list[int], list[str]]:
+    """The calls of modules, nested, and their paths.
+
+    Returns:
+        The calls; the number of each call's path, by position; and for each path, parents first, the number of the path
+        that it extends (-1 for a root) and its text.
+    """
     trace = index.trace
     prefixed = np.array([name.startswith(_PREFIX) for name in trace.names], dtype=bool)
     nested = nest(trace.frames, np.flatnonzero(prefixed[trace.frames.name]))
@@ -76,9 +82,9 @@ def _calls(index: Index) -> tuple[Nest, NDArray[np.intp], list[str]]:
     labels: list[str] = []
     for above, name in chains:
         # A file may contain any name; a slash in it would look like a level of the path.
-        label = trace.names[name].removeprefix(_PREFIX).replace("/", "\\")
+        label = trace.names[name].removeprefix(_PREFIX).replace("/", "\\") or UNNAMED
         labels.append(label if above < 0 else f"{labels[above]}/{label}")
-    return nested, path, labels
+    return nested, path, [above for above, _ in chains], labels
 
 
 def _backward(index: Index, nested: Nest, path: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
@@ -101,15 +107,15 @@ def _backward(index: Index, nested: Nest, path: NDArray[np.intp]) -> tuple[NDArr
     return path[source[known][first]], operators.end_ns[roots] - operators.start_ns[roots]
 
 
-def _tree_order(labels: list[str]) -> list[int]:
-    """Order paths so that each is followed by its children, siblings by number."""
-    children: dict[str, list[int]] = {}
-    for number, label in enumerate(labels):
-        children.setdefault(label.rpartition("/")[0], []).append(number)
+def _tree_order(parents: list[int]) -> list[int]:
+    """Order paths so that each is followed by its children, siblings by number; -1 is the parent of roots."""
+    children: dict[int, list[int]] = {}
+    for number, parent in enumerate(parents):
+        children.setdefault(parent, []).append(number)
     ordered: list[int] = []
-    pending = children.get("", [])[::-1]
+    pending = children.get(-1, [])[::-1]
     while pending:
         number = pending.pop()
         ordered.append(number)
-        pending += children.get(labels[number], [])[::-1]
+        pending += children.get(number, [])[::-1]
     return ordered

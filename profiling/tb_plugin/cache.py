@@ -1,7 +1,7 @@
-"""A disk cache of gzipped answers in the user's cache folder: `ab...f0.gz`, one file for each key.
+"""A disk cache of gzipped answers in the user's cache folder: `ab...f0.answer`, one file for each key.
 
-A key is a hash of everything that the answer depends on, so an entry can be old but never wrong. The folder may be
-deleted at any time. Entries are written atomically, so several TensorBoards may share the folder.
+A key is a hash of everything that the answer depends on, so an entry can be old but never wrong. An entry begins with a
+checksum. The folder may be deleted at any time. Entries are written atomically, so several TensorBoards may share it.
 """
 
 import hashlib
@@ -17,9 +17,12 @@ from tensorboard.util import tb_logging
 
 from profiling.storage import atomic_write
 
-VERSION = 1
+VERSION = 2
 MAX_BYTES = 512 << 20
 _GZIP = 31  # `wbits` of zlib: gzip format, largest window
+
+SUFFIX = ".answer"
+_DIGEST_BYTES = 32
 
 logger = tb_logging.get_logger()
 
@@ -33,10 +36,17 @@ class Cache:
         self._warned = False
 
     def get(self, key: str) -> bytes | None:
-        """Return the gzipped bytes of an entry and mark it as most recently used; None if there is none."""
+        """Return the gzipped bytes of an entry and mark it as most recently used; None if there is none.
+
+        An entry that is damaged is removed.
+        """
         path = self._path(key)
         try:
-            packed = path.read_bytes()
+            content = path.read_bytes()
+            digest, packed = content[:_DIGEST_BYTES], content[_DIGEST_BYTES:]
+            if digest != _digest(key, packed):
+                path.unlink()
+                return None
             with suppress(OSError):
                 os.utime(path)
         except OSError:
@@ -48,7 +58,7 @@ class Cache:
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with atomic_write(self._path(key)) as temporary:
-                temporary.write_bytes(packed)
+                temporary.write_bytes(_digest(key, packed) + packed)
             self._evict()
         except OSError as error:
             if not self._warned:
@@ -56,11 +66,11 @@ class Cache:
                 self._warned = True
 
     def _path(self, key: str) -> Path:
-        return self._folder / f"{key}.gz"
+        return self._folder / f"{key}{SUFFIX}"
 
     def _evict(self) -> None:
         entries = []
-        for path in self._folder.glob("*.gz"):
+        for path in self._folder.glob(f"*{SUFFIX}"):
             with suppress(OSError):  # another TensorBoard removed it
                 stat = path.stat()
                 entries.append((stat.st_mtime_ns, stat.st_size, path))
@@ -96,3 +106,8 @@ def packed(content: IO[bytes]) -> bytes:
 def _sources() -> list[Path]:
     """List the source files that compute the answers: in a checkout they change without a new version number."""
     return sorted(Path(__file__).parents[1].rglob("*.py"))
+
+
+def _digest(key: str, packed: bytes) -> bytes:
+    """The checksum that an entry begins with; of its key, too, so that a renamed entry is not taken for another."""
+    return hashlib.sha256(key.encode() + packed).digest()

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from profiling.diff.diff import diff, load_windows
 from profiling.format import duration, duration_change, ratio, size
-from profiling.terminal.tables import new_table
+from profiling.terminal.tables import PlainConsole, new_table
 from profiling.verdict.judge import Comparison, PhaseEffect
 from profiling.verdict.ladder import Ladder
 from profiling.verdict.numerics import NumericsCheck
@@ -30,20 +30,19 @@ def show_comparison(
     comparison = record.comparison
     if comparison.phases:
         console.print(_phase_table(record))
-    console.print(f"{escape(comparison.experiment)}: {escape(comparison.hypothesis.claim)}", highlight=False)
-    console.print(f"[bold]{comparison.outcome.value}[/bold]: {escape(_verdict(comparison))}", highlight=False)
+    console.print(f"{comparison.experiment}: {comparison.hypothesis.claim}")
+    console.print(Text(comparison.outcome.value, style="bold"), f": {_verdict(comparison)}", sep="")
     for line in _causes(record, folder):
-        console.print(f"  {line}", highlight=False)
+        console.print(f"  {line}")
     if comparison.numerics is not None:
         largest = f"largest difference {comparison.numerics.max_abs_difference:.2g}"
-        console.print(f"results: {_numerics(comparison.numerics)} ({largest})", highlight=False)
+        console.print("results: ", _numerics(comparison.numerics), f" ({largest})", sep="")
     for note in record.notes:
-        console.print(note, style="red", highlight=False)
+        console.print(note, style="red")
     console.print(
         f"measured in {record.seconds:.0f} s, {startup_s:.0f} s of it starting processes and {waited_s:.0f} s waiting "
         f"for cores that are near each other: {folder}",
         style="dim",
-        highlight=False,
     )
 
 
@@ -71,9 +70,9 @@ def show_comparisons(console: Console, records: Sequence[ComparisonRecord], repo
 
 def show_ladder(ladder: Ladder) -> None:
     """Print the notes and effects of a ladder."""
-    console = Console()
+    console = PlainConsole()
     for note in ladder.notes:
-        console.print(escape(note), style="yellow", highlight=False)
+        console.print(note, style="yellow")
     if not ladder.effects:
         console.print("no comparison.json here; `python -m train.ab` writes them")
         return
@@ -82,7 +81,7 @@ def show_ladder(ladder: Ladder) -> None:
         effect = next((effect for effect in entry.phases if effect.phase == entry.hypothesis.phase), None)
         ratios = (effect.ratio, effect.ratio_low, effect.ratio_high) if effect else ()
         outcome = f"{entry.outcome}: {entry.hypothesis.phase} {entry.verdict_text}"
-        table.add_row(escape(entry.title), escape(outcome), *map(ratio, ratios))
+        table.add_row(entry.title, outcome, *map(ratio, ratios))
     console.print(table)
 
 
@@ -130,11 +129,11 @@ def _verdict(comparison: Comparison) -> str:
     return f"{verdict}: {comparison.reason}".removeprefix(f"{verdict}: {verdict}: ")
 
 
-def _numerics(numerics: NumericsCheck) -> str:
-    """Return whether the arms' results agree, in words."""
+def _numerics(numerics: NumericsCheck) -> Text:
+    """Whether the results stayed the same."""
     if numerics.mismatch:
-        return f"[red]{numerics.measured.value}, declared {numerics.declared.value}[/red]"
-    return numerics.measured.value
+        return Text(f"{numerics.measured.value}, declared {numerics.declared.value}", style="red")
+    return Text(numerics.measured.value)
 
 
 def _causes(record: ComparisonRecord, folder: Path) -> list[str]:
@@ -150,6 +149,6 @@ def _causes(record: ComparisonRecord, folder: Path) -> list[str]:
     if not causes:
         return ["the traced windows do not show it"]
     return [
-        f"{duration_change(cause.difference_us)} per sample: {escape(cause.name)} in {cause.phase}"
+        f"{duration_change(cause.difference_us)} per sample: {cause.name} in {cause.phase}"
         for cause in causes[:CAUSES_SHOWN]
     ]

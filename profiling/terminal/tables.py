@@ -2,17 +2,32 @@
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from profiling.format import visible
 
 _NUMBER_WIDTH = 8
 _FILE_WIDTH = 132
 
 
-def wide_console() -> Console:
+class PlainConsole(Console):
+    """A console for text that comes from files: no markup, no emoji codes, and control characters are visible."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Turn a string that is printed, or the cell or title of a table, into text."""
+        return super().render_str(visible(text), **options)
+
+
+def wide_console() -> PlainConsole:
     """Return a console as wide as the terminal, or of 132 columns where the output is not a terminal."""
-    return Console(soft_wrap=True, width=None if sys.stdout.isatty() else _FILE_WIDTH)
+    return PlainConsole(soft_wrap=True, width=None if sys.stdout.isatty() else _FILE_WIDTH)
 
 
 def new_table(title: str, text: Sequence[str], numbers: Sequence[str]) -> Table:

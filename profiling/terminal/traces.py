@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from profiling.analysis.memory import DeviceMemory
 from profiling.analysis.summary import Summary, TraceInfo
 from profiling.diff.diff import Diff
-from profiling.format import duration, duration_change, size
-from profiling.terminal.tables import new_table, title_with_count
+from profiling.format import duration, duration_change, size, visible
+from profiling.terminal.tables import PlainConsole, new_table, title_with_count
 
 _BARS = " ▁▂▃▄▅▆▇█"
 _CURVE_WIDTH = 72
@@ -18,21 +18,20 @@ _CURVE_WIDTH = 72
 
 def show_summary(summary: Summary, by: str, top: int) -> None:
     """Print the trace, its steps and phases, and the first `top` rows of the table `by`, a key of `_TABLES`."""
-    console = Console()
+    console = PlainConsole()
     _show_trace(console, summary.trace)
     counts = ", ".join(f"{number:,} {category}" for category, number in summary.events.items())
-    console.print(f"{sum(summary.events.values()):,} events: {counts}", style="dim", highlight=False)
+    console.print(f"{sum(summary.events.values()):,} events: {counts}", style="dim")
     time = summary.step_time
     steps = f"{len(summary.steps)} steps, median {duration(time.median_us)}" if time.marked else "no steps are marked"
     busy = f"; device busy {duration(summary.device_busy_us)}" if summary.devices else ""
-    console.print(f"{steps}; waits most for: {time.waits_for}{busy}", highlight=False)
+    console.print(f"{steps}; waits most for: {time.waits_for}{busy}")
     for timing in summary.timings:
         overhead = timing.profiler_overhead
         console.print(
-            f"{escape(timing.stage)}, not profiled: median step {duration(timing.median_us)}, "
+            f"{timing.stage}, not profiled: median step {duration(timing.median_us)}, "
             f"{timing.samples_per_s:,.0f} samples/s"
             + (f"; the profiler adds {overhead:+.0%} to a traced step" if overhead is not None else ""),
-            highlight=False,
         )
     if by != "phase":
         console.print(_phases(summary, top))
@@ -43,19 +42,17 @@ def show_summary(summary: Summary, by: str, top: int) -> None:
         console.print(
             f"rank {rank.rank}: collectives {duration(rank.busy_us)}, of which {duration(rank.exposed_us)} not hidden "
             "by computing",
-            highlight=False,
         )
     for late in summary.communication.stragglers:
         console.print(
-            f"{escape(late.collective)}: ranks waited {duration(late.waited_us)} in {late.calls} calls, "
+            f"{late.collective}: ranks waited {duration(late.waited_us)} in {late.calls} calls, "
             f"{late.last_share:.0%} of them for rank {late.last_rank}",
-            highlight=False,
         )
 
 
 def show_memory(info: TraceInfo, devices: list[DeviceMemory]) -> None:
     """Print the memory curve of each device, and which operators allocated the memory alive at its peak."""
-    console = Console()
+    console = PlainConsole()
     _show_trace(console, info)
     if not devices:
         console.print("no memory events: record with profile_memory=True")
@@ -65,17 +62,16 @@ def show_memory(info: TraceInfo, devices: list[DeviceMemory]) -> None:
 
 def show_diff(difference: Diff, top: int) -> None:
     """Print the phases, the first `top` causes, and which operators replaced which."""
-    console = Console()
+    console = PlainConsole()
     for letter, files in (("A", difference.a), ("B", difference.b)):
-        console.print(f"{letter}: {escape(files[0])}" + (f" and {len(files) - 1} more" if files[1:] else ""))
+        console.print(f"{letter}: {files[0]}" + (f" and {len(files) - 1} more" if files[1:] else ""))
     for note in difference.notes:
-        console.print(escape(note), style="yellow", highlight=False)
+        console.print(note, style="yellow")
     times = f"{duration(difference.a_us)} -> {duration(difference.b_us)} ({duration_change(difference.difference_us)})"
     console.print(
         f"per {difference.unit}: {times}; {difference.attributed_share:.0%} of the phases' differences attributed, "
         f"{duration(difference.unattributed_us)} not",
         style="bold",
-        highlight=False,
     )
     waits = any(row.waiting_us for row in difference.phases)
     table = new_table("phases", ["phase"], ["A", "B", "change", "operators", "python"] + (["waiting"] if waits else []))
@@ -86,13 +82,12 @@ def show_diff(difference: Diff, top: int) -> None:
     table = new_table(title_with_count("causes", len(difference.causes), top), ["phase", "cause"], ["change"])
     for cause in difference.causes[:top]:
         name = cause.name if cause.kind == "operator" else f"{cause.kind} {cause.name}"
-        table.add_row(cause.phase, escape(name), duration_change(cause.difference_us))
+        table.add_row(cause.phase, name, duration_change(cause.difference_us))
     console.print(table)
     for swap in difference.replaced[:top]:
         console.print(
-            f"{swap.phase}, under {escape(swap.under)}: {_few(swap.removed)} -> {_few(swap.added)} "
+            f"{swap.phase}, under {swap.under}: {_few(swap.removed)} -> {_few(swap.added)} "
             f"({duration_change(swap.difference_us)})",
-            highlight=False,
         )
     for device in difference.memory:
         console.print(
@@ -101,15 +96,15 @@ def show_diff(difference: Diff, top: int) -> None:
 
 
 def _few(names: Sequence[str], shown: int = 3) -> str:
-    return escape(", ".join(names[:shown])) + (f" and {len(names) - shown} more" if len(names) > shown else "")
+    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
 
 
 def _show_trace(console: Console, info: TraceInfo) -> None:
     files = info.files[0] if len(info.files) == 1 else f"{info.files[0]} and {len(info.files) - 1} more"
     ranks = "rank " + ", ".join(map(str, info.ranks))
-    console.print(f"{escape(files)}: {info.device}, {ranks}, {duration(info.extent_us)}", style="bold", highlight=False)
+    console.print(f"{files}: {info.device}, {ranks}, {duration(info.extent_us)}", style="bold")
     for note in info.notes:
-        console.print(escape(note), style="yellow", highlight=False)
+        console.print(note, style="yellow")
 
 
 def _phases(summary: Summary, top: int) -> Table:
@@ -132,9 +127,9 @@ def _operators(summary: Summary, top: int) -> Table:
     for row in summary.operators[:top]:
         times = [row.self_us, row.total_us] + ([row.device_us] if summary.devices else [])
         name = row.name if row.shapes is None else f"{row.name} {row.shapes}"
-        if row.stack:
-            name += "".join(f"\n  {line}" for line in row.stack.splitlines())
-        table.add_row(escape(name), f"{row.calls:,}", *map(duration, times), *_allocated(summary, row.allocated_bytes))
+        frames = row.stack.splitlines() if row.stack else []
+        cell = Text("\n".join([visible(name), *(f"  {visible(frame)}" for frame in frames)]))
+        table.add_row(cell, f"{row.calls:,}", *map(duration, times), *_allocated(summary, row.allocated_bytes))
     return table
 
 
@@ -154,7 +149,7 @@ def _modules(summary: Summary, top: int) -> Table:
     table = new_table(title, ["module"], ["calls", "total", "self", "backward"])
     for row in summary.modules[:top]:
         times = (row.total_us, row.self_us, row.backward_us)
-        table.add_row("  " * row.depth + escape(row.name), f"{row.calls:,}", *map(duration, times))
+        table.add_row("  " * row.depth + row.name, f"{row.calls:,}", *map(duration, times))
     return table
 
 
@@ -167,7 +162,7 @@ def _kernels(summary: Summary, top: int) -> Table:
     table = new_table(title, ["kernel", "operator"], ["calls", "device", "occupancy"])
     for row in summary.kernels[:top]:
         occupancy = "" if row.occupancy_percent is None else f"{row.occupancy_percent:.0f} %"
-        table.add_row(escape(row.name), escape(row.operator), f"{row.calls:,}", duration(row.device_us), occupancy)
+        table.add_row(row.name, row.operator, f"{row.calls:,}", duration(row.device_us), occupancy)
     return table
 
 
@@ -189,7 +184,6 @@ def _show_device_memory(console: Console, device: DeviceMemory, top: int) -> Non
     console.print(
         f"{device.device}: peak {size(device.peak_bytes)} at {duration(device.peak_time_us)}; allocated "
         f"{size(device.allocated_bytes)} in {device.allocations:,} allocations, freed {size(device.freed_bytes)}",
-        highlight=False,
     )
     if not top:
         return
@@ -200,7 +194,7 @@ def _show_device_memory(console: Console, device: DeviceMemory, top: int) -> Non
         ["bytes", "count"],
     )
     for row in device.alive_at_peak[:top]:
-        table.add_row(escape(row.operator), row.phase, size(row.bytes), f"{row.allocations:,}")
+        table.add_row(row.operator, row.phase, size(row.bytes), f"{row.allocations:,}")
     if device.before_bytes:
         table.add_row("(before the window)", "", size(device.before_bytes), "")
     console.print(table)

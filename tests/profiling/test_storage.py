@@ -1,8 +1,11 @@
 """Files are written whole or not at all; JSON is read as what its version says."""
 
 import errno
+import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec import Struct
 
 from profiling.storage import atomic_write, decode_json, read_json, walk_folders, write_json
@@ -15,6 +18,10 @@ class Old(Struct):
 class New(Struct):
     width: int
     schema_version: int = 2
+
+
+class Measured(Struct):
+    seconds: float
 
 
 KINDS = {1: Old, 2: New}
@@ -62,6 +69,17 @@ def test_what_cannot_be_read_is_said_in_one_line_with_its_file(tmp_path, content
 
 def test_what_was_written_is_read(tmp_path):
     assert read_json(write_json(New(5), tmp_path / "thing.json"), KINDS, "a thing") == New(5)
+
+
+@given(st.floats())
+def test_what_is_written_can_be_read_or_nothing_is_written(tmp_path_factory, number):
+    path = tmp_path_factory.mktemp("written") / "thing.json"
+    if math.isfinite(number):
+        assert read_json(write_json(Measured(number), path), {1: Measured}, "a thing") == Measured(number)
+    else:
+        with pytest.raises(ValueError, match=f"{path}: this record could not be read back"):
+            write_json(Measured(number), path)
+        assert list(path.parent.iterdir()) == []
 
 
 def test_a_walk_leaves_out_hidden_folders_and_links(tmp_path):

@@ -5,6 +5,7 @@ import gzip
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 
 from profiling import run_record
 from profiling.format import duration
-from tests.conftest import ROOT, TINY
+from tests.conftest import ROOT, TINY, TINY_DATA
 from train import checkpoint
 from train.config import compose
 from train.event_writers import silence_event_writer_threads
@@ -348,3 +349,16 @@ def test_a_failing_run_records_why(configure, tmp_path):
     assert left.status == "failed"
     assert "likely too large a learning rate" in left.error
     assert compose.flat(left.config)["optimizer.lr"] == 1e30
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_run_whose_evaluation_is_not_finite_fails_and_leaves_a_record_that_can_be_read(command, tmp_path, precision):
+    result = command(
+        "train", *TINY_DATA, "model=mlp", "epochs=1", "batch_size=null", "optimizer.lr=1e30", "profiler=off",
+        f"precision={precision}", f"output={tmp_path}",
+    )  # fmt: skip
+    assert result.returncode == 1
+    assert re.fullmatch(r"error: the loss on held-out images after epoch 1 is not finite: .*\n", result.stderr)
+    (folder,) = tmp_path.glob("baseline*/*")
+    assert run_record.read(folder).status == "failed"
+    assert not (folder / checkpoint.FILE_NAME).exists()

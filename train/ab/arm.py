@@ -157,7 +157,7 @@ class ArmWorker:
             changed=dict(self._changed),
             environment=self.ready.environment,
             stages=stages,
-            results=figures,
+            results={name: value for name, value in figures.items() if math.isfinite(value)},
         )
         run_record.write(record, folder)
         peaks = {stage: trace.peak_allocated_bytes for stage, trace in traces.items()}

@@ -1,5 +1,6 @@
 """One experiment from its configuration to its folder: measure, judge, record, show."""
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -168,13 +169,14 @@ def peak_memory(stage: str, measured: Measured) -> PeakMemory | None:
 def arm_record(name: str, arm: ArmResult) -> ArmRecord:
     """What an arm has shown, as the comparison's record holds it."""
     output = arm.output
+    results = {key: value for key, value in arm.results.items() if math.isfinite(value)}  # JSON has no other numbers
     if output is None:
         return ArmRecord(
             warmup_s=arm.warmup_s,
             peak_resident_bytes=0,
             peak_allocated_bytes={},
             peak_accelerator_bytes=None,
-            results=dict(arm.results),
+            results=results,
             traces={},
         )
     return ArmRecord(
@@ -182,7 +184,7 @@ def arm_record(name: str, arm: ArmResult) -> ArmRecord:
         peak_resident_bytes=output.peak_resident_bytes,
         peak_allocated_bytes=dict(output.peak_allocated_bytes),
         peak_accelerator_bytes=max(output.peak_accelerator_bytes.values(), default=None),
-        results=dict(arm.results),
+        results=results,
         traces={stage: f"{name}/{path}" for stage, path in output.traces.items()},
         allocated_bytes_per_sample=dict(output.allocated_bytes_per_sample),
     )
@@ -191,9 +193,12 @@ def arm_record(name: str, arm: ArmResult) -> ArmRecord:
 @contextmanager
 def progress_bar(console: Console, name: str) -> Iterator[Any]:
     """Yield a function to tell how many blocks of how many are done; draws nothing where the output is no terminal."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total} blocks"))
-    with Progress(
-        *columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal, transient=True
-    ) as progress:
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total} blocks"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
         task = progress.add_task(name, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)

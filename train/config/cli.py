@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
 from profiling.errors import NotApplicableError, Terminated, UserError, match, nearest, nearest_or_all
+from profiling.format import visible
 from train.config import compose
 from train.config.options import TOPICS
 from train.event_writers import silence_event_writer_threads
@@ -123,7 +124,7 @@ def run(job: Callable[[], None]) -> int:
 
 def print_line(text: str, stream: Any = None) -> None:
     """Write one line to `stream`, by default standard error."""
-    (stream or sys.stderr).write(text.replace("\n", " ") + "\n")
+    (stream or sys.stderr).write(visible(text.replace("\n", " ")) + "\n")
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

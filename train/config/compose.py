@@ -1,6 +1,7 @@
 """From Hydra's composition to frozen dataclasses, and from these to plain dicts. Imports no torch."""
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
@@ -92,6 +93,9 @@ def to_config(composed: DictConfig) -> Config:
         for field in fields:
             if OmegaConf.is_missing(node, field):
                 raise UserError(f"{path}{field}: no value; give one: {path}{field}=...")
+            value = node[field]
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UserError(f"{path}{field}={value}: out of range; allowed: finite numbers")
     return cast(Config, OmegaConf.to_object(composed))
 
 

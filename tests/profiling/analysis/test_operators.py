@@ -137,6 +137,15 @@ def test_shapes_split_operators(tmp_path: Path) -> None:
     assert sorted((row.shapes, row.calls) for row in rows) == [("[[2, 0]]", 3), ("[[2, 1]]", 2)]
 
 
+def test_modules_without_a_name_and_with_slashes_are_rows_of_their_own(tmp_path: Path) -> None:
+    names = ["nn.Module: ", "nn.Module: a/b", "nn.Module: a\\b", "nn.Module: ", "nn.Module: c"]
+    events = [event(name, at, 20 - 2 * at, "python_function") for at, name in enumerate(names)]
+    rows = modules(Index(read_trace(write(tmp_path / "a.json", events))))
+    assert [row.name for row in rows] == ["(unnamed)", "a\\b", "a\\b", "(unnamed)", "c"]
+    assert [row.depth for row in rows] == [0, 1, 2, 3, 4]
+    assert [row.calls for row in rows] == [1] * 5
+
+
 def test_a_module_with_a_slash_in_its_name_keeps_its_place(tmp_path: Path) -> None:
     events = [event("nn.Module: a/b_0", 0, 50, "python_function"), event("nn.Module: C_0", 5, 30, "python_function")]
     rows = modules(Index(read_trace(write(tmp_path / "a.json", events))))

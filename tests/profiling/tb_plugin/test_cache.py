@@ -20,7 +20,7 @@ SUMMARY = "/data/plugin/abtrace/summary?run=a"
 
 
 def entries(caches: Path) -> set[Path]:
-    return set(caches.rglob("*.gz"))
+    return set(caches.rglob(f"*{cache.SUFFIX}"))
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_an_answer_is_computed_once_for_each_state_of_its_files(
     client.get(SUMMARY)
     client.get(f"{SUMMARY}&by=shape")
     assert runs == ["summary"] * 3
-    assert not list(logdir.rglob("*.gz"))
+    assert not list(logdir.rglob(f"*{cache.SUFFIX}"))
     assert {path.name for path in logdir.rglob("*")} == {"a", file.name}
 
 
@@ -103,18 +103,42 @@ def test_a_cache_that_cannot_be_written_is_said_once_and_not_needed(
     assert caplog.text.count("A/B Trace keeps no answers") == 1
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda entry, other: entry.write_bytes(b"garbage"),
+        lambda entry, other: entry.write_bytes(b""),
+        lambda entry, other: entry.write_bytes(entry.read_bytes()[:-9]),
+        lambda entry, other: entry.write_bytes(entry.read_bytes()[:40] + b"x" + entry.read_bytes()[41:]),
+        lambda entry, other: entry.write_bytes(other.read_bytes()),
+    ],
+)
+def test_a_damaged_entry_is_discarded_and_computed_again(
+    damage: Callable[[Path, Path], object], client: Client, logdir: Path, caches: Path, runs: list[str]
+) -> None:
+    trace(logdir / "a")
+    first = client.get(SUMMARY)
+    (entry,) = entries(caches)
+    client.get(f"{SUMMARY}&by=shape")
+    (other,) = entries(caches) - {entry}
+    damage(entry, other)
+    again = client.get(SUMMARY)
+    assert (again.status_code, again.data) == (200, first.data)
+    assert runs == ["summary"] * 3
+
+
 def test_the_oldest_entries_make_room(tmp_path: Path) -> None:
-    kept = cache.Cache(tmp_path / "cache", max_bytes=250)
+    kept = cache.Cache(tmp_path / "cache", max_bytes=300)  # room for two entries with their checksums
     for number, name in enumerate(("one", "two", "three")):
         kept.put(name, bytes(100))
-        if (path := tmp_path / "cache" / f"{name}.gz").exists():
+        if (path := tmp_path / "cache" / f"{name}{cache.SUFFIX}").exists():
             os.utime(path, ns=(number, number))
     assert kept.get("one") is None
     assert kept.get("two") == bytes(100)  # which makes it the youngest
     kept.put("four", bytes(100))
     assert kept.get("three") is None
     assert kept.get("two") == kept.get("four") == bytes(100)
-    assert {path.name for path in (tmp_path / "cache").iterdir()} == {"two.gz", "four.gz"}
+    assert {path.name for path in (tmp_path / "cache").iterdir()} == {f"two{cache.SUFFIX}", f"four{cache.SUFFIX}"}
 
 
 def test_a_key_names_every_file_its_state_and_the_question(tmp_path: Path) -> None:

@@ -12,6 +12,9 @@ from tests.conftest import ROOT, composed
 from train.config.compose import SCHEMAS, every_key, to_config
 
 REJECTED = [
+    (["optimizer.lr=inf"], "optimizer.lr=inf: out of range; allowed: finite numbers"),
+    (["augment.noise=inf"], "augment.noise=inf: out of range; allowed: finite numbers"),
+    (["ab.budget_s=inf"], "ab.budget_s=inf: out of range; allowed: finite numbers"),
     (["widht=3"], "widht: no such key; did you mean 'model.width'?"),
     (["model.widht=3"], "model.widht: no such key; did you mean 'width'?"),
     (["+modle.width=3"], "modle: no such key; did you mean 'model'?"),
