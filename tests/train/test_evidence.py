@@ -73,7 +73,11 @@ def alive_at_the_end(path):
     order = np.argsort(events.start_ns, kind="stable")
     last = {int(events.address[row]): row for row in order}
     alive = [row for row in last.values() if events.moved[row] > 0]
-    names = [index.trace.names[index.operator_names[position]] for position in index.allocators[alive] if position >= 0]
+    names = [
+        index.trace.names[index.operator_names[position]]
+        for position in index.allocating_operators[alive]
+        if position >= 0
+    ]
     return Counter(names)
 
 
