@@ -1,7 +1,5 @@
 """Cores that share a cache or do not: which launches are marked, and how long a round waits."""
 
-import pytest
-
 from profiling.ab import machine_state
 from profiling.ab.machine_state import CoreWatch, cores_apart
 
@@ -35,11 +33,12 @@ def test_an_earlier_comparison_tells_how_fast_the_probe_can_be(monkeypatch):
 
 
 def test_waiting_ends_when_the_patience_is_used_up(monkeypatch):
-    monkeypatch.setattr(machine_state, "RETRY_S", 0.04)
+    monkeypatch.setattr(machine_state, "RETRY_S", 0.02)
     cores = CoreWatch(patience_s=0.05, best_probe_s=74e-6)
-    probe, remaining = probes(*[127e-6] * 4)
+    probe, remaining = probes(*[127e-6] * 10)
     assert cores.wait(probe) == 127e-6
-    assert len(remaining) == 1, "it looked again after 0.04 and 0.08 s"
+    assert 0.05 < cores.waited_s
+    assert len(remaining) < 9, "it looked more than once"
+    left = len(remaining)
     assert cores.wait(probe) == 127e-6
-    assert remaining == [], "no patience is left for a second round"
-    assert cores.waited_s == pytest.approx(0.08, abs=0.03)
+    assert len(remaining) == left - 1, "no patience is left for a second round"
