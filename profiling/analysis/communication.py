@@ -9,7 +9,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from profiling.analysis.index import Index
-from profiling.analysis.nesting import union_ns
+from profiling.analysis.intervals import union
 from profiling.trace.columns import Kind
 
 _COLLECTIVE = re.compile(
@@ -71,11 +71,11 @@ def communication(index: Index) -> Communication | None:
     start, end = spans.start_ns[rows], spans.start_ns[rows] + spans.dur_ns[rows]
     kernels = trace.rows(Kind.KERNEL)
     computing = kernels[~np.isin(kernels, rows, assume_unique=True)]
-    busy = _length(*union_ns(start, end))
+    busy = _length(*union(start, end))
     compute_start, compute_end = spans.start_ns[computing], spans.start_ns[computing] + spans.dur_ns[computing]
-    either = _length(*union_ns(np.concatenate((start, compute_start)), np.concatenate((end, compute_end))))
+    either = _length(*union(np.concatenate((start, compute_start)), np.concatenate((end, compute_end))))
     # |A and B| = |A| + |B| - |A or B|
-    overlapped = busy + _length(*union_ns(compute_start, compute_end)) - either
+    overlapped = busy + _length(*union(compute_start, compute_end)) - either
     totals: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
     for row in rows.tolist():
         detail = trace.details[spans.detail[row]]

@@ -47,6 +47,9 @@ PhaseNumbers = NDArray[np.intp]
 NO_OPERATOR = "(no operator)"
 """Stands for the operator of kernels and allocations that were issued outside all operators."""
 
+LAUNCHED_OUTSIDE = "(launched outside the window)"
+"""Stands for the operator of device work whose launch is not in the file, usually because it was before the window."""
+
 
 class Index:
     """Results about one trace, each computed at its first use.
@@ -120,6 +123,13 @@ class Index:
         runs = np.zeros(len(self.trace.threads), dtype=bool)
         runs[self.operators.thread[self._run_by_autograd]] = True
         return runs
+
+    @cached_property
+    def step_threads(self) -> NDArray[np.bool_]:
+        """Which threads are on the path of a step: the main thread, and autograd's, for which it waits."""
+        on_path = self.autograd_threads.copy()
+        on_path[self.main_thread : self.main_thread + 1] = True  # a trace may have no thread at all
+        return on_path
 
     @cached_property
     def _run_by_autograd(self) -> NDArray[np.bool_]:
@@ -209,21 +219,40 @@ class Index:
         np.add.at(total, self.launching_operators[owned], self.trace.spans.dur_ns[self.device_rows[owned]])
         return total
 
-    @cached_property
-    def wait_rows(self) -> Rows:
-        """Rows of the calls in which the host waits for the device: `cudaStreamSynchronize` and similar."""
-        launches = self.trace.rows(Kind.LAUNCH)
-        waiting = np.array(["synchronize" in name.lower() for name in self.trace.names], dtype=bool)
-        return np.asarray(launches[waiting[self.trace.spans.name[launches]]])
+    @property
+    def launcher_names(self) -> list[str]:
+        """What `launchers` are indices into."""
+        return [*self.trace.names, NO_OPERATOR, LAUNCHED_OUTSIDE]
 
     @cached_property
-    def operator_wait_ns(self) -> Int64s:
-        """Time that each operator directly waits for the device, by position."""
-        spans, rows = self.trace.spans, self.wait_rows
-        total = np.zeros(self.operators.rows.size, dtype=np.int64)
-        position = self.operators.locate(spans.thread[rows], spans.start_ns[rows])
-        np.add.at(total, position[position >= 0], spans.dur_ns[rows[position >= 0]])
-        return total
+    def launchers(self) -> NDArray[np.intp]:
+        """Name of what launched each of `device_rows`, as an index into `launcher_names`."""
+        none = len(self.trace.names)
+        launchers = np.where(self.launched_outside, none + 1, none)
+        known = self.launching_operators >= 0
+        launchers[known] = self.operator_names[self.launching_operators[known]]
+        return launchers
+
+    @cached_property
+    def device_phase(self) -> PhaseNumbers:
+        """Number of the phase that launched each of `device_rows`; no phase where the launch was not recorded."""
+        phase = np.full(self.device_rows.size, len(TRACE_PHASES), dtype=np.intp)
+        launched = np.flatnonzero(self.launching_rows >= 0)
+        launch = self.launching_rows[launched]
+        phase[launched] = self.phase_at(self.trace.spans.thread[launch], self.trace.spans.start_ns[launch])
+        known = self.launching_operators >= 0
+        phase[known] = self.operator_phase[self.launching_operators[known]]
+        return phase
+
+    @cached_property
+    def launched_outside(self) -> NDArray[np.bool_]:
+        """Which of `device_rows` have a correlation with a launch that is not in the file.
+
+        All False for a file without any launch, which says nothing about launches.
+        """
+        correlated = self.trace.spans.correlation[self.device_rows] != 0
+        unlinked = (self.launching_rows < 0) & (self.launching_operators < 0)
+        return np.asarray(correlated & unlinked & bool(self.trace.rows(Kind.LAUNCH).size))
 
     @cached_property
     def allocating_operators(self) -> Positions:

@@ -7,11 +7,13 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from profiling.analysis.index import NO_OPERATOR, Index
-from profiling.analysis.nesting import distinct, union_ns
+from profiling.analysis.index import Index
+from profiling.analysis.intervals import overlaps, union
+from profiling.analysis.nesting import distinct
 from profiling.trace.columns import Kind
 
 LONGEST_GAPS = 10
+STEPS_END = "(end of the steps)"
 _DIRECTION = re.compile(r"\b(HtoD|DtoH|DtoD|HtoH|PtoP|HostToDevice|DeviceToHost|DeviceToDevice|HostToHost)\b")
 _SHORT = {"HostToDevice": "HtoD", "DeviceToHost": "DtoH", "DeviceToDevice": "DtoD", "HostToHost": "HtoH"}
 
@@ -32,7 +34,7 @@ class Kernel(Struct, frozen=True):
 
 
 class Gap(Struct, frozen=True):
-    """An interval in which a device was idle, and the kernel or copy that ended it."""
+    """An interval in which a device was idle, and the kernel or copy that ended it; STEPS_END if there is none."""
 
     start_us: float
     idle_us: float
@@ -40,10 +42,11 @@ class Gap(Struct, frozen=True):
 
 
 class DeviceActivity(Struct, frozen=True):
-    """One device, from the start of its first to the end of its last kernel or copy, over all streams.
+    """One device, over all streams, between the start of the first and the end of the last step.
 
-    `busy_us` is the time in which anything runs, `work_us` the sum of all durations. `window` numbers the traces that
-    are summarized together.
+    `span_us` is the sum of `busy_us`, in which anything runs, and `idle_us`. A trace without steps counts from its
+    first to its last event. `work_us` is the sum of all durations, also outside the steps. `window` numbers the traces
+    that are summarized together.
     """
 
     window: int
@@ -66,11 +69,22 @@ class Copies(Struct, frozen=True):
     bytes: int
 
 
+class LaunchedOutside(Struct, frozen=True):
+    """Kernels and copies whose launch is not in the file, usually because it was before the window.
+
+    They keep the device busy, but belong to no operator and no step. `device_us` is the sum of their durations.
+    """
+
+    events: int
+    device_us: float
+
+
 class DeviceWork(Struct, frozen=True):
     """`busy_us` sums the devices' busy times. `unlinked` is the number of kernels without a launching call."""
 
     busy_us: float
     unlinked: int
+    launched_outside: LaunchedOutside
     kernels: list[Kernel]
     devices: list[DeviceActivity]
     copies: list[Copies]
@@ -83,19 +97,24 @@ def device_work(index: Index, window: int = 0) -> DeviceWork:
     return DeviceWork(
         busy_us=sum(device.busy_us for device in devices),
         unlinked=int((kernel & (index.launching_rows < 0)).sum()),
+        launched_outside=launched_outside(index),
         kernels=_kernels(index, np.flatnonzero(kernel)),
         devices=devices,
         copies=_copies(index),
     )
 
 
+def launched_outside(index: Index) -> LaunchedOutside:
+    """Count the device work whose launch is not in the file."""
+    rows = index.device_rows[index.launched_outside]
+    return LaunchedOutside(int(rows.size), int(index.trace.spans.dur_ns[rows].sum()) / 1e3)
+
+
 def _kernels(index: Index, among: NDArray[np.intp]) -> list[Kernel]:
     """Kernels by name and launching operator, the longest device time first; `among` are indices into `device_rows`."""
     trace, spans = index.trace, index.trace.spans
-    rows, launching_operators = index.device_rows[among], index.launching_operators[among]
-    operator = np.full(launching_operators.size, len(trace.names), dtype=np.int64)
-    operator[launching_operators >= 0] = index.operator_names[launching_operators[launching_operators >= 0]]
-    width = len(trace.names) + 1
+    rows, operator, names = index.device_rows[among], index.launchers[among], index.launcher_names
+    width = len(names)
     keys, group = np.unique(spans.name[rows] * np.int64(width) + operator, return_inverse=True)
     calls = np.bincount(group)
     time = np.bincount(group, weights=spans.dur_ns[rows])
@@ -108,7 +127,6 @@ def _kernels(index: Index, among: NDArray[np.intp]) -> list[Kernel]:
             [detail.registers for detail in details],
         )
     ]
-    names = [*trace.names, NO_OPERATOR]
     return [
         Kernel(
             name=names[keys[i] // width],
@@ -135,6 +153,7 @@ def _weighted(group: NDArray[np.intp], values: NDArray[np.float64], weight: NDAr
 
 def _devices(index: Index, window: int) -> list[DeviceActivity]:
     trace, spans, rows = index.trace, index.trace.spans, index.device_rows
+    low, high = int(index.steps.start_ns.min()), int(index.steps.end_ns.max())
     by_device = defaultdict(list)
     for thread in distinct(spans.thread[rows]).tolist():
         by_device[trace.threads[thread].pid].append(thread)
@@ -142,23 +161,28 @@ def _devices(index: Index, window: int) -> list[DeviceActivity]:
     for pid, streams in sorted(by_device.items(), key=lambda item: str(item[0])):
         own = rows[np.isin(spans.thread[rows], streams)]
         own = own[np.argsort(spans.start_ns[own], kind="stable")]
-        start, end = union_ns(spans.start_ns[own], spans.start_ns[own] + spans.dur_ns[own])
-        idle = start[1:] - end[:-1]
-        longest = np.argsort(-idle, kind="stable")[:LONGEST_GAPS]
-        enders = spans.name[own[np.searchsorted(spans.start_ns[own], start[longest + 1])]]
-        busy, span = int((end - start).sum()), int(end[-1] - start[0])
+        work_ns = int(spans.dur_ns[own].sum())
+        start, end = union(spans.start_ns[own], spans.start_ns[own] + spans.dur_ns[own])
+        inside = overlaps(np.array([low]), np.array([high]), start, end)
+        start, end = inside.start_ns, inside.end_ns
+        busy = int((end - start).sum())
+        idle_start, idle_end = np.append(low, end), np.append(start, high)
+        idle = idle_end - idle_start
+        longest = np.argsort(-idle, kind="stable")[: min(LONGEST_GAPS, int((idle > 0).sum()))]
+        enders = np.append(spans.name[own], len(trace.names))[np.searchsorted(spans.start_ns[own], idle_end[longest])]
+        names = [*trace.names, STEPS_END]
         devices.append(
             DeviceActivity(
                 window=window,
                 device=f"{trace.backend}:{pid}",
                 busy_us=busy / 1e3,
-                span_us=span / 1e3,
-                work_us=int(spans.dur_ns[own].sum()) / 1e3,
+                span_us=(high - low) / 1e3,
+                work_us=work_ns / 1e3,
                 streams=len(streams),
-                idle_us=(span - busy) / 1e3,
-                gaps=int(idle.size),
+                idle_us=(high - low - busy) / 1e3,
+                gaps=int((idle > 0).sum()),
                 longest_gaps=[
-                    Gap(int(end[gap]) / 1e3, int(idle[gap]) / 1e3, trace.names[ender])
+                    Gap(int(idle_start[gap]) / 1e3, int(idle[gap]) / 1e3, names[ender])
                     for gap, ender in zip(longest.tolist(), enders.tolist(), strict=True)
                 ],
             )

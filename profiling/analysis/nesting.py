@@ -141,14 +141,3 @@ def _in_order(thread: NDArray[np.int32], start: Int64s, dur: Int64s) -> bool:
 def distinct(ids: NDArray[np.int32]) -> NDArray[np.intp]:
     """List the ids that occur, sorted; faster than `numpy.unique` if the ids are small."""
     return np.flatnonzero(np.bincount(ids))
-
-
-def union_ns(start_ns: Int64s, end_ns: Int64s) -> tuple[Int64s, Int64s]:
-    """Merge intervals, in any order, into disjoint ones: their starts and ends, sorted."""
-    order = np.argsort(start_ns, kind="stable")
-    start, end = start_ns[order], np.maximum.accumulate(end_ns[order])
-    if not start.size:
-        return start, end
-    first = np.concatenate(([True], start[1:] > end[:-1]))
-    last = np.concatenate((first[1:], [True]))
-    return start[first], end[last]

@@ -1,11 +1,13 @@
-"""Steps and phases: how the time of a step divides into operators, Python and waiting."""
+"""Steps and phases: how their time divides into operators, Python, loading data and waiting."""
 
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from profiling.analysis.index import Index
-from profiling.analysis.nesting import Nest, union_ns
+from profiling.analysis.account import TimeAccount
+from profiling.analysis.index import PhaseNumbers
+from profiling.analysis.intervals import union, within
+from profiling.analysis.waits import WorkKind, work_kinds
 from profiling.trace.trace import Int64s
 from profiling.vocabulary import PHASE_LABELS, TRACE_PHASES
 
@@ -13,11 +15,11 @@ from profiling.vocabulary import PHASE_LABELS, TRACE_PHASES
 class Phase(Struct, frozen=True):
     """One phase over the whole trace.
 
-    `total_us` is the time between its starts and ends, `self_us` the part of it outside the phases inside. Self time is
-    the sum of `operator_us` (in operators, on the phase's thread or autograd's, without waiting), `wait_us` (in calls
-    that wait for the device) and `python_us` (the rest: Python, dispatch, data loading, waiting for other threads).
-    Device time and allocations are those of the operators inside, on any thread. The last row, `other`, is the time
-    outside all phases; its `total_us` is the time of all steps.
+    `total_us` is the time between its starts and ends, on any thread. `self_us` is the time of the steps' threads in
+    this phase and in no phase inside it: the sum of `operator_us` (in operators, without waiting), `wait_us` (blocked
+    by a call, see `profiling.analysis.blocking_calls`) and `python_us` (the rest: Python, dispatch, loading data,
+    waiting for other threads). Device time and allocations are those that were launched inside, on any thread. The last
+    row, `other`, is the time of the steps outside all phases; its `total_us` is the time of all steps.
     """
 
     name: str
@@ -34,7 +36,10 @@ class Phase(Struct, frozen=True):
 class Step(Struct, frozen=True):
     """One step: its time, and the parts of it for loading data, waiting for the device, operators and the rest.
 
-    `window` numbers the traces that are summarized together.
+    The four parts add up to `total_us`; of two at once, waiting counts before loading, and loading before operators.
+    `waiting_us` divides the waiting by what it was for, see `WorkKind`. `bound` is `device` if the device idles less
+    than the host waits for its work, or less than a twentieth of the step; else `host`. `window` numbers the traces
+    that are summarized together.
     """
 
     window: int
@@ -45,6 +50,8 @@ class Step(Struct, frozen=True):
     device_wait_us: float
     operator_us: float
     python_us: float
+    waiting_us: dict[WorkKind, float]
+    bound: str
 
 
 class StepTime(Struct, frozen=True):
@@ -59,35 +66,20 @@ class StepTime(Struct, frozen=True):
     waits_for: str
 
 
-def phases(index: Index) -> list[Phase]:
+def phases(account: TimeAccount) -> list[Phase]:
     """The phases that occur, in the order of TRACE_PHASES, then `other`."""
-    nested, operators, spans = index.phases, index.operators, index.trace.spans
-    ids, none = index.phase_ids, len(TRACE_PHASES)
-    total_ns = np.zeros(none + 1, dtype=np.int64)
-    self_ns = np.zeros(none + 1, dtype=np.int64)
-    np.add.at(total_ns, ids, nested.end_ns - nested.start_ns)
-    np.add.at(self_ns, ids, nested.self_ns())
-
-    roots = np.flatnonzero((operators.parent < 0) & on_step_thread(index, operators.thread))
-    operator_ns = np.array([_covered(operators, roots[index.operator_phase[roots] == i]) for i in range(none + 1)])
-    waits = index.wait_rows
-    wait_phase = index.phase_at(spans.thread[waits], spans.start_ns[waits])
-    wait_ns = _by_phase(wait_phase, spans.dur_ns[waits])
-    inside = operators.locate(spans.thread[waits], spans.start_ns[waits]) >= 0
-    operator_ns -= _by_phase(wait_phase[inside], spans.dur_ns[waits][inside])
-
-    steps = index.steps
-    total_ns[none] = (steps.end_ns - steps.start_ns).sum()
-    outermost = (nested.parent < 0) & (nested.thread == index.main_thread)
-    covered = _within(nested.start_ns[outermost], nested.end_ns[outermost], steps.start_ns, steps.end_ns).sum()
+    index, segments, waits = account.index, account.segments, account.waits
+    nested, ids, none = index.phases, index.phase_ids, len(TRACE_PHASES)
+    blocked_ns = _by_phase(segments.phase[waits.segment], waits.end_ns - waits.start_ns)
+    occupied = _merged(account.running, (waits.start_ns, waits.end_ns))
+    occupied_ns = _by_phase(segments.phase, within(*occupied, segments.start_ns, segments.end_ns))
+    self_ns = _by_phase(segments.phase, segments.end_ns - segments.start_ns)
+    total_ns = _by_phase(ids, nested.end_ns - nested.start_ns)
+    total_ns[none] = (index.steps.end_ns - index.steps.start_ns).sum()
     calls = np.bincount(ids, minlength=none + 1)
-    calls[none] = len(steps.numbers)
-    backward = TRACE_PHASES.index("backward")
-    if not calls[backward]:  # not marked: autograd's operators stand for the phase
-        total_ns[backward] = self_ns[backward] = operator_ns[backward]
-        covered += operator_ns[backward]
-    self_ns[none] = max(int(total_ns[none] - covered), 0)
-    device_ns = _by_phase(index.operator_phase, index.operator_device_ns)
+    calls[none] = len(index.steps.numbers)
+    spans = index.trace.spans
+    device_ns = _by_phase(index.device_phase, np.where(index.launched_outside, 0, spans.dur_ns[index.device_rows]))
     allocated = _by_phase(index.operator_phase, index.operator_allocated)
     return [
         Phase(
@@ -95,37 +87,64 @@ def phases(index: Index) -> list[Phase]:
             calls=int(calls[i]),
             total_us=int(total_ns[i]) / 1e3,
             self_us=int(self_ns[i]) / 1e3,
-            operator_us=int(operator_ns[i]) / 1e3,
-            python_us=max(int(self_ns[i] - operator_ns[i] - wait_ns[i]), 0) / 1e3,
-            wait_us=int(wait_ns[i]) / 1e3,
+            operator_us=int(occupied_ns[i] - blocked_ns[i]) / 1e3,
+            python_us=int(self_ns[i] - occupied_ns[i]) / 1e3,
+            wait_us=int(blocked_ns[i]) / 1e3,
             device_us=int(device_ns[i]) / 1e3,
             allocated_bytes=int(allocated[i]),
         )
         for i in range(none + 1)
-        if calls[i] or operator_ns[i]
+        if calls[i] or self_ns[i]
     ]
 
 
-def steps(index: Index, window: int = 0) -> list[Step]:
+def steps(account: TimeAccount, window: int = 0) -> list[Step]:
     """The steps in order of time; one that covers the whole extent if the trace marks none."""
-    marks, nested, operators, spans = index.steps, index.phases, index.operators, index.trace.spans
+    index, waits = account.index, account.waits
+    marks, nested, spans = index.steps, index.phases, index.trace.spans
     bounds = marks.start_ns, marks.end_ns
-    thread, loads = index.main_thread, TRACE_PHASES.index("load")
-    loading = (nested.thread == thread) & (index.phase_ids == loads)
-    load = _within(nested.start_ns[loading], nested.end_ns[loading], *bounds)
-    waits = index.wait_rows
-    waits = waits[spans.thread[waits] == thread]
-    wait = _within(spans.start_ns[waits], spans.start_ns[waits] + spans.dur_ns[waits], *bounds)
-    running = (operators.parent < 0) & on_step_thread(index, operators.thread) & (index.operator_phase != loads)
-    running_ns = _within(*union_ns(operators.start_ns[running], operators.end_ns[running]), *bounds)
-    waits = waits[operators.locate(spans.thread[waits], spans.start_ns[waits]) >= 0]
-    running_ns -= _within(spans.start_ns[waits], spans.start_ns[waits] + spans.dur_ns[waits], *bounds)
+    loads = index.step_threads[nested.thread] & (index.phase_ids == TRACE_PHASES.index("load"))
+    blocked = _merged((waits.start_ns, waits.end_ns))
+    loading = _merged(blocked, (nested.start_ns[loads], nested.end_ns[loads]))
+    occupied = _merged(loading, account.running)
+    until = [within(*intervals, *bounds) for intervals in (blocked, loading, occupied)]
     total = marks.end_ns - marks.start_ns
-    python = np.maximum(total - load - wait - running_ns, 0)
+    device_start = spans.start_ns[index.device_rows]
+    busy = within(*union(device_start, device_start + spans.dur_ns[index.device_rows]), *bounds)
+    waiting = _waiting(account)
     return [
-        Step(window, number, *(int(value) / 1e3 for value in values))
-        for number, *values in zip(marks.numbers, marks.start_ns, total, load, wait, running_ns, python, strict=True)
+        Step(
+            window=window,
+            number=number,
+            start_us=int(marks.start_ns[i]) / 1e3,
+            total_us=int(total[i]) / 1e3,
+            load_us=int(until[1][i] - until[0][i]) / 1e3,
+            device_wait_us=int(until[0][i]) / 1e3,
+            operator_us=int(until[2][i] - until[1][i]) / 1e3,
+            python_us=int(total[i] - until[2][i]) / 1e3,
+            waiting_us={kind: int(ns) / 1e3 for kind, ns in zip(WorkKind, waiting[i], strict=True) if ns},
+            bound=_bound(int(total[i]), int(busy[i]), int(waiting[i][_IS_WORK].sum())),
+        )
+        for i, number in enumerate(marks.numbers)
     ]
+
+
+_IS_WORK = [kind.is_work for kind in WorkKind]
+
+
+def _bound(total_ns: int, busy_ns: int, waited_for_work_ns: int) -> str:
+    idle_ns = total_ns - busy_ns
+    return "device" if busy_ns and (idle_ns < waited_for_work_ns or idle_ns * 20 < total_ns) else "host"
+
+
+def _waiting(account: TimeAccount) -> Int64s:
+    """Waiting time by step and kind of work: [steps, kinds], in nanoseconds."""
+    parts = account.wait_parts
+    step = account.segments.step[account.waits.segment[parts.wait]]
+    table = np.zeros((len(account.index.steps.numbers), len(WorkKind)), dtype=np.int64)
+    inside = step >= 0
+    np.add.at(table, (step[inside], work_kinds(account)[inside]), parts.length_ns[inside])
+    return table
 
 
 def step_time(rows: list[Step], *, marked: bool) -> StepTime:
@@ -142,32 +161,10 @@ def step_time(rows: list[Step], *, marked: bool) -> StepTime:
     return StepTime(marked, median, most if enough else "nothing")
 
 
-def _by_phase(phase: NDArray[np.intp], values: Int64s) -> Int64s:
+def _by_phase(phase: PhaseNumbers | NDArray[np.int8], values: Int64s) -> Int64s:
     return np.bincount(phase, weights=values, minlength=len(PHASE_LABELS)).astype(np.int64)
 
 
-def _within(start: Int64s, end: Int64s, low: Int64s, high: Int64s) -> Int64s:
-    """Total time of disjoint intervals, in any order, inside each of the windows [low, high)."""
-    order = np.argsort(start, kind="stable")
-    start, end = start[order], end[order]
-    before = np.concatenate(([0], np.cumsum(end - start)))
-
-    def until(at: Int64s) -> Int64s:
-        """Total time of the intervals before each time in `at`."""
-        count = np.searchsorted(start, at)
-        last = np.maximum(count - 1, 0)
-        over = np.maximum(end[last] - at, 0) if end.size else 0
-        return before[count] - np.where(count > 0, over, 0)
-
-    return until(high) - until(low)
-
-
-def on_step_thread(index: Index, thread: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """Which threads are on the path of a step: the main thread, and autograd's, for which it waits."""
-    return np.asarray((thread == index.main_thread) | index.autograd_threads[thread])
-
-
-def _covered(nested: Nest, positions: NDArray[np.intp]) -> int:
-    """Time in which at least one of these intervals is open."""
-    start, end = union_ns(nested.start_ns[positions], nested.end_ns[positions])
-    return int((end - start).sum())
+def _merged(*intervals: tuple[Int64s, Int64s]) -> tuple[Int64s, Int64s]:
+    starts, ends = zip(*intervals, strict=True)
+    return union(np.concatenate(starts), np.concatenate(ends))

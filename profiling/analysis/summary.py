@@ -6,15 +6,17 @@ from typing import TypeVar
 
 from msgspec import Struct, structs
 
+from profiling.analysis.account import TimeAccount
 from profiling.analysis.communication import Communication, Straggler, communication, stragglers
 from profiling.analysis.index import Index
-from profiling.analysis.kernels import Copies, DeviceActivity, Kernel, device_work
+from profiling.analysis.kernels import Copies, DeviceActivity, Kernel, LaunchedOutside, device_work, launched_outside
 from profiling.analysis.memory import DeviceMemory, memory
 from profiling.analysis.modules import Module, modules
 from profiling.analysis.operators import Operator, operators, operators_by_shape, operators_by_stack
 from profiling.analysis.phases import Phase, Step, StepTime, phases, step_time, steps
 from profiling.analysis.timings import StageTiming
-from profiling.format import size
+from profiling.analysis.waits import BlockingCall, WaitedFor, blocked_by, waited_for
+from profiling.format import duration, size
 from profiling.trace.columns import FOLDED_NAME, MAX_NAME_CHARACTERS
 from profiling.trace.trace import Trace
 
@@ -51,7 +53,8 @@ class Summary(Struct, frozen=True):
     """The output of `summary --json`. Times are in microseconds; points in time count from the start of their window.
 
     `step_times` has one entry per window, in the order of `trace.files`; `step_time` covers all of them. `timings` are
-    those of unprofiled steps, from the run's record; empty without a record.
+    those of unprofiled steps, from the run's record; empty without a record. `blocked_by` has the calls that block the
+    steps, `waited_for` what the device does meanwhile: both add up to the waiting of all phases.
     """
 
     schema_version: int
@@ -61,9 +64,12 @@ class Summary(Struct, frozen=True):
     step_times: list[StepTime]
     steps: list[Step]
     phases: list[Phase]
+    blocked_by: list[BlockingCall]
+    waited_for: list[WaitedFor]
     operators: list[Operator]
     kernels: list[Kernel]
     device_busy_us: float
+    launched_outside: LaunchedOutside
     devices: list[DeviceActivity]
     copies: list[Copies]
     memory: list[DeviceMemory]
@@ -79,18 +85,27 @@ def summarize(traces: Sequence[Trace], *, by: str = "operator", timings: Sequenc
     """
     indices = [Index(trace) for trace in traces]
     work = [device_work(index, number) for number, index in enumerate(indices)]
-    step_tables = [steps(index, number) for number, index in enumerate(indices)]
+    accounts = [TimeAccount(index) for index in indices]
+    step_tables = [steps(account, number) for number, account in enumerate(accounts)]
     step_rows = [step for table in step_tables for step in table]
     marked = [index.steps.marked for index in indices]
     operator_table = {"shape": operators_by_shape, "stack": operators_by_stack}.get(by, operators)
     return Summary(
         schema_version=SCHEMA_VERSION,
-        trace=describe(traces),
+        trace=describe(traces, [note for index in indices for note in index_notes(index)]),
         events=_count(traces),
         step_time=step_time(step_rows, marked=all(marked)),
         step_times=[step_time(table, marked=known) for table, known in zip(step_tables, marked, strict=True)],
         steps=step_rows,
-        phases=_joined([phases(index) for index in indices], lambda row: row.name),
+        phases=_joined([phases(account) for account in accounts], lambda row: row.name),
+        blocked_by=_joined(
+            [blocked_by(account) for account in accounts], lambda row: (row.kind, row.name), lambda row: -row.wait_us
+        ),
+        waited_for=_joined(
+            [waited_for(account) for account in accounts],
+            lambda row: (row.kind, row.name, row.operator, row.launched_in, row.waited_in),
+            lambda row: -row.wait_us,
+        ),
         operators=_joined(
             [operator_table(index) for index in indices],
             lambda row: (row.name, row.shapes, row.stack),
@@ -100,6 +115,9 @@ def summarize(traces: Sequence[Trace], *, by: str = "operator", timings: Sequenc
             [part.kernels for part in work], lambda row: (row.name, row.operator), lambda row: -row.device_us
         ),
         device_busy_us=sum(part.busy_us for part in work),
+        launched_outside=LaunchedOutside(
+            sum(part.launched_outside.events for part in work), sum(part.launched_outside.device_us for part in work)
+        ),
         devices=[device for part in work for device in part.devices],
         copies=_joined([part.copies for part in work], lambda row: row.direction, lambda row: -row.device_us),
         memory=[device for number, index in enumerate(indices) for device in memory(index, number)],
@@ -112,14 +130,14 @@ def summarize(traces: Sequence[Trace], *, by: str = "operator", timings: Sequenc
     )
 
 
-def describe(traces: Sequence[Trace]) -> TraceInfo:
+def describe(traces: Sequence[Trace], further_notes: Sequence[str] = ()) -> TraceInfo:
     """Describe the files that were read, and what could not be read."""
     ranks = sorted({trace.rank for trace in traces})
     devices = sorted({trace.backend for trace in traces} - {"cpu"})
     return TraceInfo(
         files=[str(trace.path) for trace in traces],
         whole=all(trace.whole for trace in traces),
-        notes=[note for trace in traces for note in notes(trace)],
+        notes=[*(note for trace in traces for note in notes(trace)), *further_notes],
         device="+".join(devices) or "cpu",
         device_names=sorted({name for trace in traces for name in trace.device_names}),
         rank=ranks[0],
@@ -149,6 +167,18 @@ def notes(trace: Trace) -> list[str]:
         counts = {category: trace.counts[category] for category in trace.unknown}
         lines.append(f"categories that are counted but not analyzed: {_few(counts)}")
     return [f"{trace.path.name}: {line}" for line in lines]
+
+
+def index_notes(index: Index) -> list[str]:
+    """Describe what an analysis had to leave out or to assume, in the form of `notes`."""
+    lines = []
+    outside = launched_outside(index)
+    if outside.events:
+        lines.append(
+            f"{outside.events:,} kernels and copies ({duration(outside.device_us)}) were launched outside the window: "
+            "they keep the device busy, but belong to no operator and no step"
+        )
+    return [f"{index.trace.path.name}: {line}" for line in lines]
 
 
 def _few(counts: Mapping[str, int], shown: int = 20) -> str:

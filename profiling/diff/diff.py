@@ -5,10 +5,10 @@
 Figures are per sample if both sides know how many they processed, else per step, else per trace. The windows of a run
 are compared stage by stage (training with training), because a phase does different work in each stage.
 
-The time of a phase is the self time of its operators on the threads of a step (`on_step_thread`), plus waiting for the
-device, plus the rest: Python and dispatch. The differences of these three add up to the difference of the phase. Only
-two parts can remain unattributed: time outside all phases, if phases are marked, and operators that run at the same
-time on several threads.
+The time of a phase is the self time of its operators on the threads of the steps, plus waiting for the device, plus the
+rest: Python and dispatch. The differences of these three add up to the difference of the phase. Waiting is divided by
+the kernels and copies that the host waited for, so that steps which are bound by the device compare by their kernels.
+Two parts can remain unattributed: operators that run at the same time on several threads, or across a phase's end.
 """
 
 from collections import defaultdict
@@ -19,11 +19,19 @@ from msgspec import Struct
 
 from profiling import run_record
 from profiling.analysis.index import Index
+from profiling.analysis.summary import index_notes, notes
 from profiling.diff.call_tree import CallNode, call_tree
-from profiling.diff.totals import MemoryTotals, ModuleTotals, OperatorTotals, PhaseTotals, StageWindow, TraceTotals
+from profiling.diff.totals import (
+    KernelTotals,
+    MemoryTotals,
+    ModuleTotals,
+    OperatorTotals,
+    PhaseTotals,
+    StageWindow,
+    TraceTotals,
+)
 from profiling.trace.parse import TraceError
 from profiling.trace.trace import read_traces
-from profiling.vocabulary import OUTSIDE
 
 SCHEMA_VERSION = 1
 
@@ -90,13 +98,37 @@ class MemoryDifference(Struct, frozen=True):
     b_allocated_bytes: float
 
 
+class KernelDifference(Struct, frozen=True):
+    """One kernel that one operator launched: its runs, its time on the device, and how long the host waited for it.
+
+    `change` is `added` or `removed` where only one side has it, else `slower`, `faster` or `same`, by `difference_us`
+    of device time.
+    """
+
+    name: str
+    operator: str
+    change: str
+    a_calls: float
+    b_calls: float
+    a_device_us: float
+    b_device_us: float
+    difference_us: float
+    a_wait_us: float
+    b_wait_us: float
+
+
 class Cause(Struct, frozen=True):
-    """One reason for the difference: `kind` is `operator`, `python` or `waiting`."""
+    """One reason for the difference: `kind` is `operator`, `python` or `waiting`; the other words are in `name`."""
 
     phase: str
     kind: str
     name: str
     difference_us: float
+
+    @property
+    def text(self) -> str:
+        """The cause in words, without its phase."""
+        return self.name if self.kind == "operator" else f"{self.kind} {self.name}"
 
 
 class Diff(Struct, frozen=True):
@@ -124,6 +156,7 @@ class Diff(Struct, frozen=True):
     removed: list[OperatorDifference]
     changed: list[OperatorDifference]
     replaced: list[Replacement]
+    kernels: list[KernelDifference]
     modules: list[ModuleDifference]
     memory: list[MemoryDifference]
     tree: list[CallNode]
@@ -172,7 +205,7 @@ def diff(a: Sequence[StageWindow], b: Sequence[StageWindow]) -> Diff:
         unit=unit,
         a_units=a_totals.units,
         b_units=b_totals.units,
-        notes=unpaired + [f"{w.trace.path.name}: partial: {w.trace.cut}" for w in both if w.trace.cut],
+        notes=unpaired + [note for w in both for note in (*notes(w.trace), *index_notes(Index(w.trace)))],
         a_us=sum(row.a_us for row in phases),
         b_us=sum(row.b_us for row in phases),
         difference_us=sum(row.difference_us for row in phases),
@@ -180,10 +213,15 @@ def diff(a: Sequence[StageWindow], b: Sequence[StageWindow]) -> Diff:
         unattributed_us=unattributed,
         causes=_causes(a_totals, b_totals, phases),
         phases=phases,
-        added=[row for row in operators if not row.a_calls],
-        removed=[row for row in operators if not row.b_calls],
-        changed=[row for row in operators if row.a_calls and row.b_calls],
+        added=[row for row in operators if (row.phase, row.name) not in a_totals.operators],
+        removed=[row for row in operators if (row.phase, row.name) not in b_totals.operators],
+        changed=[
+            row
+            for row in operators
+            if (row.phase, row.name) in a_totals.operators and (row.phase, row.name) in b_totals.operators
+        ],
         replaced=_replaced(a_totals, b_totals),
+        kernels=_kernels(a_totals, b_totals),
         modules=_modules(a_totals, b_totals),
         memory=_memory(a_totals, b_totals),
         tree=call_tree(a_totals, b_totals),
@@ -217,15 +255,12 @@ def _list(windows: Sequence[StageWindow]) -> str:
 
 def _phases(a: TraceTotals, b: TraceTotals) -> list[PhaseDifference]:
     rows = []
-    marked = any(not phase.endswith(OUTSIDE) for phase in (*a.phases, *b.phases))
     for phase in dict.fromkeys((*a.phases, *b.phases)):
         in_a, in_b = a.phases.get(phase, PhaseTotals()), b.phases.get(phase, PhaseTotals())
         difference = in_b.self_us - in_a.self_us
         operators = b.step_us.get(phase, 0.0) - a.step_us.get(phase, 0.0)
         waiting = in_b.wait_us - in_a.wait_us
-        # Where phases are marked, the time outside of them can come from anything, not only from Python.
-        named = not (marked and phase.endswith(OUTSIDE))
-        python = in_b.python_us - in_a.python_us if named else 0.0
+        python = in_b.python_us - in_a.python_us
         rest = difference - operators - python - waiting
         rows.append(PhaseDifference(phase, in_a.self_us, in_b.self_us, difference, operators, python, waiting, rest))
     return rows
@@ -266,7 +301,10 @@ def _causes(a: TraceTotals, b: TraceTotals, phases: Sequence[PhaseDifference]) -
     ]
     for row in phases:
         causes.append(Cause(row.phase, "python", "between operators", row.python_us))
-        causes.append(Cause(row.phase, "waiting", "for the device", row.waiting_us))
+    causes += [
+        Cause(phase, "waiting", name, b.waiting.get((phase, name), 0.0) - a.waiting.get((phase, name), 0.0))
+        for phase, name in dict.fromkeys((*a.waiting, *b.waiting))
+    ]
     return sorted((cause for cause in causes if cause.difference_us), key=lambda cause: -abs(cause.difference_us))
 
 
@@ -297,6 +335,31 @@ def _replaced(a: TraceTotals, b: TraceTotals) -> list[Replacement]:
         if removed and added
     ]
     return sorted(rows, key=lambda row: -max(row.a_self_us, row.b_self_us))
+
+
+def _kernels(a: TraceTotals, b: TraceTotals) -> list[KernelDifference]:
+    rows = []
+    for name, operator in dict.fromkeys((*a.kernels, *b.kernels)):
+        in_a, in_b = (side.kernels.get((name, operator), KernelTotals()) for side in (a, b))
+        difference = in_b.device_us - in_a.device_us
+        change = "slower" if difference > 0 else "faster" if difference < 0 else "same"
+        if not (in_a.calls and in_b.calls):
+            change = "removed" if in_a.calls else "added"
+        rows.append(
+            KernelDifference(
+                name=name,
+                operator=operator,
+                change=change,
+                a_calls=in_a.calls,
+                b_calls=in_b.calls,
+                a_device_us=in_a.device_us,
+                b_device_us=in_b.device_us,
+                difference_us=difference,
+                a_wait_us=in_a.wait_us,
+                b_wait_us=in_b.wait_us,
+            )
+        )
+    return sorted(rows, key=lambda row: -abs(row.difference_us))
 
 
 def _modules(a: TraceTotals, b: TraceTotals) -> list[ModuleDifference]:

@@ -6,16 +6,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from profiling.analysis.account import TimeAccount
 from profiling.analysis.index import Index
+from profiling.analysis.kernels import device_work
 from profiling.analysis.memory import memory
 from profiling.analysis.modules import modules
 from profiling.analysis.nesting import call_chains
-from profiling.analysis.phases import on_step_thread, phases
+from profiling.analysis.phases import phases
+from profiling.analysis.waits import WaitedFor, waited_for
 from profiling.trace.trace import Trace
 from profiling.vocabulary import PHASE_LABELS
 
-OTHER_THREADS = "beside"
-"""The phase of operators on other threads than those of a step (`on_step_thread`), such as those of data loaders."""
+BESIDE = "beside"
+"""The phase of operators that take no time of a step: on other threads (data loaders), or outside steps and phases."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,13 +41,22 @@ class PhaseTotals:
 
 @dataclass
 class OperatorTotals:
-    """One operator in one phase; `step_us` is the self time on a step's threads, without waiting for the device."""
+    """One operator in one phase; `step_us` is its self time in the steps, without waiting for the device."""
 
     calls: float = 0.0
     self_us: float = 0.0
     step_us: float = 0.0
     device_us: float = 0.0
     allocated_bytes: float = 0.0
+
+
+@dataclass
+class KernelTotals:
+    """One kernel of one operator."""
+
+    calls: float = 0.0
+    device_us: float = 0.0
+    wait_us: float = 0.0
 
 
 @dataclass
@@ -66,8 +78,9 @@ class MemoryTotals:
 class TraceTotals:
     """Totals per unit (sample, step or trace); `units` is the number of units.
 
-    Phases are named `stage/phase` if the windows are from several stages. `operators` has the key (phase, name);
-    `chains` maps (phase, names from a root down to an operator) to self time.
+    Phases are named `stage/phase` if the windows are from several stages. `operators` has the key (phase, name),
+    `kernels` (name, operator), `waiting` (phase that waits, what it waits for); `chains` maps (phase, names from a root
+    down to an operator) to self time.
     """
 
     def __init__(self, windows: Sequence[StageWindow], unit: str) -> None:
@@ -75,6 +88,8 @@ class TraceTotals:
         self.step_us: defaultdict[str, float] = defaultdict(float)
         self.operators: defaultdict[tuple[str, str], OperatorTotals] = defaultdict(OperatorTotals)
         self.chains: defaultdict[tuple[str, tuple[str, ...]], float] = defaultdict(float)
+        self.kernels: defaultdict[tuple[str, str], KernelTotals] = defaultdict(KernelTotals)
+        self.waiting: defaultdict[tuple[str, str], float] = defaultdict(float)
         self.modules: defaultdict[str, ModuleTotals] = defaultdict(ModuleTotals)
         self.memory: defaultdict[str, MemoryTotals] = defaultdict(MemoryTotals)
         self.units = 0
@@ -88,12 +103,21 @@ class TraceTotals:
                 self._add(index, prefix, max(units, 1))
 
     def _add(self, index: Index, prefix: str, units: int) -> None:
-        for row in phases(index):
+        account = TimeAccount(index)
+        for row in phases(account):
             phase = self.phases[prefix + row.name]
             phase.self_us += row.self_us / units
             phase.python_us += row.python_us / units
             phase.wait_us += row.wait_us / units
-        self._add_operators(index, prefix, units)
+        self._add_operators(account, prefix, units)
+        for kernel in device_work(index).kernels:
+            kernel_totals = self.kernels[kernel.name, kernel.operator]
+            kernel_totals.calls += kernel.calls / units
+            kernel_totals.device_us += kernel.device_us / units
+        for wait in waited_for(account):
+            self.waiting[prefix + wait.waited_in, _describe(wait)] += wait.wait_us / units
+            if (wait.name, wait.operator) in self.kernels:
+                self.kernels[wait.name, wait.operator].wait_us += wait.wait_us / units
         for module in modules(index):
             module_totals = self.modules[prefix + module.path]
             module_totals.self_us += module.self_us / units
@@ -103,20 +127,22 @@ class TraceTotals:
             memory_totals.peak_bytes = max(memory_totals.peak_bytes, device.peak_bytes)
             memory_totals.allocated_bytes += device.allocated_bytes / units
 
-    def _add_operators(self, index: Index, prefix: str, units: int) -> None:
+    def _add_operators(self, account: TimeAccount, prefix: str, units: int) -> None:
+        index = account.index
         operators, names = index.operators, index.trace.names
-        is_on_step_thread = on_step_thread(index, operators.thread)
-        phase = np.where(is_on_step_thread, index.operator_phase, len(PHASE_LABELS))
-        labels = [prefix + name for name in (*PHASE_LABELS, OTHER_THREADS)]
+        phase = np.append(account.segments.phase, len(PHASE_LABELS))[account.operator_segments]
+        # A call that only repeats its caller is no call of its own, unless it is the only one in its phase.
+        is_call = ~index.repeats | (phase != phase[operators.parent])
+        labels = [prefix + name for name in (*PHASE_LABELS, BESIDE)]
         chain, links = call_chains(operators, index.operator_names)
         groups, group = np.unique(chain * len(labels) + phase, return_inverse=True)
         self_ns = operators.self_ns()
         columns = [
             np.bincount(group, weights=values, minlength=groups.size).tolist()
             for values in (
-                ~index.repeats,
+                is_call,
                 self_ns,
-                (self_ns - index.operator_wait_ns) * is_on_step_thread,
+                account.operator_ns * (account.operator_segments >= 0),
                 index.operator_device_ns,
                 index.operator_allocated,
             )
@@ -134,6 +160,13 @@ class TraceTotals:
             row.allocated_bytes += allocated / units
             self.step_us[label] += path / 1e3 / units
             self.chains[label, names_down] += self_ / 1e3 / units
+
+
+def _describe(wait: WaitedFor) -> str:
+    if not wait.operator:
+        return f"in {wait.name}: {wait.kind}"
+    elsewhere = f" in {wait.launched_in}" if wait.launched_in != wait.waited_in else ""
+    return f"for {wait.kind} {wait.name} of {wait.operator}{elsewhere}"
 
 
 def _units(index: Index, samples: int | None, unit: str) -> int:

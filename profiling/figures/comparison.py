@@ -81,7 +81,7 @@ def phase_bars(phases: Sequence[PhaseEffect]) -> Figure:
 def waterfall(explanation: Explanation) -> Figure:
     """Return a waterfall: the largest causes, the sum of the others, the unattributed time, and their total."""
     top, rest = explanation.causes[:_CAUSES], explanation.causes[_CAUSES:]
-    bars = [(f"{cause.name}, {cause.phase}", cause.difference_us) for cause in top]
+    bars = [(f"{cause.text}, {cause.phase}", cause.difference_us) for cause in top]
     if rest:
         bars.append((f"{len(rest):,} smaller causes", sum(cause.difference_us for cause in rest)))
     bars += [("unattributed", explanation.unattributed_us), ("difference", explanation.difference_us)]

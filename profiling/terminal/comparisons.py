@@ -149,6 +149,6 @@ def _causes(record: ComparisonRecord, folder: Path) -> list[str]:
     if not causes:
         return ["the traced windows do not show it"]
     return [
-        f"{duration_change(cause.difference_us)} per sample: {cause.name} in {cause.phase}"
+        f"{duration_change(cause.difference_us)} per sample: {cause.text} in {cause.phase}"
         for cause in causes[:CAUSES_SHOWN]
     ]

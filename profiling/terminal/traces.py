@@ -26,6 +26,8 @@ def show_summary(summary: Summary, by: str, top: int) -> None:
     steps = f"{len(summary.steps)} steps, median {duration(time.median_us)}" if time.marked else "no steps are marked"
     busy = f"; device busy {duration(summary.device_busy_us)}" if summary.devices else ""
     console.print(f"{steps}; waits most for: {time.waits_for}{busy}")
+    if summary.devices or summary.blocked_by:
+        _show_waiting(console, summary, top)
     for timing in summary.timings:
         overhead = timing.profiler_overhead
         console.print(
@@ -35,6 +37,8 @@ def show_summary(summary: Summary, by: str, top: int) -> None:
         )
     if by != "phase":
         console.print(_phases(summary, top))
+    if summary.waited_for:
+        console.print(_waited_for(summary, top))
     console.print(_TABLES[by](summary, top))
     for device in summary.memory:
         _show_device_memory(console, device, top=0)
@@ -81,9 +85,15 @@ def show_diff(difference: Diff, top: int) -> None:
     console.print(table)
     table = new_table(title_with_count("causes", len(difference.causes), top), ["phase", "cause"], ["change"])
     for cause in difference.causes[:top]:
-        name = cause.name if cause.kind == "operator" else f"{cause.kind} {cause.name}"
-        table.add_row(cause.phase, name, duration_change(cause.difference_us))
+        table.add_row(cause.phase, cause.text, duration_change(cause.difference_us))
     console.print(table)
+    if difference.kernels:
+        title = title_with_count("kernels by device time", len(difference.kernels), top)
+        table = new_table(title, ["kernel", "operator", "change"], ["A", "B", "difference"])
+        for kernel in difference.kernels[:top]:
+            sides = duration(kernel.a_device_us), duration(kernel.b_device_us)
+            table.add_row(kernel.name, kernel.operator, kernel.change, *sides, duration_change(kernel.difference_us))
+        console.print(table)
     for swap in difference.replaced[:top]:
         console.print(
             f"{swap.phase}, under {swap.under}: {_few(swap.removed)} -> {_few(swap.added)} "
@@ -116,6 +126,38 @@ def _phases(summary: Summary, top: int) -> Table:
         times = [row.total_us, row.self_us, row.operator_us, row.python_us]
         times += [row.wait_us, row.device_us] if summary.devices else []
         table.add_row(row.name, f"{row.calls:,}", *map(duration, times), *_allocated(summary, row.allocated_bytes))
+    return table
+
+
+def _show_waiting(console: Console, summary: Summary, top: int) -> None:
+    """Print what a step is made of, which of the two bounds it, and the calls that block it."""
+    rows = summary.steps
+    count = max(len(rows), 1)
+    parts = {
+        "operators": sum(row.operator_us for row in rows),
+        "Python": sum(row.python_us for row in rows),
+        "loading": sum(row.load_us for row in rows),
+    }
+    kinds: dict[str, float] = {}
+    for row in rows:
+        for kind, time in row.waiting_us.items():
+            kinds[kind] = kinds.get(kind, 0.0) + time
+    shown = ", ".join(f"{kind} {duration(time / count)}" for kind, time in sorted(kinds.items(), key=lambda x: -x[1]))
+    parts_shown = " + ".join(f"{name} {duration(time / count)}" for name, time in parts.items())
+    waiting = f" + waiting {duration(sum(kinds.values()) / count)}" + (f" ({shown})" if shown else "")
+    console.print(f"a step of {duration(sum(row.total_us for row in rows) / count)} on average: {parts_shown}{waiting}")
+    by_device = sum(row.bound == "device" for row in rows)
+    console.print(f"bound by the device in {by_device} of {len(rows)} steps, else by the host")
+    for call in summary.blocked_by[:3]:
+        console.print(f"{call.kind}: {call.calls:,} calls of {call.name} block the host for {duration(call.wait_us)}")
+
+
+def _waited_for(summary: Summary, top: int) -> Table:
+    title = title_with_count("the host waits for", len(summary.waited_for), top)
+    table = new_table(title, ["what", "launched by", "waits in"], ["waits", "time"])
+    for row in summary.waited_for[:top]:
+        by = f"{row.operator} ({row.launched_in})" if row.operator else ""
+        table.add_row(f"{row.kind}: {row.name}", by, row.waited_in, f"{row.waits:,}", duration(row.wait_us))
     return table
 
 

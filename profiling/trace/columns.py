@@ -77,7 +77,10 @@ def kind_of(category: str) -> Kind:
 
 
 class Detail(NamedTuple):
-    """Launch configuration of a kernel or message of a collective; many events share one. -1 and empty are unknown."""
+    """Launch configuration of a kernel, message of a collective, or what a synchronization waits for.
+
+    Many events share one. -1 and empty are unknown.
+    """
 
     grid: bytes = b""
     block: bytes = b""
@@ -89,6 +92,7 @@ class Detail(NamedTuple):
     group_size: int = 0
     elements: int = 0
     dtype: bytes = b""
+    wait_on_stream: int = -1
 
 
 class Numbering(dict[Any, int]):
@@ -210,7 +214,7 @@ class Columns:
         else:
             columns["correlation"] = _integers([arg.correlation for arg in args])
             columns["copied"] = _integers([arg.copied for arg in args])
-        if kind is Kind.KERNEL:
+        if kind in (Kind.KERNEL, Kind.SYNC):
             columns["detail"] = array("i", [self._detail(arg) for arg in args])
         _extend(self.spans, columns)
 
@@ -227,6 +231,7 @@ class Columns:
                 args.group_size,
                 args.elements,
                 bytes(args.dtype),
+                args.wait_on_stream,
             )
         ]
 

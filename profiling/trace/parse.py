@@ -60,6 +60,7 @@ class Args(Struct, gc=False):
     group_size: int = field(name="Group size", default=0)
     elements: int = field(name="In msg nelems", default=0)
     dtype: Raw = Raw(b"")
+    wait_on_stream: int = -1
     label: Raw = field(name="name", default=Raw(b""))
 
 

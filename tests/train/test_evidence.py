@@ -9,6 +9,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from profiling.analysis.account import TimeAccount
 from profiling.analysis.index import Index
 from profiling.analysis.memory import memory
 from profiling.analysis.operators import operators
@@ -58,7 +59,7 @@ def calls(path):
 
 
 def phase(path, name):
-    return next(row for row in phases(Index(read_trace(path))) if row.name == name)
+    return next(row for row in phases(TimeAccount(Index(read_trace(path)))) if row.name == name)
 
 
 def peak_growth(path):
@@ -119,7 +120,7 @@ def test_broadcast_blowup_allocates_n_by_n_by_c(traced):
 
 def test_logging_heavy_reads_every_parameter_in_a_phase_of_its_own(traced):
     fast, slow = (traced(name, "train") for name in ("baseline", "logging_heavy"))
-    assert "log" not in {row.name for row in phases(Index(read_trace(fast)))}
+    assert "log" not in {row.name for row in phases(TimeAccount(Index(read_trace(fast))))}
     assert phase(slow, "log").calls == STEPS
     detached = calls(slow)["aten::detach"] - calls(fast)["aten::detach"]
     assert detached >= PARAMETERS * STEPS  # by us; SummaryWriter does it again

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from profiling.analysis.account import TimeAccount
 from profiling.analysis.index import Index
 from profiling.analysis.modules import modules
 from profiling.analysis.operators import STACK_FRAMES, operators, operators_by_shape, operators_by_stack
@@ -33,7 +34,7 @@ def test_agrees_with_key_averages(model: str, full: bool, recordings: Callable[[
 
 def test_every_phase_accounts_for_its_time(recordings: Callable[[str, bool], Recording]) -> None:
     index = Index(read_trace(recordings("cnn", False).path))
-    rows = {row.name: row for row in phases(index)}
+    rows = {row.name: row for row in phases(TimeAccount(index))}
     assert [rows[name].calls for name in ("forward", "loss", "backward")] == [2, 2, 2]
     for row in rows.values():
         assert row.operator_us + row.python_us + row.wait_us == pytest.approx(row.self_us, abs=0.01)
@@ -128,7 +129,7 @@ def test_annotations_and_python_are_not_operators(tmp_path: Path) -> None:
     ]
     index = Index(read_trace(write(tmp_path / "a.json", events)))
     assert [(row.name, row.self_us) for row in operators(index)] == [("aten::mm", 20)]
-    assert [(step.number, step.total_us, step.operator_us) for step in steps(index)] == [(7, 100, 20)]
+    assert [(step.number, step.total_us, step.operator_us) for step in steps(TimeAccount(index))] == [(7, 100, 20)]
 
 
 def test_shapes_split_operators(tmp_path: Path) -> None:
@@ -197,13 +198,13 @@ def test_backward_on_its_own_thread_belongs_to_the_phase_that_waits_for_it(tmp_p
         event("worker", 10, 80, tid=3),
     ]
     index = Index(read_trace(write(tmp_path / "a.json", events)))
-    rows = {row.name: row for row in phases(index)}
+    rows = {row.name: row for row in phases(TimeAccount(index))}
     assert (rows["backward"].operator_us, rows["backward"].python_us) == (64, 36)
     assert index.trace.rows(Kind.OPERATOR).size == 3
 
 
 def test_autograd_marks_the_backward_pass_that_nobody_marked(tmp_path: Path) -> None:
     events = [event("aten::mm", 0, 10), event("autograd::engine::evaluate_function: MmBackward0", 20, 30)]
-    rows = {row.name: row for row in phases(Index(read_trace(write(tmp_path / "a.json", events))))}
+    rows = {row.name: row for row in phases(TimeAccount(Index(read_trace(write(tmp_path / "a.json", events)))))}
     assert rows["backward"].total_us == 30
     assert (rows["other"].self_us, rows["other"].operator_us) == (20, 10)

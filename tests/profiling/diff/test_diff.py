@@ -12,6 +12,7 @@ from profiling.diff.diff import Diff, diff, load_windows
 from profiling.diff.totals import StageWindow
 from profiling.trace.parse import TraceError
 from profiling.trace.trace import read_trace
+from tests.profiling.cases import case
 from tests.profiling.conftest import SHARED, Recording
 from tests.profiling.make_trace import Event, event, write
 
@@ -69,13 +70,16 @@ def test_operators_python_and_waiting_make_the_difference(tmp_path: Path) -> Non
     ]
 
 
-def test_time_outside_every_phase_stays_unattributed(tmp_path: Path) -> None:
+def test_time_outside_every_phase_is_python_where_no_operator_runs(tmp_path: Path) -> None:
     step = event("ProfilerStep#1", 0, 100, "user_annotation")
     longer = event("ProfilerStep#1", 0, 130, "user_annotation")
     found = compare(tmp_path, [step, *PHASES], [longer, event("forward", 10, 50, "user_annotation"), PHASES[1]])
     adds_up(found)
-    assert (found.unit, found.difference_us, found.unattributed_us) == ("step", 30, 20)
-    assert found.attributed_share == pytest.approx(1 / 3)
+    assert (found.unit, found.difference_us, found.unattributed_us) == ("step", 30, 0)
+    assert {(cause.phase, cause.kind, cause.difference_us) for cause in found.causes} == {
+        ("forward", "python", 10),
+        ("other", "python", 20),
+    }
 
 
 def test_different_batch_sizes_compare_per_sample(tmp_path: Path) -> None:
@@ -228,3 +232,38 @@ def test_command_line(capsys: pytest.CaptureFixture[str], recordings: Callable[[
     assert found["memory"][0]["a_peak_bytes"] > 0
     assert main(["diff", *paths, "--samples", "4", "8", "--top", "2"]) == 0
     assert "causes (the first 2 of" in capsys.readouterr().out
+
+
+def test_runs_that_are_bound_by_the_device_differ_by_kernels(tmp_path: Path) -> None:
+    def run(kernels: Sequence[tuple[str, float, float]], copied: float) -> list[Event]:
+        events = [event("ProfilerStep#1", 0, copied + 40, "user_annotation"), event("aten::mm", 5, 10)]
+        for number, (name, start, dur) in enumerate(kernels, start=1):
+            events.append(event("cudaLaunchKernel", 5 + number, 1, "cuda_runtime", correlation=number))
+            events.append(event(name, start, dur, "kernel", tid=7, correlation=number))
+        return [
+            *events,
+            event("aten::item", 20, copied),
+            event("cudaMemcpyAsync", 20, copied, "cuda_runtime", correlation=9),
+            event("Memcpy DtoH (Device -> Pageable)", 15 + copied, 3, "gpu_memcpy", tid=7, correlation=9),
+        ]
+
+    a = run([("softmax", 20, 300), ("gemm", 320, 500)], 800)
+    b = run([("flash", 20, 100), ("gemm", 120, 550)], 650)
+    found = compare(tmp_path, a, b)
+    adds_up(found)
+    assert [(cause.text, cause.difference_us) for cause in found.causes[:3]] == [
+        ("waiting for kernel softmax of aten::mm", -300),
+        ("waiting for kernel flash of aten::mm", 100),
+        ("waiting for kernel gemm of aten::mm", 50),
+    ]
+    assert not any("aten::item" in cause.text for cause in found.causes)
+    assert [(row.name, row.change, row.difference_us) for row in found.kernels] == [
+        ("softmax", "removed", -300),
+        ("flash", "added", 100),
+        ("gemm", "slower", 50),
+    ]
+
+
+def test_the_synchronization_that_closes_a_window_is_no_difference() -> None:
+    found = diff(load_windows(case("40-trailing-sync/a.json")), load_windows(case("40-trailing-sync/b.json")))
+    assert (found.difference_us, found.causes) == (0, [])

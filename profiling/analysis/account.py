@@ -1,0 +1,170 @@
+"""How the time of the steps is spent: in operators, in Python, loading data, and waiting for what.
+
+Only the threads count that a step runs on or waits for (`Index.step_threads`), and only the time inside steps and
+phases. Waits on other threads, and the synchronization with which the profiler closes a window, belong to no step.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from profiling.analysis.blocking_calls import BlockingCalls, blocking_calls
+from profiling.analysis.index import Index, PhaseNumbers
+from profiling.analysis.intervals import Pieces, cut, gaps, overlaps, union, within
+from profiling.analysis.nesting import Rows, distinct
+from profiling.trace.trace import Int64s
+from profiling.vocabulary import TRACE_PHASES
+
+
+@dataclass(frozen=True, eq=False)
+class Segments:
+    """The time that is accounted for, cut wherever a step or a phase begins or ends: disjoint, in order of time.
+
+    `step` is an index into the steps, -1 outside of them; `phase` an index into PHASE_LABELS.
+    """
+
+    start_ns: Int64s
+    end_ns: Int64s
+    step: NDArray[np.intp]
+    phase: PhaseNumbers
+
+
+@dataclass(frozen=True, eq=False)
+class Waits:
+    """Intervals in which a thread of the steps is blocked; each lies within one segment. Disjoint, in order of time.
+
+    `call` is an index into the blocking calls, `segment` into the segments.
+    """
+
+    start_ns: Int64s
+    end_ns: Int64s
+    call: NDArray[np.intp]
+    segment: NDArray[np.intp]
+
+
+@dataclass(frozen=True, eq=False)
+class WaitParts:
+    """The waits, cut by what the device did meanwhile.
+
+    `wait` is an index into the waits; `row` is the row of the device work that was waited for, else IDLE (the device
+    did nothing) or OTHER_STREAMS (it worked, but on streams that the call does not wait for).
+    """
+
+    length_ns: Int64s
+    wait: NDArray[np.intp]
+    row: Rows
+
+
+IDLE, OTHER_STREAMS = -1, -2
+
+
+class TimeAccount:
+    """The account of one trace; each result is computed at its first use."""
+
+    def __init__(self, index: Index) -> None:
+        self.index = index
+
+    @cached_property
+    def blocking_calls(self) -> BlockingCalls:
+        """The calls that block the host, on any thread."""
+        return blocking_calls(self.index.trace, self.index.device_rows, self.index.launching_rows)
+
+    @cached_property
+    def segments(self) -> Segments:
+        """The steps, and the phases outside of them."""
+        marks, nested = self.index.steps, self.index.phases
+        on_path = self.index.step_threads[nested.thread]
+        edges = (marks.start_ns, marks.end_ns, nested.start_ns[on_path], nested.end_ns[on_path])
+        cuts = np.unique(np.concatenate(edges))
+        start, end = cuts[:-1], cuts[1:]
+        step = np.searchsorted(marks.start_ns, start, side="right") - 1
+        step[start >= marks.end_ns[step]] = -1
+        phase = self._phase(start)
+        kept = (step >= 0) | (phase < len(TRACE_PHASES))
+        return Segments(start[kept], end[kept], step[kept], phase[kept])
+
+    def _phase(self, at_ns: Int64s) -> PhaseNumbers:
+        """Number of the phase that is open at a time: on one of autograd's threads, else on the main thread."""
+        index = self.index
+        phase = np.full(at_ns.size, len(TRACE_PHASES), dtype=np.intp)
+        threads = distinct(index.phases.thread[index.step_threads[index.phases.thread]]).tolist()
+        for thread in sorted(threads, key=lambda number: number != index.main_thread):
+            position = index.phases.locate(np.full(at_ns.size, thread, dtype=np.int32), at_ns)
+            phase = np.where(position >= 0, index.phase_ids[position], phase)
+        return phase
+
+    @cached_property
+    def waits(self) -> Waits:
+        """When a thread of the steps is blocked."""
+        rows, spans, segments = self.blocking_calls.rows, self.index.trace.spans, self.segments
+        calls = np.flatnonzero(self.index.step_threads[spans.thread[rows]])
+        pieces = _pieces(self.index, rows[calls])
+        parts = overlaps(pieces.start_ns, pieces.end_ns, segments.start_ns, segments.end_ns)
+        return Waits(parts.start_ns, parts.end_ns, calls[pieces.owner[parts.first]], parts.second)
+
+    @cached_property
+    def wait_parts(self) -> WaitParts:
+        """What the device did during each wait."""
+        index, calls, waits = self.index, self.blocking_calls, self.waits
+        thread = index.trace.spans.thread[index.device_rows]
+        waits_for = calls.waits_for[waits.call]
+        parts: list[tuple[Int64s, NDArray[np.intp], Rows]] = []
+
+        def add(start: Int64s, end: Int64s, wait: NDArray[np.intp], row: Rows | int) -> None:
+            parts.append((end - start, wait, np.broadcast_to(row, wait.shape)))
+
+        for number in np.unique(waits_for).tolist():
+            own = np.flatnonzero(waits_for == number)
+            start, end = waits.start_ns[own], waits.end_ns[own]
+            on_stream = np.isin(thread, list(calls.streams[number]))
+            rows = index.device_rows[on_stream]
+            work, others = _pieces(index, rows), _pieces(index, index.device_rows[~on_stream])
+            waited = overlaps(start, end, work.start_ns, work.end_ns)
+            add(waited.start_ns, waited.end_ns, own[waited.first], rows[work.owner[waited.second]])
+            rest = gaps(start, end, work.start_ns, work.end_ns)
+            beside = overlaps(rest.start_ns, rest.end_ns, others.start_ns, others.end_ns)
+            add(beside.start_ns, beside.end_ns, own[rest.owner[beside.first]], OTHER_STREAMS)
+            idle = gaps(rest.start_ns, rest.end_ns, others.start_ns, others.end_ns)
+            add(idle.start_ns, idle.end_ns, own[rest.owner[idle.owner]], IDLE)
+        columns = zip(*parts, strict=True) if parts else ([np.empty(0, dtype=np.intp)] for _ in range(3))
+        return WaitParts(*(np.concatenate(column) for column in columns))
+
+    @cached_property
+    def running(self) -> tuple[Int64s, Int64s]:
+        """When an operator is open on a thread of the steps: disjoint intervals, in order of time."""
+        operators = self.index.operators
+        roots = (operators.parent < 0) & self.index.step_threads[operators.thread]
+        return union(operators.start_ns[roots], operators.end_ns[roots])
+
+    @cached_property
+    def operator_ns(self) -> Int64s:
+        """Self time of each operator without waiting, by position; 0 on other threads than those of the steps."""
+        nested, spans, rows = self.index.operators, self.index.trace.spans, self.blocking_calls.rows
+        own_ns: Int64s = np.where(self.index.step_threads[nested.thread], nested.self_ns(), 0)
+        for thread in np.flatnonzero(self.index.step_threads).tolist():
+            waits = _pieces(self.index, rows[spans.thread[rows] == thread])
+            if not waits.start_ns.size:
+                continue
+            at = np.flatnonzero(nested.thread == thread)
+            start, end, caller = nested.start_ns[at], nested.end_ns[at], nested.parent[at]
+            own_ns[at] -= within(waits.start_ns, waits.end_ns, start, end)
+            called = caller >= 0  # the time of a callee is no self time of its caller
+            end = np.minimum(end[called], nested.end_ns[caller[called]])
+            np.add.at(own_ns, caller[called], within(waits.start_ns, waits.end_ns, start[called], end))
+        return np.maximum(own_ns, 0)
+
+    @cached_property
+    def operator_segments(self) -> NDArray[np.intp]:
+        """Segment in which each operator starts, by position; -1 outside of them and on other threads."""
+        nested, segments = self.index.operators, self.segments
+        place = np.searchsorted(segments.start_ns, nested.start_ns, side="right") - 1
+        inside = (place >= 0) & self.index.step_threads[nested.thread]
+        inside[inside] = nested.start_ns[inside] < segments.end_ns[place[inside]]
+        return np.where(inside, place, -1)
+
+
+def _pieces(index: Index, rows: Rows) -> Pieces:
+    start = index.trace.spans.start_ns[rows]
+    return cut(start, start + index.trace.spans.dur_ns[rows])

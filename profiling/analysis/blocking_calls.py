@@ -1,0 +1,224 @@
+"""Which calls of the host into the device's runtime block the host, and for which streams they wait.
+
+A call that has device work of its own (a copy, a kernel) is judged by times: it blocks if it lasts until its work has
+ended, or for most of the time while it runs. Names decide only where the trace has no such evidence: synchronizations
+and calls of memory management have no work of their own.
+
+Sources: https://docs.nvidia.com/cuda/cuda-runtime-api/api-sync-behavior.html (copies from and to pageable memory),
+https://docs.nvidia.com/cuda/cuda-c-programming-guide/#lazy-loading (code that the first launch of a kernel loads).
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from profiling.analysis.intervals import overlaps, union
+from profiling.analysis.nesting import Rows
+from profiling.trace.columns import Kind
+from profiling.trace.trace import Int64s, Trace
+
+CLOCK_ERROR_NS = 2000
+"""The times of host and device are converted from two clocks, and old traces round them to microseconds."""
+LONG_CALL_NS = 100_000
+"""Calls that do not block return within some microseconds."""
+
+
+class WaitKind(StrEnum):
+    """Why a call blocks the host."""
+
+    synchronize = "synchronization"
+    copy = "blocking copy"
+    launch = "blocked launch"
+    memory = "device memory"
+    pinned = "pinned memory"
+    module = "module loading"
+    driver = "driver"
+
+
+_NAMES: dict[WaitKind, Callable[[str], re.Match[str] | None]] = {
+    kind: re.compile(pattern, re.IGNORECASE).search
+    for kind, pattern in {
+        WaitKind.synchronize: (
+            r"synchroni[sz]e|(?:queue|stream|device|event)sync$|^(?:ur|pi)(?:events?wait|queuefinish)"
+        ),
+        WaitKind.pinned: (
+            r"(?:alloc|free)host|^(?:cuda|hip|musa|cumem|hipmem|mumem|urusm)host(?:m?alloc|free|(?:un)?register)"
+        ),
+        WaitKind.memory: (
+            r"^(?!.*(?:async|host))(?:(?:cuda|hip|musa|aclrt|cn|tops|syn)(?:malloc|free)"
+            r"|(?:cu|hip|mu)mem(?:alloc|free|create|release|map|unmap|setaccess)"
+            r"|zemem(?:alloc|free)|urusm(?:deviceal|sharedal|free))"
+        ),
+        WaitKind.module: r"(?:module|library)(?:load|unload|getfunction|getkernel)|^(?:cu|hip)linkcomplete",
+        WaitKind.copy: r"memcpy(?!.*async)",
+    }.items()
+}  # the first that matches holds
+_HOST_COPY = re.compile(r"HtoD|DtoH|HostToDevice|DeviceToHost", re.IGNORECASE)
+_PINNED = re.compile(r"pinned", re.IGNORECASE)
+
+
+@dataclass(frozen=True, eq=False)
+class BlockingCalls:
+    """Calls that block, in the order of the file.
+
+    `rows` of `Trace.spans`; `kinds` are indices into `list(WaitKind)`; `waits_for` is an index into `streams`, sets of
+    `Trace.threads`: the rows of the device whose work the call waits for.
+    """
+
+    rows: Rows
+    kinds: NDArray[np.int8]
+    waits_for: NDArray[np.intp]
+    streams: Sequence[frozenset[int]]
+
+
+def blocking_calls(trace: Trace, device_rows: Rows, launching_rows: Rows) -> BlockingCalls:
+    """Find the calls that block the host; `launching_rows` has the launching call of each of `device_rows`, or -1."""
+    spans = trace.spans
+    calls = trace.rows(Kind.LAUNCH)
+    kinds = np.array([_named(name) for name in trace.names], dtype=np.int8)[spans.name[calls]]
+    work = _Work(trace, calls, device_rows, launching_rows)
+    long = spans.dur_ns[calls] >= LONG_CALL_NS
+    kinds[work.exists & (kinds == _number(WaitKind.copy))] = _NONE
+    kinds[work.is_blocking_copy] = _number(WaitKind.copy)
+    kinds[work.is_blocking_launch] = _number(WaitKind.launch)
+    rest = long & (kinds == _NONE)
+    kinds[rest] = np.where(
+        work.behind_other_work[rest],
+        _number(WaitKind.launch),
+        np.where(work.is_first_launch[rest], _number(WaitKind.module), _number(WaitKind.driver)),
+    )
+    blocking = np.flatnonzero(kinds != _NONE)
+    kinds = kinds[blocking]
+    own = np.isin(kinds, (_number(WaitKind.copy), _number(WaitKind.launch)))
+    synchronizes = kinds == _number(WaitKind.synchronize)
+    streams, waits_for = _streams(trace, calls[blocking], np.where(own, work.stream[blocking], -1), synchronizes)
+    return BlockingCalls(calls[blocking], kinds, waits_for, streams)
+
+
+_NONE = -1
+
+
+def _number(kind: WaitKind) -> int:
+    return list(WaitKind).index(kind)
+
+
+def _named(name: str) -> int:
+    return next((_number(kind) for kind, matches in _NAMES.items() if matches(name)), _NONE)
+
+
+class _Work:
+    """What the trace shows about the device work that each of `calls` launched; arrays by call."""
+
+    def __init__(self, trace: Trace, calls: Rows, device_rows: Rows, launching_rows: Rows) -> None:
+        spans = trace.spans
+        place = np.full(spans.name.size, -1, dtype=np.intp)
+        place[calls] = np.arange(calls.size)
+        rows, call = device_rows[launching_rows >= 0], place[launching_rows[launching_rows >= 0]]
+        order = np.lexsort((spans.start_ns[rows], call))
+        rows, call = rows[order], call[order]
+        first = np.flatnonzero(np.concatenate(([True], call[1:] != call[:-1]))) if rows.size else rows
+        self.exists = np.zeros(calls.size, dtype=bool)
+        self.exists[call[first]] = True
+
+        def by_call(values: NDArray[np.generic], empty: int) -> NDArray[np.int64]:
+            column = np.full(calls.size, empty, dtype=np.int64)
+            column[call[first]] = values
+            return column
+
+        end_ns = spans.start_ns[rows] + spans.dur_ns[rows]
+        work_start = by_call(spans.start_ns[rows[first]], 0)
+        work_end = by_call(np.maximum.reduceat(end_ns, first) if rows.size else end_ns, 0)
+        self.stream = by_call(spans.thread[rows[first]], -1)
+        kind = by_call(spans.kind[rows[first]], -1)
+        name = by_call(spans.name[rows[first]], 0)
+
+        start, end = spans.start_ns[calls], spans.start_ns[calls] + spans.dur_ns[calls]
+        half = (end - start) / 2
+        spans_work = (start <= work_start + CLOCK_ERROR_NS) & (end >= work_end - CLOCK_ERROR_NS)
+        during_work = np.minimum(end, work_end) - np.maximum(start, work_start) > half
+        busy_stream, busy_device = _busy_ns(trace, device_rows, start, end, self.stream)
+        host_copy = np.array([bool(_HOST_COPY.search(n) and not _PINNED.search(n)) for n in trace.names], dtype=bool)
+        is_copy = self.exists & np.isin(kind, (Kind.COPY, Kind.SET))
+        between_memories = is_copy & (kind == Kind.COPY) & host_copy[name]
+        self.is_blocking_copy = is_copy & (spans_work & (between_memories | (busy_stream > half)) | during_work)
+        self.is_blocking_launch = self.exists & (kind == Kind.KERNEL) & spans_work & (busy_stream > half)
+        self.behind_other_work = busy_device > half
+        self.is_first_launch = np.zeros(calls.size, dtype=bool)
+        kernels = np.flatnonzero(kind == Kind.KERNEL)
+        in_time = kernels[np.argsort(start[kernels], kind="stable")]
+        self.is_first_launch[in_time[np.unique(name[in_time], return_index=True)[1]]] = True
+
+
+def _busy_ns(
+    trace: Trace, device_rows: Rows, start: Int64s, end: Int64s, stream: NDArray[np.int64]
+) -> tuple[Int64s, Int64s]:
+    """Time of each call in which its stream, and in which any device, runs something."""
+    spans = trace.spans
+    on_stream = np.zeros(start.size, dtype=np.int64)
+    for number in np.unique(stream[stream >= 0]).tolist():
+        rows = device_rows[spans.thread[device_rows] == number]
+        selected = np.flatnonzero(stream == number)
+        on_stream[selected] = _covered(trace, rows, start[selected], end[selected])
+    return on_stream, _covered(trace, device_rows, start, end)
+
+
+def _covered(trace: Trace, rows: Rows, start: Int64s, end: Int64s) -> Int64s:
+    """Time of each interval, in any order, that the union of `rows` covers."""
+    spans = trace.spans
+    busy_start, busy_end = union(spans.start_ns[rows], spans.start_ns[rows] + spans.dur_ns[rows])
+    found = overlaps(start, end, busy_start, busy_end)
+    return np.bincount(found.first, weights=found.end_ns - found.start_ns, minlength=start.size).astype(np.int64)
+
+
+def _streams(
+    trace: Trace, calls: Rows, stream: NDArray[np.int64], synchronizes: NDArray[np.bool_]
+) -> tuple[list[frozenset[int]], NDArray[np.intp]]:
+    """The streams that each call waits for: its own one, else those that the trace names for it, else all.
+
+    A stream that waits for an event of another one makes the host wait for both.
+    """
+    spans = trace.spans
+    device = trace.rows(Kind.KERNEL, Kind.COPY, Kind.SET)
+    every = frozenset(np.unique(spans.thread[device]).tolist())
+    number = {(thread.pid, str(thread.tid)): i for i, thread in enumerate(trace.threads)}
+    marks = trace.rows(Kind.SYNC)
+    named: dict[int, frozenset[int]] = {}
+    behind: dict[int, set[int]] = {}
+    for row in marks.tolist():
+        thread, what = int(spans.thread[row]), trace.names[spans.name[row]].lower()
+        pid, other = trace.threads[thread].pid, trace.details[spans.detail[row]].wait_on_stream
+        waited = number.get((pid, str(other)))
+        if "wait event" in what:
+            if waited is not None:
+                behind.setdefault(thread, set()).add(waited)
+        elif "stream" in what:
+            named[int(spans.correlation[row])] = frozenset({thread})
+        elif "event" in what:
+            if waited is not None:
+                named[int(spans.correlation[row])] = frozenset({waited})
+        else:
+            named[int(spans.correlation[row])] = frozenset(s for s in every if trace.threads[s].pid == pid)
+    sets: dict[frozenset[int], int] = {}
+    chosen = np.zeros(calls.size, dtype=np.intp)
+    for i, (row, own, is_synchronization) in enumerate(
+        zip(calls.tolist(), stream.tolist(), synchronizes.tolist(), strict=True)
+    ):
+        known = frozenset({own}) if own >= 0 else every
+        if is_synchronization:
+            known = named.get(int(spans.correlation[row]), every)
+        chosen[i] = sets.setdefault(known, len(sets))
+    return [_reachable(known, behind) for known in sets], chosen
+
+
+def _reachable(streams: frozenset[int], behind: dict[int, set[int]]) -> frozenset[int]:
+    """The streams, and those that they wait for."""
+    reached, pending = set(streams), list(streams)
+    while pending:
+        new = behind.get(pending.pop(), set()) - reached
+        reached |= new
+        pending += new
+    return frozenset(reached)
