@@ -144,7 +144,12 @@ class _Work:
         host_copy = np.array([bool(_HOST_COPY.search(n) and not _PINNED.search(n)) for n in trace.names], dtype=bool)
         is_copy = self.exists & np.isin(kind, (Kind.COPY, Kind.SET))
         between_memories = is_copy & (kind == Kind.COPY) & host_copy[name]
-        self.is_blocking_copy = is_copy & (spans_work & (between_memories | (busy_stream > half)) | during_work)
+        staged = between_memories & (
+            end > work_start + CLOCK_ERROR_NS
+        )  # the host copies into a pinned buffer meanwhile
+        self.is_blocking_copy = is_copy & (
+            staged | during_work | (spans_work & (between_memories | (busy_stream > half)))
+        )
         self.is_blocking_launch = self.exists & (kind == Kind.KERNEL) & spans_work & (busy_stream > half)
         self.behind_other_work = busy_device > half
         self.is_first_launch = np.zeros(calls.size, dtype=bool)

@@ -68,6 +68,25 @@ def test_the_overview(tab: Tab, told: Callable[..., Any]) -> None:
     assert cards["Waits most for"][0] == summary["step_time"]["waits_for"]
 
 
+@pytest.mark.parametrize("run", ["rocm", "a100", "ranks"])
+def test_waits(tab: Tab, told: Callable[..., Any], logdir: Path, run: str) -> None:
+    needs(logdir, run)
+    summary = told("summary", run)
+    root = tab.open("overview", run=run)
+    same(tab.csv(root, "waited-for"), summary["waited_for"], "kind", "name", "operator", "waited_in", "wait_us")
+    same(tab.csv(root, "blocked-by"), summary["blocked_by"], "name", "kind", "calls", "wait_us")
+    bound = sum(step["bound"] == "device" for step in summary["steps"])
+    assert f"The device bounds {bound} of {len(summary['steps'])} steps" in root.inner_text()
+
+
+def test_kernels_of_two_runs(tab: Tab, told: Callable[..., Any], logdir: Path) -> None:
+    needs(logdir, "rocm")
+    needs(logdir, "a100")
+    diff = told("diff", "a100", "rocm")
+    root = tab.open("compare", run="rocm", against="a100")
+    same(tab.csv(root, "compare-kernels"), diff["kernels"], "name", "operator", "change", "difference_us")
+
+
 @pytest.mark.parametrize("run", [made.BASELINE, made.FOREIGN])
 def test_memory(tab: Tab, told: Callable[..., Any], run: str) -> None:
     devices = told("memory", run)["memory"]

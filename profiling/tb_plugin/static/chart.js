@@ -25,10 +25,20 @@ export const PARTS = [
   ["#9a8f3c", "-"],
   ["#4fb3d9", "|"],
   ["#b5564e", "+"],
-].map(([color, shape]) => ({
-  color,
-  pattern: { shape, size: 6, solidity: 0.2, fillmode: "overlay", fgcolor: "#ffffff", fgopacity: 0.45 },
-}));
+].map(([color, shape]) => style(color, shape));
+/** Styles of what the host waits for, by kind, in the order of the analysis. */
+export const WAITING = {
+  kernel: style("#2a9d8f", "."),
+  collective: style("#c77fb5", "\\"),
+  copy: style("#4fb3d9", "|"),
+  fill: style("#9a8f3c", "-"),
+  "other streams": style("#6b5fb5", "x"),
+  "device idle": style("#b8a7a0", ""),
+  "device memory": style("#b5564e", "+"),
+  "pinned memory": style("#b5564e", "/"),
+  "module loading": style("#b5564e", "x"),
+  driver: style("#b5564e", "-"),
+};
 export const LEGEND = { orientation: "h", x: 1, xanchor: "right", y: 1, yanchor: "bottom", traceorder: "normal" };
 
 const TOP_MARGIN = 30; // pixels above a chart on the page, where the title is outside the chart
@@ -36,6 +46,13 @@ const TITLED_TOP_MARGIN = 60; // pixels above a chart in a PNG file, which conta
 const MAX_LABEL = 44; // characters of an axis label; the hover text is not shortened
 
 let plotlyPromise = null;
+
+function style(color, shape) {
+  return {
+    color,
+    pattern: { shape, size: 6, solidity: 0.2, fillmode: "overlay", fgcolor: "#ffffff", fgopacity: 0.45 },
+  };
+}
 
 /** Load plotly once. Views call this before they wait for data, because plotly.min.js is large. */
 export function load() {

@@ -1,17 +1,18 @@
 /** Stacked charts of a run's steps: unprofiled steps by phase, traced steps by kind of time. */
 
-import { chart, escapeLabel, LEGEND, panels, PARTS, shorten } from "./chart.js";
+import { chart, escapeLabel, LEGEND, panels, PARTS, shorten, WAITING } from "./chart.js";
 import { panel } from "./dom.js";
 import { axisUnit, duration } from "./format.js";
 
 /** Phases in the order of a step; the number is an index into PARTS: the longest phases have the plainest styles. */
 const PHASES = { load: 7, transfer: 3, preprocess: 2, forward: 0, loss: 4, backward: 1, optimizer: 6, metrics: 5 };
 const PARTS_OF_STEP = [
-  ["operator_us", "operators"],
-  ["python_us", "python"],
-  ["device_wait_us", "waiting for the device"],
-  ["load_us", "loading data"],
+  ["operators", ({ operator_us }) => operator_us],
+  ["python", ({ python_us }) => python_us],
+  ["loading data", ({ load_us }) => load_us],
+  ...Object.keys(WAITING).map((kind) => [`waiting: ${kind}`, ({ waiting_us }) => waiting_us[kind] ?? 0]),
 ];
+const STYLES_OF_STEP = [PARTS[0], PARTS[1], PARTS[7], ...Object.values(WAITING)];
 const MAX_NAMES = 8; // names of windows are shown below the steps up to this number of windows
 const MAX_BARS = 300; // steps are drawn as bars up to this number, as an area above it
 
@@ -80,18 +81,21 @@ function stepAxis(name, { timed: { step_s } }) {
 export function tracedSteps(summary, nameOf) {
   const shown = summary.steps.map((step, row) => ({ ...step, x: row + step.window })); // leaves a gap between windows
   const { unit, per } = axisUnit(longest(shown.map(({ total_us }) => total_us)));
-  const data = PARTS_OF_STEP.filter(([key]) => shown.some((step) => step[key])).map(([key, name]) => ({
-    ...stacked(shown.length),
-    name,
-    x: shown.map(({ x }) => x),
-    y: shown.map((step) => step[key] / per),
-    hovertext: shown.map(
-      (step) => `step ${step.number}, ${name}<br>${duration(step[key])} of ${duration(step.total_us)}`,
-    ),
-    hoverinfo: "text",
-    marker: look(PARTS_OF_STEP.findIndex(([part]) => part === key)),
-    line: { color: look(PARTS_OF_STEP.findIndex(([part]) => part === key)).color, width: 0.5 },
-  }));
+  const parts = PARTS_OF_STEP.map(([name, of], i) => ({ name, of, style: STYLES_OF_STEP[i] }));
+  const data = parts
+    .filter(({ of }) => shown.some(of))
+    .map(({ name, of, style }) => ({
+      ...stacked(shown.length),
+      name,
+      x: shown.map(({ x }) => x),
+      y: shown.map((step) => of(step) / per),
+      hovertext: shown.map(
+        (step) => `step ${step.number}, ${name}<br>${duration(of(step))} of ${duration(step.total_us)}`,
+      ),
+      hoverinfo: "text",
+      marker: style,
+      line: { color: style.color, width: 0.5 },
+    }));
   const { files } = summary.trace;
   const middles = files.map((_, i) => shown.filter(({ window }) => window === i)).map((own) => own[own.length >> 1]?.x);
   const named = files.length > 1 && files.length <= MAX_NAMES;

@@ -82,6 +82,10 @@ def test_a_copy_that_returns_at_once_is_no_wait(tmp_path: Path, call: str) -> No
 def test_a_copy_from_pageable_memory_is_a_wait_while_it_is_staged(tmp_path: Path) -> None:
     found = of(tmp_path, [STEP, *copy("cudaMemcpyAsync", 200, 5000, "HtoD (Pageable -> Device)", 300, 4950)])
     assert waiting(found) == {"copy": 4900, "device idle": 100}
+    part = of(tmp_path, [STEP, *copy("cudaMemcpyAsync", 200, 220, "HtoD (Pageable -> Device)", 380, 110)])
+    assert waiting(part) == {"copy": 40, "device idle": 180}
+    behind = of(tmp_path, [STEP, *copy("cudaMemcpyAsync", 200, 14, "HtoD (Pageable -> Device)", 218, 1)])
+    assert waiting(behind) == {}
 
 
 def test_a_copy_whose_work_was_not_recorded_is_told_by_its_name(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ export async function show(root, state) {
     flames(diff, both),
     parts(diff, both),
     operators(diff, both),
+    ...(diff.kernels.length ? [kernels(diff, both)] : []),
     ...(diff.replaced.length ? [replaced(diff, both)] : []),
     ...(diff.modules.length ? [modules(diff, both)] : []),
     configs(records, both),
@@ -151,7 +152,7 @@ function parts(diff, { a, b }) {
         time("operators_us", "operators", delta, "what operators take themselves"),
         time("python_us", "python", delta, "between operators: Python, dispatch, loading"),
         ...(waits ? [time("waiting_us", "waiting", delta, "for the device")] : []),
-        time("unattributed_us", "unattributed", delta, "outside every phase, or on several threads at once"),
+        time("unattributed_us", "unattributed", delta, "operators on several threads at once, or across a phase's end"),
       ],
       rows: diff.phases,
       csvName: "compare-phases",
@@ -206,6 +207,35 @@ function operators(diff, { a, b }) {
       rows,
       search: true,
       csvName: "compare-operators",
+    }),
+  );
+}
+
+function kernels(diff, { a, b }) {
+  const pair = (key, label) =>
+    [a, b].map((side, i) => ({
+      key: `${"ab"[i]}_${key}`,
+      label: `${label} ${side.title}`,
+      title: per(diff.unit),
+      numeric: true,
+      format: key === "calls" ? count : duration,
+    }));
+  return panel(
+    "Kernels",
+    table({
+      label: "kernels that changed",
+      columns: [
+        { key: "name", label: "kernel" },
+        { key: "operator", label: "operator", brief: true },
+        { key: "change", label: "change", brief: true, title: `added: only in ${b.title}; removed: only in ${a.title}` },
+        ...pair("calls", "calls"),
+        ...pair("device_us", "device"),
+        { key: "difference_us", label: "difference", title: "device time", numeric: true, format: delta },
+        ...pair("wait_us", "waited for"),
+      ],
+      rows: diff.kernels,
+      search: true,
+      csvName: "compare-kernels",
     }),
   );
 }

@@ -51,7 +51,7 @@ function busy(devices, trace) {
     el(
       "p",
       { class: "note" },
-      "Between the first and the last piece of work; work on several streams at once counts once as busy.",
+      "From the start of the first step to the end of the last one; work on several streams at once counts once as busy.",
     ),
     chart({
       data: parts,
@@ -73,7 +73,7 @@ function busy(devices, trace) {
         { key: "device", label: "device", brief: true, value: title },
         { key: "busy_us", label: "busy", numeric: true, format: duration },
         { key: "idle_us", label: "idle", numeric: true, format: duration },
-        { key: "span_us", label: "from first to last", numeric: true, format: duration },
+        { key: "span_us", label: "steps", numeric: true, format: duration },
         { key: "work_us", label: "work", title: "the sum over all streams", numeric: true, format: duration },
         { key: "streams", label: "streams", numeric: true, format: count },
         { key: "gaps", label: "gaps", title: "stretches in which nothing ran", numeric: true, format: count },

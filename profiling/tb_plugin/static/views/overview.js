@@ -31,6 +31,7 @@ export async function show(root, state) {
     cards(summary, record, stage, nameOf),
     ...timedSteps(record, stage),
     tracedSteps(summary, nameOf),
+    ...(summary.waited_for.length ? [waited(summary)] : []),
     phases(summary),
     el("div", { class: "columns" }, environment(summary, record), trace(summary)),
     ...(record ? [config(record)] : []),
@@ -128,7 +129,7 @@ function deviceCards({ devices }) {
   const [low, high] = [Math.min(...shares), Math.max(...shares)].map(percent);
   const names = [...new Set(used.map(({ device }) => device))].join(", ");
   return [
-    card("Device utilization", low === high ? low : `${low} to ${high}`, names, "busy between its first and last work"),
+    card("Device utilization", low === high ? low : `${low} to ${high}`, names, "busy in the steps"),
   ];
 }
 
@@ -139,6 +140,51 @@ function card(title, value, ...details) {
     el("div", { class: "name" }, title),
     el("div", { class: "value" }, value),
     ...details.filter(Boolean).map((detail) => el("div", { class: "detail" }, detail)),
+  );
+}
+
+/** What the steps wait for, and the calls that block them. */
+function waited({ waited_for, blocked_by, steps: all }) {
+  const bound = all.filter(({ bound: by }) => by === "device").length;
+  return panel(
+    "What the host waits for",
+    el(
+      "p",
+      { class: "note" },
+      `The device bounds ${count(bound)} of ${count(all.length)} steps, the host the others. ` +
+        "Each wait is divided by what the device did meanwhile, on the streams that were waited for.",
+    ),
+    el(
+      "div",
+      { class: "columns" },
+      table({
+        label: "what the host waits for",
+        columns: [
+          { key: "kind", label: "kind", brief: true },
+          { key: "name", label: "kernel, copy or call" },
+          { key: "operator", label: "operator", title: "launched the kernel or copy" },
+          { key: "launched_in", label: "launched in", brief: true },
+          { key: "waited_in", label: "waits in", title: "the phase in which the host waits", brief: true },
+          { key: "waits", label: "waits", numeric: true, format: count },
+          { key: "wait_us", label: "time", numeric: true, format: duration },
+        ],
+        rows: waited_for,
+        sort: { key: "wait_us", descending: true },
+        csvName: "waited-for",
+      }),
+      table({
+        label: "calls that block the host",
+        columns: [
+          { key: "name", label: "call" },
+          { key: "kind", label: "kind", brief: true },
+          { key: "calls", label: "calls", numeric: true, format: count },
+          { key: "wait_us", label: "blocks for", numeric: true, format: duration },
+        ],
+        rows: blocked_by,
+        sort: { key: "wait_us", descending: true },
+        csvName: "blocked-by",
+      }),
+    ),
   );
 }
 
