@@ -164,6 +164,11 @@ class TimeAccount:
         inside[inside] = nested.start_ns[inside] < segments.end_ns[place[inside]]
         return np.where(inside, place, -1)
 
+    @property
+    def operator_ns_outside(self) -> int:
+        """Self time of the operators on the steps' threads, but outside all segments."""
+        return int(self.operator_ns[self.operator_segments < 0].sum())
+
 
 def _pieces(index: Index, rows: Rows) -> Pieces:
     start = index.trace.spans.start_ns[rows]

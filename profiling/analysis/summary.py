@@ -92,7 +92,7 @@ def summarize(traces: Sequence[Trace], *, by: str = "operator", timings: Sequenc
     operator_table = {"shape": operators_by_shape, "stack": operators_by_stack}.get(by, operators)
     return Summary(
         schema_version=SCHEMA_VERSION,
-        trace=describe(traces, [note for index in indices for note in index_notes(index)]),
+        trace=describe(traces, [note for account in accounts for note in account_notes(account)]),
         events=_count(traces),
         step_time=step_time(step_rows, marked=all(marked)),
         step_times=[step_time(table, marked=known) for table, known in zip(step_tables, marked, strict=True)],
@@ -169,16 +169,25 @@ def notes(trace: Trace) -> list[str]:
     return [f"{trace.path.name}: {line}" for line in lines]
 
 
-def index_notes(index: Index) -> list[str]:
+def account_notes(account: TimeAccount) -> list[str]:
     """Describe what an analysis had to leave out or to assume, in the form of `notes`."""
     lines = []
+    index = account.index
     outside = launched_outside(index)
     if outside.events:
         lines.append(
             f"{outside.events:,} kernels and copies ({duration(outside.device_us)}) were launched outside the window: "
             "they keep the device busy, but belong to no operator and no step"
         )
+    if account.operator_ns_outside > _WORTH_A_NOTE * (index.steps.end_ns - index.steps.start_ns).sum():
+        lines.append(
+            f"operators of {duration(account.operator_ns_outside / 1e3)} run outside the steps: they are in the table "
+            "of operators, but belong to no step"
+        )
     return [f"{index.trace.path.name}: {line}" for line in lines]
+
+
+_WORTH_A_NOTE = 0.01
 
 
 def _few(counts: Mapping[str, int], shown: int = 20) -> str:

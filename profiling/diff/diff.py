@@ -18,8 +18,9 @@ from pathlib import Path
 from msgspec import Struct
 
 from profiling import run_record
+from profiling.analysis.account import TimeAccount
 from profiling.analysis.index import Index
-from profiling.analysis.summary import index_notes, notes
+from profiling.analysis.summary import account_notes, notes
 from profiling.diff.call_tree import CallNode, call_tree
 from profiling.diff.totals import (
     KernelTotals,
@@ -205,7 +206,8 @@ def diff(a: Sequence[StageWindow], b: Sequence[StageWindow]) -> Diff:
         unit=unit,
         a_units=a_totals.units,
         b_units=b_totals.units,
-        notes=unpaired + [note for w in both for note in (*notes(w.trace), *index_notes(Index(w.trace)))],
+        notes=unpaired
+        + [note for w in both for note in (*notes(w.trace), *account_notes(TimeAccount(Index(w.trace))))],
         a_us=sum(row.a_us for row in phases),
         b_us=sum(row.b_us for row in phases),
         difference_us=sum(row.difference_us for row in phases),

@@ -1,5 +1,6 @@
 """Printing the summary of a trace or run, its memory, and the difference between two of them."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -26,8 +27,7 @@ def show_summary(summary: Summary, by: str, top: int) -> None:
     steps = f"{len(summary.steps)} steps, median {duration(time.median_us)}" if time.marked else "no steps are marked"
     busy = f"; device busy {duration(summary.device_busy_us)}" if summary.devices else ""
     console.print(f"{steps}; waits most for: {time.waits_for}{busy}")
-    if summary.devices or summary.blocked_by:
-        _show_waiting(console, summary, top)
+    _show_step(console, summary)
     for timing in summary.timings:
         overhead = timing.profiler_overhead
         console.print(
@@ -129,25 +129,27 @@ def _phases(summary: Summary, top: int) -> Table:
     return table
 
 
-def _show_waiting(console: Console, summary: Summary, top: int) -> None:
-    """Print what a step is made of, which of the two bounds it, and the calls that block it."""
+def _show_step(console: Console, summary: Summary) -> None:
+    """Print what a step consists of, what bounds it, and the calls that block it."""
     rows = summary.steps
-    count = max(len(rows), 1)
     parts = {
         "operators": sum(row.operator_us for row in rows),
         "Python": sum(row.python_us for row in rows),
         "loading": sum(row.load_us for row in rows),
+        "waiting": sum(row.device_wait_us for row in rows),
     }
-    kinds: dict[str, float] = {}
+    mean = [f"{name} {duration(time / len(rows))}" for name, time in parts.items() if time]
+    total = duration(sum(row.total_us for row in rows) / len(rows))
+    console.print(f"a step takes {total} on average: {' + '.join(mean)}")
+    kinds = Counter[str]()
     for row in rows:
-        for kind, time in row.waiting_us.items():
-            kinds[kind] = kinds.get(kind, 0.0) + time
-    shown = ", ".join(f"{kind} {duration(time / count)}" for kind, time in sorted(kinds.items(), key=lambda x: -x[1]))
-    parts_shown = " + ".join(f"{name} {duration(time / count)}" for name, time in parts.items())
-    waiting = f" + waiting {duration(sum(kinds.values()) / count)}" + (f" ({shown})" if shown else "")
-    console.print(f"a step of {duration(sum(row.total_us for row in rows) / count)} on average: {parts_shown}{waiting}")
-    by_device = sum(row.bound == "device" for row in rows)
-    console.print(f"bound by the device in {by_device} of {len(rows)} steps, else by the host")
+        kinds.update(row.waiting_us)
+    if kinds:
+        shown = ", ".join(f"{kind} {duration(time / len(rows))}" for kind, time in kinds.most_common())
+        console.print(f"it waits while: {shown}")
+    if summary.devices:
+        by_device = sum(row.bound == "device" for row in rows)
+        console.print(f"bound by the device in {by_device} of {len(rows)} steps, else by the host")
     for call in summary.blocked_by[:3]:
         console.print(f"{call.kind}: {call.calls:,} calls of {call.name} block the host for {duration(call.wait_us)}")
 
