@@ -3,17 +3,17 @@
 - `forward`: from the first to the last operator, or call of a root module, that a backward pass goes back through. An
   operator created the node of autograd's graph that has its sequence number, unless a later operator has the same one.
   Without any backward pass, each call of a root module is a forward pass; that needs stacks.
-- `loss`: the end of `forward`, from the first loss function after the last layer on. Without one, `forward` has it all.
+- `loss`: the end of `forward`, from the first loss function after the last layer on; without one, `forward` has it all.
 - `backward`: the time in which autograd runs backward functions, on any thread of the process.
-- `optimizer`: what torch marks itself, `Optimizer.step#` and `Optimizer.zero_grad#`; they are one phase where only Python
-  is between them. Without such marks, calls into `torch.optim`, else fused and multi-tensor operators, after a backward
+- `optimizer`: what torch marks itself, `Optimizer.step#` and `Optimizer.zero_grad#`, as one phase if only Python is
+  between them. Without such marks, calls into `torch.optim`, else fused and multi-tensor operators, after a backward
   pass.
 
 The intervals are on the main thread, which waits for autograd's other threads. Loading data needs no derivation: torch
 marks it. Transfer, preprocessing and metrics cannot be told apart from other operators.
 
-Without stacks, the Python code at both ends of a phase leaves no record: half of the pause between two operators belongs
-to each side, but no more than 50 us or an eighth of the phase.
+Without stacks, the Python code at both ends of a phase leaves no record: half of the pause between two operators is
+taken as part of the phase, but no more than 100 us or an eighth of the phase. Short losses are therefore uncertain.
 """
 
 import re
@@ -32,7 +32,7 @@ _DERIVABLE = _FORWARD, _LOSS, _BACKWARD, _OPTIMIZER = tuple(
 )
 _COMPOSITE = [TRACE_PHASES.index(name) for name in ("optimizer", "evaluate", "infer")]
 """Marked phases that may contain forward passes; the step of an optimizer may be given the whole step of training."""
-_PAUSE_SHARE, _PAUSE_NS = 8, 50_000
+_PAUSE_SHARE, _PAUSE_NS = 8, 100_000
 """A pause adds to a phase at most its length divided by the first, and at most the second."""
 
 _NO_TIMES: Int64s = np.empty(0, dtype=np.int64)

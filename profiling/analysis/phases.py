@@ -17,7 +17,8 @@ class Phase(Struct, frozen=True):
     the sum of `operator_us` (in operators, on the phase's thread or autograd's, without waiting), `wait_us` (in calls
     that wait for the device) and `python_us` (the rest: Python, dispatch, data loading, waiting for other threads).
     Device time and allocations are those of the operators inside, on any thread. The last row, `other`, is the time
-    outside all phases; its `total_us` is the time of all steps.
+    outside all phases; its `total_us` is the time of all steps. `derived` phases are not marked in the trace, see
+    `profiling.analysis.derived_phases`.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Phase(Struct, frozen=True):
     wait_us: float
     device_us: float
     allocated_bytes: int
+    derived: bool
 
 
 class Step(Struct, frozen=True):
@@ -100,6 +102,7 @@ def phases(index: Index) -> list[Phase]:
             wait_us=int(wait_ns[i]) / 1e3,
             device_us=int(device_ns[i]) / 1e3,
             allocated_bytes=int(allocated[i]),
+            derived=i in index.derived_phases,
         )
         for i in range(none + 1)
         if calls[i] or operator_ns[i]

@@ -17,6 +17,7 @@ from profiling.analysis.timings import StageTiming
 from profiling.format import size
 from profiling.trace.columns import FOLDED_NAME, MAX_NAME_CHARACTERS
 from profiling.trace.trace import Trace
+from profiling.vocabulary import TRACE_PHASES
 
 SCHEMA_VERSION = 1
 
@@ -85,7 +86,7 @@ def summarize(traces: Sequence[Trace], *, by: str = "operator", timings: Sequenc
     operator_table = {"shape": operators_by_shape, "stack": operators_by_stack}.get(by, operators)
     return Summary(
         schema_version=SCHEMA_VERSION,
-        trace=describe(traces),
+        trace=describe(traces, [note for index in indices for note in derived_notes(index)]),
         events=_count(traces),
         step_time=step_time(step_rows, marked=all(marked)),
         step_times=[step_time(table, marked=known) for table, known in zip(step_tables, marked, strict=True)],
@@ -112,14 +113,14 @@ def summarize(traces: Sequence[Trace], *, by: str = "operator", timings: Sequenc
     )
 
 
-def describe(traces: Sequence[Trace]) -> TraceInfo:
+def describe(traces: Sequence[Trace], more_notes: Sequence[str] = ()) -> TraceInfo:
     """Describe the files that were read, and what could not be read."""
     ranks = sorted({trace.rank for trace in traces})
     devices = sorted({trace.backend for trace in traces} - {"cpu"})
     return TraceInfo(
         files=[str(trace.path) for trace in traces],
         whole=all(trace.whole for trace in traces),
-        notes=[note for trace in traces for note in notes(trace)],
+        notes=[*(note for trace in traces for note in notes(trace)), *more_notes],
         device="+".join(devices) or "cpu",
         device_names=sorted({name for trace in traces for name in trace.device_names}),
         rank=ranks[0],
@@ -149,6 +150,13 @@ def notes(trace: Trace) -> list[str]:
         counts = {category: trace.counts[category] for category in trace.unknown}
         lines.append(f"categories that are counted but not analyzed: {_few(counts)}")
     return [f"{trace.path.name}: {line}" for line in lines]
+
+
+def derived_notes(index: Index) -> list[str]:
+    """Say which phases are derived, in one line that starts with the name of the file; empty if none is."""
+    names = ", ".join(TRACE_PHASES[phase] for phase in sorted(index.derived_phases))
+    about = "phases are derived from the records of autograd and optimizers, not marked in the trace"
+    return [f"{index.trace.path.name}: {about}: {names}"] if names else []
 
 
 def _few(counts: Mapping[str, int], shown: int = 20) -> str:
@@ -186,7 +194,9 @@ def _sum(first: Row, second: Row) -> Row:
     values = {}
     for field in structs.fields(first):
         a, b = getattr(first, field.name), getattr(second, field.name)
-        if field.name in _MEANS:
+        if isinstance(a, bool):
+            values[field.name] = a or b
+        elif field.name in _MEANS:
             weights = max(first.device_us, 1e-3), max(second.device_us, 1e-3)  # type: ignore[attr-defined]
             known = [(value, weight) for value, weight in zip((a, b), weights, strict=True) if value is not None]
             total = sum(weight for _, weight in known)

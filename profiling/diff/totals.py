@@ -34,6 +34,7 @@ class PhaseTotals:
     self_us: float = 0.0
     python_us: float = 0.0
     wait_us: float = 0.0
+    derived: bool = False
 
 
 @dataclass
@@ -93,6 +94,7 @@ class TraceTotals:
             phase.self_us += row.self_us / units
             phase.python_us += row.python_us / units
             phase.wait_us += row.wait_us / units
+            phase.derived |= row.derived
         self._add_operators(index, prefix, units)
         for module in modules(index):
             module_totals = self.modules[prefix + module.path]
