@@ -2,7 +2,8 @@
 
 - `forward`: from the first to the last operator, or call of a root module, that a backward pass goes back through. An
   operator created the node of autograd's graph that has its sequence number, unless a later operator has the same one.
-  Without any backward pass, each call of a root module is a forward pass; that needs stacks.
+  Frozen layers before the first such operator belong to it. Without any backward pass, each call of a root module is a
+  forward pass; that needs stacks.
 - `loss`: the end of `forward`, from the first loss function after the last layer on; without one, `forward` has it all.
 - `backward`: the time in which autograd runs backward functions, on any thread of the process.
 - `optimizer`: what torch marks itself, `Optimizer.step#` and `Optimizer.zero_grad#`, as one phase if only Python is
@@ -50,7 +51,7 @@ _OPTIMIZER_OPERATOR = re.compile(r"aten::_(?:foreach|fused_(?:adam|sgd|adagrad))
 _ENGINE = re.compile(r"autograd::engine::evaluate_function")
 _GRADIENT_OF_LOSS = re.compile(r"aten::ones_like$")
 _LOSS_FUNCTION = re.compile(r"aten::(?:\w*loss(?:_nd|2d)?|binary_cross_entropy\w*|kl_div)$")
-_LOSS_INPUT = re.compile(r"aten::(?:log_softmax|broadcast_tensors)$")
+_LOSS_INPUT = re.compile(r"aten::(?:log_softmax|broadcast_tensors|(?:ones|zeros|full)_like)$")
 _LAYER = re.compile(
     r"aten::(?:linear|addmm|b?mm|matmul|einsum|\w*conv\w*|(?:batch|layer|group|instance|rms)_norm|embedding\w*|lstm|gru|scaled_dot_product_attention)$"
 )
@@ -179,8 +180,9 @@ class _MainThread:
 
     def forward_passes(self, backward: Stretches) -> Stretches:
         """From the first to the last operator that was recorded, and the calls of modules around them."""
-        calls = self._module_calls(backward)
-        start, end = self.top_start[self.recorded], self.top_end[self.recorded]
+        calls, edges = self._module_calls(backward), np.union1d(self.edges, backward.start_ns)
+        recorded = self._with_frozen_layers(edges)
+        start, end = self.top_start[recorded], self.top_end[recorded]
         if not self.outermost.size:
             self.exact += [calls.start_ns, calls.end_ns]
             return self._unmarked(calls)
@@ -190,7 +192,17 @@ class _MainThread:
         start, end = np.append(start, calls.start_ns), np.append(end, calls.end_ns)
         order = np.argsort(start, kind="stable")
         items = self._unmarked(Stretches(start[order], end[order]))
-        return _joined(items.start_ns, items.end_ns, np.union1d(self.edges, backward.start_ns))
+        return _joined(items.start_ns, items.end_ns, edges)
+
+    def _with_frozen_layers(self, edges: Int64s) -> NDArray[np.bool_]:
+        """The recorded of `tops`, and layers before them that were not recorded, as they are not trained."""
+        wanted, recorded = self.recorded.copy(), np.flatnonzero(self.recorded)
+        layers = np.flatnonzero(self._named(self.tops, _LAYER) & ~self.recorded)
+        after = np.searchsorted(recorded, layers)
+        layers, after = layers[after < recorded.size], recorded[after[after < recorded.size]]
+        number = np.searchsorted(edges, self.top_start, side="right")
+        wanted[layers[number[layers] == number[after]]] = True
+        return wanted
 
     def split_off_loss(self, forward: Stretches) -> tuple[Stretches, Stretches]:
         """Divide each pass before the first loss function after its last layer; return the passes and the losses."""
@@ -225,8 +237,8 @@ class _MainThread:
 
     def joined_updates(self, backward: Stretches) -> Stretches:
         """Marked updates of which several follow each other, with only Python and no long pause between them."""
-        phases = self.marks.phases
-        own = (phases.thread == self.marks.main_thread) & (self.marks.phase_ids == _OPTIMIZER)
+        phases, is_update = self.marks.phases, self.marks.phase_ids == _OPTIMIZER
+        own = is_update & (phases.thread == self.marks.main_thread) & ((phases.parent < 0) | ~is_update[phases.parent])
         updates = Stretches(phases.start_ns[own], phases.end_ns[own])
         length, pause = updates.end_ns - updates.start_ns, updates.start_ns[1:] - updates.end_ns[:-1]
         edges = (

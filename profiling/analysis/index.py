@@ -18,6 +18,21 @@ _PHASE_OF_PREFIX = {
     "Optimizer.step#": "optimizer",
     "Optimizer.zero_grad#": "optimizer",
 }
+_LIGHTNING = re.compile(r"\[pl\]\[profile\](?:.*[.\]])?(\w+?)(?:_with_closure_\d+)?").fullmatch
+_PHASE_OF_LIGHTNING = {
+    "train_dataloader_next": "load",
+    "val_next": "load",
+    "get_train_batch": "load",
+    "batch_to_device": "transfer",
+    "training_step": "forward",
+    "model_forward": "forward",
+    "backward": "backward",
+    "optimizer_step": "optimizer",
+    "optimizer_zero_grad": "optimizer",
+    "validation_step": "evaluate",
+    "test_step": "evaluate",
+    "predict_step": "infer",
+}
 _MARKED_BY_TORCH = tuple(_PHASE_OF_PREFIX)
 _STEP = "ProfilerStep#"
 _IS_STEP = re.compile(rf"{_STEP}[0-9]{{1,18}}").fullmatch
@@ -25,10 +40,12 @@ _BACKWARD = re.compile(r"^autograd::engine::evaluate_function|Backward\d+$")
 
 
 def phase_of(annotation: str) -> str | None:
-    """Phase of a `record_function` name: our name for it, also as `## forward ##`, or one of torch's; else None."""
+    """Phase of a `record_function` name: ours, also as `## forward ##`, or one of torch's or Lightning's; else None."""
     plain = annotation.strip("# ").lower()
     if plain in TRACE_PHASES:
         return plain
+    if lightning := _LIGHTNING(annotation):
+        return _PHASE_OF_LIGHTNING.get(lightning[1])
     return next((phase for prefix, phase in _PHASE_OF_PREFIX.items() if annotation.startswith(prefix)), None)
 
 
