@@ -38,22 +38,22 @@ _PAUSE_SHARE, _PAUSE_NS = 8, 100_000
 
 _NO_TIMES: Int64s = np.empty(0, dtype=np.int64)
 
-_TORCH = r"(?:.*[/\\])?torch[/\\]"
-_MODULE = re.compile(r"nn\.Module: ")
-_PARALLEL_MODULE = re.compile(r"(?:DistributedDataParallel|FullyShardedDataParallel)\.forward$")
+_TORCH = r"(?:^|[/\\])torch[/\\]"
+_MODULE = re.compile(r"^nn\.Module: ")
+_PARALLEL_MODULE = re.compile(r"^(?:DistributedDataParallel|FullyShardedDataParallel)\.forward$")
 _BACKWARD_CALL = re.compile(
     rf"{_TORCH}(?:_?tensor\.py\(\d+\): backward|autograd[/\\]__init__\.py\(\d+\): (?:backward|grad))$"
 )
 _OPTIMIZER_CALL = re.compile(
     rf"{_TORCH}optim[/\\](?!lr_scheduler|swa_utils)\w+\.py\(\d+\): (?:step|_(?:single|multi)_tensor_\w+|_fused_\w+)$"
 )
-_OPTIMIZER_OPERATOR = re.compile(r"aten::_(?:foreach|fused_(?:adam|sgd|adagrad))")
-_ENGINE = re.compile(r"autograd::engine::evaluate_function")
-_GRADIENT_OF_LOSS = re.compile(r"aten::ones_like$")
-_LOSS_FUNCTION = re.compile(r"aten::(?:\w*loss(?:_nd|2d)?|binary_cross_entropy\w*|kl_div)$")
-_LOSS_INPUT = re.compile(r"aten::(?:log_softmax|broadcast_tensors|(?:ones|zeros|full)_like)$")
+_OPTIMIZER_OPERATOR = re.compile(r"^aten::_(?:foreach|fused_(?:adam|sgd|adagrad))")
+_ENGINE = re.compile(r"^autograd::engine::evaluate_function")
+_GRADIENT_OF_LOSS = re.compile(r"^aten::ones_like$")
+_LOSS_FUNCTION = re.compile(r"^aten::(?:\w*loss(?:_nd|2d)?|binary_cross_entropy\w*|kl_div)$")
+_LOSS_INPUT = re.compile(r"^aten::(?:log_softmax|broadcast_tensors|(?:ones|zeros|full)_like)$")
 _LAYER = re.compile(
-    r"aten::(?:linear|addmm|b?mm|matmul|einsum|\w*conv\w*|(?:batch|layer|group|instance|rms)_norm|embedding\w*|lstm|gru|scaled_dot_product_attention)$"
+    r"^aten::(?:linear|addmm|b?mm|matmul|einsum|\w*conv\w*|(?:batch|layer|group|instance|rms)_norm|embedding\w*|lstm|gru|scaled_dot_product_attention)$"
 )
 
 
@@ -92,25 +92,27 @@ class Marks:
     main_thread: int
 
 
-def derive_phases(trace: Trace, operators: Nest, is_backward: NDArray[np.bool_], marks: Marks) -> DerivedPhases:
+def derive_phases(trace: Trace, operators: Nest, backward: Positions, marks: Marks) -> DerivedPhases:
     """Derive the phases that the trace marks nowhere.
 
     Args:
         trace: the trace.
         operators: its operators.
-        is_backward: which of them, by position, are functions that autograd runs.
+        backward: for each of them, the innermost function of autograd's engine that it is or runs in, -1 for none.
         marks: what the trace marks.
     """
     marked = marks.phase_ids[~(marks.by_torch & (marks.phase_ids == _OPTIMIZER))]
     missing = [phase for phase in _DERIVABLE if not (marked == phase).any()]
     if not trace.threads or not missing:
         return DerivedPhases(_NO_TIMES, _NO_TIMES, np.empty(0, dtype=np.int8))
-    work = _MainThread(trace, operators, is_backward, marks)
-    backward = work.backward_passes()
-    forward, loss = work.split_off_loss(work.forward_passes(backward))
-    steps_marked = (marks.phase_ids == _OPTIMIZER).any()
-    optimizer = work.joined_updates(backward) if steps_marked else work.unmarked_updates(forward, backward)
-    found = dict(zip(_DERIVABLE, (forward, loss, backward, optimizer), strict=True))
+    work = _MainThread(trace, operators, backward, marks)
+    backward_passes = work.backward_passes()
+    forward, loss = work.split_off_loss(work.forward_passes(backward_passes))
+    marked_by_torch = (marks.phase_ids == _OPTIMIZER).any()
+    optimizer = (
+        work.joined_updates(backward_passes) if marked_by_torch else work.unmarked_updates(forward, backward_passes)
+    )
+    found = dict(zip(_DERIVABLE, (forward, loss, backward_passes, optimizer), strict=True))
     start = np.concatenate([found[phase].start_ns for phase in missing])
     end = np.concatenate([found[phase].end_ns for phase in missing])
     phase = np.repeat(np.array(missing, dtype=np.int8), [found[phase].start_ns.size for phase in missing])
@@ -125,20 +127,18 @@ class _MainThread:
     steps, `joined_bounds` those of joined updates, and `exact` those of derived phases that Python functions tell.
     """
 
-    def __init__(self, trace: Trace, operators: Nest, is_backward: NDArray[np.bool_], marks: Marks) -> None:
+    def __init__(self, trace: Trace, operators: Nest, backward: Positions, marks: Marks) -> None:
         self.trace, self.operators, self.marks = trace, operators, marks
         on_main = marks.phases.thread == marks.main_thread
         bounds = marks.phases.start_ns[on_main], marks.phases.end_ns[on_main]
-        self.edges = np.unique(np.concatenate((*bounds, marks.step_edges_ns)))
+        self.edges = _merged(*bounds, marks.step_edges_ns)
         self.exact: list[Int64s] = []
         self.joined_bounds = _NO_TIMES
-        parent, inside = operators.parent, operators.nearest(is_backward) >= 0
+        parent, inside = operators.parent, backward >= 0
         pids = [thread.pid for thread in trace.threads]
         in_process = np.array([pid == pids[marks.main_thread] for pid in pids], dtype=bool)
-        functions = np.flatnonzero(is_backward & in_process[operators.thread])
-        self.functions = functions[np.argsort(operators.start_ns[functions], kind="stable")]
-        above = parent[self.functions]
-        self.outermost = self.functions[(above < 0) | ~inside[above]]
+        outermost = np.flatnonzero(inside & ((parent < 0) | ~inside[parent]) & in_process[operators.thread])
+        self.outermost = outermost[np.argsort(operators.start_ns[outermost], kind="stable")]
         contains = np.zeros(parent.size, dtype=bool)  # a whole step may be recorded as an operator
         level = parent[self.outermost]
         while (level := level[level >= 0]).size:
@@ -153,13 +153,13 @@ class _MainThread:
     def _recorded(self) -> NDArray[np.bool_]:
         """Which of `tops` created a node of autograd's graph that a backward pass ran later."""
         operators, sequence = self.operators, self.trace.spans.sequence[self.operators.rows]
-        ran, first = np.unique(sequence[self.functions], return_index=True)
+        ran, first = np.unique(sequence[self.outermost], return_index=True)
         candidates = self.others[sequence[self.others] >= 0][::-1]
         created, last = np.unique(sequence[candidates], return_index=True)
         recorded = np.zeros(self.tops.size, dtype=bool)
         if ran.size and created.size:
             place = np.minimum(np.searchsorted(ran, created), ran.size - 1)
-            creation, run = operators.start_ns[candidates[last]], operators.start_ns[self.functions[first[place]]]
+            creation, run = operators.start_ns[candidates[last]], operators.start_ns[self.outermost[first[place]]]
             recorded[self._top_at(creation[(ran[place] == created) & (creation < run)])] = True
         return recorded
 
@@ -167,7 +167,7 @@ class _MainThread:
         """Runs of backward functions without another operator of the main thread between them."""
         # Old releases record no engine around a function: additions of gradients are operators of their own.
         by_engine = self._named(self.outermost, _ENGINE).any()
-        between = np.union1d(self.edges, self.top_start if by_engine else self.top_start[self.recorded])
+        between = _merged(self.edges, self.top_start if by_engine else self.top_start[self.recorded])
         passes = _joined(self.operators.start_ns[self.outermost], self.operators.end_ns[self.outermost], between)
         # A pass begins with the gradient of the loss, which is 1.
         before = self._top_at(passes.start_ns)
@@ -180,7 +180,7 @@ class _MainThread:
 
     def forward_passes(self, backward: Stretches) -> Stretches:
         """From the first to the last operator that was recorded, and the calls of modules around them."""
-        calls, edges = self._module_calls(backward), np.union1d(self.edges, backward.start_ns)
+        calls, edges = self._module_calls(backward), _merged(self.edges, backward.start_ns)
         recorded = self._with_frozen_layers(edges)
         start, end = self.top_start[recorded], self.top_end[recorded]
         if not self.outermost.size:
@@ -232,8 +232,8 @@ class _MainThread:
         calls = self._unmarked(calls)
         free = (forward.open_at(calls.start_ns) < 0) & (backward.open_at(calls.start_ns) < 0)
         free &= np.searchsorted(backward.start_ns, calls.start_ns) > 0
-        edges = np.concatenate((self.edges, forward.start_ns, backward.start_ns))
-        return _joined(calls.start_ns[free], calls.end_ns[free], np.unique(edges))
+        edges = _merged(self.edges, forward.start_ns, backward.start_ns)
+        return _joined(calls.start_ns[free], calls.end_ns[free], edges)
 
     def joined_updates(self, backward: Stretches) -> Stretches:
         """Marked updates of which several follow each other, with only Python and no long pause between them."""
@@ -248,7 +248,7 @@ class _MainThread:
             backward.start_ns,
             updates.start_ns[1:][pause > length[:-1] + length[1:]],
         )
-        joined = _joined(updates.start_ns, updates.end_ns, np.unique(np.concatenate(edges)))
+        joined = _joined(updates.start_ns, updates.end_ns, _merged(*edges))
         number = np.searchsorted(updates.start_ns, joined.end_ns) - np.searchsorted(updates.start_ns, joined.start_ns)
         joined = Stretches(joined.start_ns[number > 1], joined.end_ns[number > 1])
         self.joined_bounds = np.append(joined.start_ns, joined.end_ns)
@@ -264,16 +264,15 @@ class _MainThread:
 
         edges = np.append(np.setdiff1d(self.edges, self.joined_bounds), self.marks.step_edges_ns)
         starts, ends = (edges, phases.end_ns, self.top_end), (edges, phases.start_ns, self.top_start)
-        before = _last(np.sort(np.concatenate(starts)), phases.start_ns)
-        after = -_last(np.sort(-np.concatenate(ends)), -phases.end_ns)
+        before, after = _last(_merged(*starts), phases.start_ns), _next(_merged(*ends), phases.end_ns)
         return DerivedPhases(
             phases.start_ns - pause(phases.start_ns, before), phases.end_ns + pause(phases.end_ns, after), phases.phase
         )
 
     def _widened(self, passes: Stretches, calls: Stretches) -> Stretches:
         """Extend passes to the calls that they are in, but not over other operators or marks."""
-        before = _last(np.union1d(self.edges, self.top_end), passes.start_ns)
-        after = -_last(np.sort(-np.union1d(self.edges, self.top_start)), -passes.end_ns)
+        before = _last(_merged(self.edges, self.top_end), passes.start_ns)
+        after = _next(_merged(self.edges, self.top_start), passes.end_ns)
         first, last = calls.open_at(passes.start_ns), calls.open_at(passes.end_ns - 1)
         start, end = passes.start_ns.copy(), passes.end_ns.copy()
         start[first >= 0] = np.maximum(calls.start_ns[first[first >= 0]], before[first >= 0])
@@ -289,7 +288,7 @@ class _MainThread:
         modules = self._calls(_MODULE)
         start = np.append(modules.start_ns, spans.start_ns[rows])
         end = np.append(modules.end_ns, spans.start_ns[rows] + spans.dur_ns[rows])
-        cuts = np.union1d(self.marks.step_edges_ns, backward.start_ns)
+        cuts = _merged(self.marks.step_edges_ns, backward.start_ns)
         whole = np.searchsorted(cuts, start, side="right") == np.searchsorted(cuts, end)
         return _outermost(start[whole], end[whole])
 
@@ -318,11 +317,16 @@ class _MainThread:
 
 
 def _matches(trace: Trace, name: NDArray[np.int32], pattern: re.Pattern[str]) -> NDArray[np.bool_]:
-    """Which of these names, given as indices into `Trace.names`, begin as the pattern says."""
+    """Which of these names, given as indices into `Trace.names`, the pattern is found in."""
     found = np.zeros(len(trace.names), dtype=bool)
     numbers = distinct(name)
-    found[numbers] = [bool(pattern.match(trace.names[number])) for number in numbers]
+    found[numbers] = [bool(pattern.search(trace.names[number])) for number in numbers]
     return found[name]
+
+
+def _merged(*times_ns: Int64s) -> Int64s:
+    """All of these times, sorted."""
+    return np.sort(np.concatenate(times_ns), kind="stable")
 
 
 def _joined(start_ns: Int64s, end_ns: Int64s, edges_ns: Int64s) -> Stretches:
@@ -347,3 +351,9 @@ def _last(times_ns: Int64s, at_ns: Int64s) -> Int64s:
     """The last of the sorted times that is not after each of `at_ns`; `at_ns` itself if there is none."""
     place = np.searchsorted(times_ns, at_ns, side="right") - 1
     return np.where(place >= 0, np.append(times_ns, 0)[place], at_ns)
+
+
+def _next(times_ns: Int64s, at_ns: Int64s) -> Int64s:
+    """The first of the sorted times that is not before each of `at_ns`; `at_ns` itself if there is none."""
+    place = np.searchsorted(times_ns, at_ns)
+    return np.where(place < times_ns.size, np.append(times_ns, 0)[place], at_ns)

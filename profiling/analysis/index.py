@@ -110,7 +110,7 @@ class Index:
         by_torch = np.array([self.trace.names[name].startswith(_MARKED_BY_TORCH) for name in names], dtype=bool)
         edges = np.concatenate((steps.start_ns, steps.end_ns)) if steps.marked else np.empty(0, dtype=np.int64)
         marks = Marks(marked, self._phase_ids[names], by_torch, edges, self.main_thread)
-        return derive_phases(self.trace, self.operators, self._is_backward, marks)
+        return derive_phases(self.trace, self.operators, self._backward_functions, marks)
 
     @cached_property
     def derived_phases(self) -> frozenset[int]:
@@ -177,15 +177,14 @@ class Index:
         return runs
 
     @cached_property
-    def _is_backward(self) -> NDArray[np.bool_]:
-        """Which operators are autograd's engine, or a backward function, by position."""
+    def _backward_functions(self) -> Positions:
+        """For each operator, the innermost function of autograd's engine that it is or runs in, -1 for none."""
         backward = np.array([bool(_BACKWARD.search(name)) for name in self.trace.names], dtype=bool)
-        return backward[self.operator_names]
+        return self.operators.nearest(backward[self.operator_names])
 
-    @cached_property
+    @property
     def _run_by_autograd(self) -> NDArray[np.bool_]:
-        """Which operators are or run inside a backward function, by position."""
-        return self.operators.nearest(self._is_backward) >= 0
+        return np.greater_equal(self._backward_functions, 0)
 
     def locate_phase(self, thread: NDArray[np.int32], at_ns: Int64s) -> Positions:
         """Position in `phases` of the innermost phase open on a thread at a time, -1 for none.
