@@ -7,9 +7,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from profiling.analysis.derived_phases import DerivedPhases, Marks, derive_phases
 from profiling.analysis.nesting import Nest, Positions, Rows, distinct, nest
 from profiling.trace.columns import Kind
-from profiling.trace.trace import Int64s, Trace
+from profiling.trace.trace import Int64s, Intervals, Trace
 from profiling.vocabulary import TRACE_PHASES
 
 _PHASE_OF_PREFIX = {
@@ -17,16 +18,34 @@ _PHASE_OF_PREFIX = {
     "Optimizer.step#": "optimizer",
     "Optimizer.zero_grad#": "optimizer",
 }
+_LIGHTNING = re.compile(r"\[pl\]\[profile\](?:.*[.\]])?(\w+?)(?:_with_closure_\d+)?").fullmatch
+_PHASE_OF_LIGHTNING = {
+    "train_dataloader_next": "load",
+    "val_next": "load",
+    "get_train_batch": "load",
+    "batch_to_device": "transfer",
+    "training_step": "forward",
+    "model_forward": "forward",
+    "backward": "backward",
+    "optimizer_step": "optimizer",
+    "optimizer_zero_grad": "optimizer",
+    "validation_step": "evaluate",
+    "test_step": "evaluate",
+    "predict_step": "infer",
+}
+_MARKED_BY_TORCH = tuple(_PHASE_OF_PREFIX)
 _STEP = "ProfilerStep#"
 _IS_STEP = re.compile(rf"{_STEP}[0-9]{{1,18}}").fullmatch
 _BACKWARD = re.compile(r"^autograd::engine::evaluate_function|Backward\d+$")
 
 
 def phase_of(annotation: str) -> str | None:
-    """Phase of a `record_function` name: our name for it, also as `## forward ##`, or one of torch's; else None."""
+    """Phase of a `record_function` name: ours, also as `## forward ##`, or one of torch's or Lightning's; else None."""
     plain = annotation.strip("# ").lower()
     if plain in TRACE_PHASES:
         return plain
+    if lightning := _LIGHTNING(annotation):
+        return _PHASE_OF_LIGHTNING.get(lightning[1])
     return next((phase for prefix, phase in _PHASE_OF_PREFIX.items() if annotation.startswith(prefix)), None)
 
 
@@ -83,17 +102,50 @@ class Index:
         return repeats
 
     @cached_property
+    def marked_phases(self) -> Nest:
+        """The annotations of phases, nested."""
+        return nest(self.trace.spans, np.flatnonzero((self.trace.spans.kind == Kind.ANNOTATION) & self._is_phase))
+
+    @cached_property
+    def _derived(self) -> DerivedPhases:
+        marked, steps = self.marked_phases, self.steps
+        names = self.trace.spans.name[marked.rows]
+        by_torch = np.array([self.trace.names[name].startswith(_MARKED_BY_TORCH) for name in names], dtype=bool)
+        edges = np.concatenate((steps.start_ns, steps.end_ns)) if steps.marked else np.empty(0, dtype=np.int64)
+        marks = Marks(marked, self._phase_ids[names], by_torch, edges, self.main_thread)
+        return derive_phases(self.trace, self.operators, self._backward_functions, marks)
+
+    @cached_property
+    def derived_phases(self) -> frozenset[int]:
+        """The phases that the trace does not mark, but that were derived: indices into TRACE_PHASES."""
+        return frozenset(self._derived.phase.tolist())
+
+    @cached_property
+    def _phase_table(self) -> tuple[Intervals, NDArray[np.int8]]:
+        """The marked phases, then the derived ones, and the phase of each."""
+        spans, rows, derived = self.trace.spans, self.marked_phases.rows, self._derived
+        main = np.full(derived.phase.size, self.main_thread, dtype=np.int32)
+        table = Intervals(
+            start_ns=np.append(spans.start_ns[rows], derived.start_ns),
+            dur_ns=np.append(spans.dur_ns[rows], derived.end_ns - derived.start_ns),
+            name=np.append(spans.name[rows], np.full(derived.phase.size, -1, dtype=np.int32)),
+            thread=np.append(spans.thread[rows], main),
+        )
+        return table, np.append(self._phase_ids[spans.name[rows]], derived.phase)
+
+    @cached_property
     def phases(self) -> Nest:
-        """The annotations of phases, nested; an annotation inside one of the same phase is left out."""
-        nested = nest(self.trace.spans, np.flatnonzero((self.trace.spans.kind == Kind.ANNOTATION) & self._is_phase))
-        ids = self._phase_ids[self.trace.spans.name[nested.rows]]
+        """The marked and the derived phases, nested; one inside another of the same phase is left out."""
+        table, ids = self._phase_table
+        nested = nest(table, np.arange(ids.size))
+        ids = ids[nested.rows]
         inner = (nested.parent >= 0) & (ids[nested.parent] == ids)
-        return nest(self.trace.spans, nested.rows[~inner]) if inner.any() else nested
+        return nest(table, nested.rows[~inner]) if inner.any() else nested
 
     @cached_property
     def phase_ids(self) -> NDArray[np.int8]:
         """Phase of each position in `phases`, as an index into TRACE_PHASES."""
-        return self._phase_ids[self.trace.spans.name[self.phases.rows]]
+        return self._phase_table[1][self.phases.rows]
 
     @cached_property
     def _phase_ids(self) -> NDArray[np.int8]:
@@ -111,10 +163,13 @@ class Index:
 
     @cached_property
     def main_thread(self) -> int:
-        """The thread of the steps; without steps, that of most phases; without phases, that of most operators."""
+        """The thread of the steps, else of most marked phases, else of most operators that autograd does not run."""
         if self.steps.thread is not None:
             return self.steps.thread
-        threads = self.phases.thread if self.phases.thread.size else self.operators.thread
+        threads = self.marked_phases.thread
+        if not threads.size:
+            others = ~self._run_by_autograd
+            threads = self.operators.thread[others] if others.any() else self.operators.thread
         return int(np.bincount(threads).argmax()) if threads.size else 0
 
     @cached_property
@@ -132,11 +187,14 @@ class Index:
         return on_path
 
     @cached_property
-    def _run_by_autograd(self) -> NDArray[np.bool_]:
-        """Which operators run inside an operator of autograd's engine, or of a backward function in old traces."""
+    def _backward_functions(self) -> Positions:
+        """For each operator, the innermost function of autograd's engine that it is or runs in, -1 for none."""
         backward = np.array([bool(_BACKWARD.search(name)) for name in self.trace.names], dtype=bool)
-        roots = self.operators.nearest(self.operators.parent < 0)
-        return backward[self.operator_names[roots]]
+        return self.operators.nearest(backward[self.operator_names])
+
+    @property
+    def _run_by_autograd(self) -> NDArray[np.bool_]:
+        return np.greater_equal(self._backward_functions, 0)
 
     def locate_phase(self, thread: NDArray[np.int32], at_ns: Int64s) -> Positions:
         """Position in `phases` of the innermost phase open on a thread at a time, -1 for none.
@@ -158,13 +216,8 @@ class Index:
 
     @cached_property
     def operator_phase(self) -> PhaseNumbers:
-        """Number of the phase of each operator, by position.
-
-        Operators that autograd runs outside every phase belong to `backward`.
-        """
-        phase = self.phase_at(self.operators.thread, self.operators.start_ns)
-        phase[(phase == len(TRACE_PHASES)) & self._run_by_autograd] = TRACE_PHASES.index("backward")
-        return phase
+        """Number of the phase of each operator, by position."""
+        return self.phase_at(self.operators.thread, self.operators.start_ns)
 
     @cached_property
     def steps(self) -> Steps:

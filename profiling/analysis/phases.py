@@ -19,7 +19,8 @@ class Phase(Struct, frozen=True):
     this phase and in no phase inside it: the sum of `operator_us` (in operators, without waiting), `wait_us` (blocked
     by a call, see `profiling.analysis.blocking_calls`) and `python_us` (the rest: Python, dispatch, loading data,
     waiting for other threads). Device time and allocations are those that were launched inside, on any thread. The last
-    row, `other`, is the time of the steps outside all phases; its `total_us` is the time of all steps.
+    row, `other`, is the time of the steps outside all phases; its `total_us` is the time of all steps. `derived`
+    phases are not marked in the trace, see `profiling.analysis.derived_phases`.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Phase(Struct, frozen=True):
     wait_us: float
     device_us: float
     allocated_bytes: int
+    derived: bool
 
 
 class Step(Struct, frozen=True):
@@ -92,6 +94,7 @@ def phases(account: TimeAccount) -> list[Phase]:
             wait_us=int(blocked_ns[i]) / 1e3,
             device_us=int(device_ns[i]) / 1e3,
             allocated_bytes=int(allocated[i]),
+            derived=i in index.derived_phases,
         )
         for i in range(none + 1)
         if calls[i] or self_ns[i]

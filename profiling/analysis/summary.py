@@ -19,6 +19,7 @@ from profiling.analysis.waits import BlockingCall, WaitedFor, blocked_by, waited
 from profiling.format import duration, size
 from profiling.trace.columns import FOLDED_NAME, MAX_NAME_CHARACTERS
 from profiling.trace.trace import Trace
+from profiling.vocabulary import TRACE_PHASES
 
 SCHEMA_VERSION = 1
 
@@ -184,6 +185,11 @@ def account_notes(account: TimeAccount) -> list[str]:
             f"operators of {duration(account.operator_ns_outside / 1e3)} run outside the steps: they are in the table "
             "of operators, but belong to no step"
         )
+    if index.derived_phases:
+        names = ", ".join(TRACE_PHASES[phase] for phase in sorted(index.derived_phases))
+        lines.append(
+            f"phases are derived from the records of autograd and optimizers, not marked in the trace: {names}"
+        )
     return [f"{index.trace.path.name}: {line}" for line in lines]
 
 
@@ -225,7 +231,9 @@ def _sum(first: Row, second: Row) -> Row:
     values = {}
     for field in structs.fields(first):
         a, b = getattr(first, field.name), getattr(second, field.name)
-        if field.name in _MEANS:
+        if isinstance(a, bool):
+            values[field.name] = a or b
+        elif field.name in _MEANS:
             weights = max(first.device_us, 1e-3), max(second.device_us, 1e-3)  # type: ignore[attr-defined]
             known = [(value, weight) for value, weight in zip((a, b), weights, strict=True) if value is not None]
             total = sum(weight for _, weight in known)

@@ -38,7 +38,10 @@ SCHEMA_VERSION = 1
 
 
 class PhaseDifference(Struct, frozen=True):
-    """One phase, without the phases inside it; `difference_us` is the sum of the four fields after it."""
+    """One phase, without the phases inside it; `difference_us` is the sum of the four fields after it.
+
+    `derived`: at least one side does not mark the phase, see `profiling.analysis.derived_phases`.
+    """
 
     phase: str
     a_us: float
@@ -48,6 +51,7 @@ class PhaseDifference(Struct, frozen=True):
     python_us: float
     waiting_us: float
     unattributed_us: float
+    derived: bool
 
 
 class OperatorDifference(Struct, frozen=True):
@@ -207,7 +211,8 @@ def diff(a: Sequence[StageWindow], b: Sequence[StageWindow]) -> Diff:
         a_units=a_totals.units,
         b_units=b_totals.units,
         notes=unpaired
-        + [note for w in both for note in (*notes(w.trace), *account_notes(TimeAccount(Index(w.trace))))],
+        + [note for w in both for note in (*notes(w.trace), *account_notes(TimeAccount(Index(w.trace))))]
+        + _derived_notes(a_totals, b_totals),
         a_us=sum(row.a_us for row in phases),
         b_us=sum(row.b_us for row in phases),
         difference_us=sum(row.difference_us for row in phases),
@@ -255,6 +260,20 @@ def _list(windows: Sequence[StageWindow]) -> str:
     return ", ".join(f"{w.trace.path} is {w.stage or 'of no known stage'}" for w in windows)
 
 
+def _derived_notes(a: TraceTotals, b: TraceTotals) -> list[str]:
+    """Say which phases each side derives, and which of them the other side marks."""
+    notes = []
+    for name, side, other in (("A", a, b), ("B", b, a)):
+        derived = [phase for phase, totals in side.phases.items() if totals.derived]
+        marked = [phase for phase in derived if phase in other.phases and not other.phases[phase].derived]
+        if derived:
+            notes.append(
+                f"{name}: phases are derived, not marked: {', '.join(derived)}"
+                + (f"; the other side marks {', '.join(marked)}: small differences may be its bounds" if marked else "")
+            )
+    return notes
+
+
 def _phases(a: TraceTotals, b: TraceTotals) -> list[PhaseDifference]:
     rows = []
     for phase in dict.fromkeys((*a.phases, *b.phases)):
@@ -264,7 +283,10 @@ def _phases(a: TraceTotals, b: TraceTotals) -> list[PhaseDifference]:
         waiting = in_b.wait_us - in_a.wait_us
         python = in_b.python_us - in_a.python_us
         rest = difference - operators - python - waiting
-        rows.append(PhaseDifference(phase, in_a.self_us, in_b.self_us, difference, operators, python, waiting, rest))
+        derived = in_a.derived or in_b.derived
+        rows.append(
+            PhaseDifference(phase, in_a.self_us, in_b.self_us, difference, operators, python, waiting, rest, derived)
+        )
     return rows
 
 

@@ -37,6 +37,7 @@ class PhaseTotals:
     self_us: float = 0.0
     python_us: float = 0.0
     wait_us: float = 0.0
+    derived: bool = False
 
 
 @dataclass
@@ -109,6 +110,7 @@ class TraceTotals:
             phase.self_us += row.self_us / units
             phase.python_us += row.python_us / units
             phase.wait_us += row.wait_us / units
+            phase.derived |= row.derived
         self._add_operators(account, prefix, units)
         for kernel in device_work(index).kernels:
             kernel_totals = self.kernels[kernel.name, kernel.operator]

@@ -81,7 +81,8 @@ def show_diff(difference: Diff, top: int) -> None:
     table = new_table("phases", ["phase"], ["A", "B", "change", "operators", "python"] + (["waiting"] if waits else []))
     for row in difference.phases:
         parts = [row.difference_us, row.operators_us, row.python_us] + ([row.waiting_us] if waits else [])
-        table.add_row(row.phase, duration(row.a_us), duration(row.b_us), *map(duration_change, parts))
+        name = f"{row.phase} (derived)" if row.derived else row.phase
+        table.add_row(name, duration(row.a_us), duration(row.b_us), *map(duration_change, parts))
     console.print(table)
     table = new_table(title_with_count("causes", len(difference.causes), top), ["phase", "cause"], ["change"])
     for cause in difference.causes[:top]:
@@ -125,7 +126,8 @@ def _phases(summary: Summary, top: int) -> Table:
     for row in summary.phases[:top]:
         times = [row.total_us, row.self_us, row.operator_us, row.python_us]
         times += [row.wait_us, row.device_us] if summary.devices else []
-        table.add_row(row.name, f"{row.calls:,}", *map(duration, times), *_allocated(summary, row.allocated_bytes))
+        name = f"{row.name} (derived)" if row.derived else row.name
+        table.add_row(name, f"{row.calls:,}", *map(duration, times), *_allocated(summary, row.allocated_bytes))
     return table
 
 

@@ -132,7 +132,7 @@ class Columns:
         self.flow_ids = Numbering()
         self.spans = _table(
             ts="d", dur="d", name="i", thread="i", kind="b", external="q", correlation="q", copied="q", flops="q",
-            shapes="i", detail="i",
+            sequence="q", shapes="i", detail="i",
         )  # fmt: skip
         self.frames = _table(ts="d", dur="d", name="i", thread="i")
         self.memory = _table(
@@ -203,12 +203,14 @@ class Columns:
             "correlation": zeros,
             "copied": zeros,
             "flops": zeros,
+            "sequence": zeros,
             "shapes": array("i", bytes(4 * count)),
             "detail": array("i", bytes(4 * count)),
         }
         if kind is Kind.OPERATOR:
             shapes = self.shapes
             columns["flops"] = _integers([arg.flops for arg in args])
+            columns["sequence"] = _integers([arg.sequence for arg in args])
             columns["shapes"] = array("i", [shapes[bytes(arg.shapes)] for arg in args])
             columns["detail"] = array("i", [self._detail(arg) if arg.collective else 0 for arg in args])
         else:

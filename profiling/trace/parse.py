@@ -40,6 +40,7 @@ class Args(Struct, gc=False):
     """The fields of an event's `args` that an analysis uses; 0, -1 or empty where the event has none."""
 
     external: int = field(name="External id", default=0)
+    sequence: int = field(name="Sequence number", default=-1)
     shapes: Raw = field(name="Input Dims", default=Raw(b""))
     reserved: int = field(name="Total Reserved", default=-1)
     allocated: int = field(name="Total Allocated", default=-1)

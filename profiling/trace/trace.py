@@ -51,6 +51,7 @@ class Spans(Intervals):
     correlation: Int64s  # the same number on a launching call and on its device work; 0: none
     copied: Int64s  # bytes of a device copy or fill
     flops: Int64s
+    sequence: Int64s  # of operators: that of the node of autograd's graph which they run or may create; -1: none
     shapes: Int32s  # index into Trace.shapes; 0: none recorded
     detail: Int32s  # index into Trace.details; 0: none recorded
 
