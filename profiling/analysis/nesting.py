@@ -15,6 +15,8 @@ Positions = NDArray[np.intp]
 
 TOLERANCE_NS = 1000
 """Old traces round times to microseconds, so a child may seem to end up to that much after its parent."""
+_GRIDS_NS = (1000, 100, 10)
+"""Times that are all multiples of one of these have been rounded to it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,13 +77,16 @@ def nest(table: Intervals, rows: Rows) -> Nest:
     """Nest the given rows of a table.
 
     Intervals that overlap only in part are treated as in torch's `key_averages`: the earlier one is not the parent of
-    the later one, nor of any interval that follows.
+    the later one, nor of any interval that follows. An overlap that rounded times explain is none: an interval shorter
+    than the resolution of its start is nobody's parent, and none is the parent of one of its own name that begins
+    within that resolution of its end.
     """
-    thread, start, dur = table.thread[rows], table.start_ns[rows], table.dur_ns[rows]
+    thread, start, dur, name = table.thread[rows], table.start_ns[rows], table.dur_ns[rows], table.name[rows]
     if not _in_order(thread, start, dur):
         order = np.lexsort((-dur, start, thread))
-        rows, thread, start, dur = rows[order], thread[order], start[order], dur[order]
+        rows, thread, start, dur, name = rows[order], thread[order], start[order], dur[order], name[order]
     end = start + dur
+    resolution, tolerance = table.resolution_ns, tolerance_ns(table, start)
     parent = np.arange(-1, rows.size - 1)
     if parent.size:
         parent[np.flatnonzero(np.diff(thread)) + 1] = -1
@@ -90,11 +95,22 @@ def nest(table: Intervals, rows: Rows) -> Nest:
         # All intervals between an interval and its candidate parent have ended. A candidate that has ended too, or that
         # ends before the interval does, is replaced by its own candidate: a chain of siblings halves in each round.
         candidate = parent[pending]
-        past = (end[candidate] <= start[pending]) | (end[pending] > end[candidate] + TOLERANCE_NS)
+        # Rounding keeps the order of durations: what lasts longer than the candidate is no child of it.
+        overlap = end[candidate] - start[pending]
+        past = (overlap <= 0) | (end[pending] > end[candidate] + tolerance) | (dur[pending] > dur[candidate])
+        if resolution > 1:
+            past |= (dur[candidate] < resolution) | ((overlap < resolution) & (name[pending] == name[candidate]))
         pending = pending[past]
         parent[pending] = parent[parent[pending]]
         pending = pending[parent[pending] >= 0]
     return Nest(rows, thread, start, end, parent)
+
+
+def tolerance_ns(table: Intervals, start_ns: Int64s) -> int:
+    """How much later than its parent a child may seem to end, if times were rounded as these starts of a table are."""
+    few = start_ns[:1000]  # usually these tell
+    grid = next((grid for grid in _GRIDS_NS if not (few % grid).any() and not (start_ns % grid).any()), 1)
+    return min(2 * max(grid, table.resolution_ns), TOLERANCE_NS)
 
 
 def call_chains(nested: Nest, names: NDArray[np.int32]) -> tuple[NDArray[np.intp], list[tuple[int, int]]]:
