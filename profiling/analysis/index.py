@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from profiling.analysis.nesting import Nest, Positions, Rows, distinct, nest
+from profiling.analysis.stacks import Stacks, stacks
 from profiling.trace.columns import Kind
 from profiling.trace.trace import Int64s, Trace
 from profiling.vocabulary import TRACE_PHASES
@@ -28,6 +29,11 @@ def phase_of(annotation: str) -> str | None:
     if plain in TRACE_PHASES:
         return plain
     return next((phase for prefix, phase in _PHASE_OF_PREFIX.items() if annotation.startswith(prefix)), None)
+
+
+def is_step(annotation: str) -> bool:
+    """Whether an annotation marks a step of the profiler."""
+    return annotation.startswith(_STEP)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +84,11 @@ class Index:
         children = np.bincount(parent[parent >= 0], minlength=parent.size)
         repeats: NDArray[np.bool_] = (parent >= 0) & (names[parent] == names) & (children[parent] == 1)
         return repeats
+
+    @cached_property
+    def stacks(self) -> Stacks:
+        """The Python frames and their callers."""
+        return stacks(self.trace)
 
     @cached_property
     def phases(self) -> Nest:

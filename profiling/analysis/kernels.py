@@ -7,8 +7,9 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from profiling.analysis.index import NO_OPERATOR, Index
+from profiling.analysis.index import Index
 from profiling.analysis.nesting import distinct, union_ns
+from profiling.analysis.owners import owners
 from profiling.trace.columns import Kind
 
 LONGEST_GAPS = 10
@@ -17,7 +18,7 @@ _SHORT = {"HostToDevice": "HtoD", "DeviceToHost": "DtoH", "DeviceToDevice": "Dto
 
 
 class Kernel(Struct, frozen=True):
-    """All runs of one kernel that one operator launched.
+    """All runs of one kernel that one operator launched, or another owner, see `profiling.analysis.owners`.
 
     Occupancy, blocks and registers are means weighted by device time; None where the trace has none, as on AMD.
     """
@@ -90,13 +91,11 @@ def device_work(index: Index, window: int = 0) -> DeviceWork:
 
 
 def _kernels(index: Index, among: NDArray[np.intp]) -> list[Kernel]:
-    """Kernels by name and launching operator, the longest device time first; `among` are indices into `device_rows`."""
+    """Kernels by name and owner, the longest device time first; `among` are indices into `device_rows`."""
     trace, spans = index.trace, index.trace.spans
-    rows, launching_operators = index.device_rows[among], index.launching_operators[among]
-    operator = np.full(launching_operators.size, len(trace.names), dtype=np.int64)
-    operator[launching_operators >= 0] = index.operator_names[launching_operators[launching_operators >= 0]]
-    width = len(trace.names) + 1
-    keys, group = np.unique(spans.name[rows] * np.int64(width) + operator, return_inverse=True)
+    rows, owned = index.device_rows[among], owners(index)
+    width = len(owned.names)
+    keys, group = np.unique(spans.name[rows] * np.int64(width) + owned.of[among], return_inverse=True)
     calls = np.bincount(group)
     time = np.bincount(group, weights=spans.dur_ns[rows])
     details = [trace.details[i] for i in spans.detail[rows]]
@@ -108,13 +107,12 @@ def _kernels(index: Index, among: NDArray[np.intp]) -> list[Kernel]:
             [detail.registers for detail in details],
         )
     ]
-    names = [*trace.names, NO_OPERATOR]
     return [
         Kernel(
-            name=names[keys[i] // width],
+            name=trace.names[keys[i] // width],
             calls=int(calls[i]),
             device_us=float(time[i]) / 1e3,
-            operator=names[keys[i] % width],
+            operator=owned.names[keys[i] % width],
             occupancy_percent=means[0][i],
             blocks_per_sm=means[1][i],
             registers=means[2][i],

@@ -72,9 +72,24 @@ class Nest:
                 return up
             up[open_] = up[up[open_]]
 
+    def only(self, wanted: NDArray[np.bool_]) -> "Nest":
+        """The `wanted` intervals; the parent of each is the innermost wanted one around it."""
+        position = np.flatnonzero(wanted)
+        number = np.cumsum(wanted) - 1
+        parent = np.append(self.nearest(wanted), -1)[self.parent[position]]
+        return Nest(
+            self.rows[position],
+            self.thread[position],
+            self.start_ns[position],
+            self.end_ns[position],
+            np.where(parent >= 0, number[parent], -1),
+        )
 
-def nest(table: Intervals, rows: Rows) -> Nest:
-    """Nest the given rows of a table.
+
+def nest(table: Intervals, rows: Rows, parents: NDArray[np.int32] | None = None) -> Nest:
+    """Nest the given rows of a table: by `parents`, the row of the parent of each row (-1: a root), else by time.
+
+    Where it is less than -1, or the parent would start after its child, time decides.
 
     Intervals that overlap only in part are treated as in torch's `key_averages`: the earlier one is not the parent of
     the later one, nor of any interval that follows. An overlap that rounded times explain is none: an interval shorter
@@ -85,12 +100,20 @@ def nest(table: Intervals, rows: Rows) -> Nest:
     if not _in_order(thread, start, dur):
         order = np.lexsort((-dur, start, thread))
         rows, thread, start, dur, name = rows[order], thread[order], start[order], dur[order], name[order]
+        parents = None if parents is None else parents[order]
     end = start + dur
     resolution, tolerance = table.resolution_ns, tolerance_ns(table, start)
     parent = np.arange(-1, rows.size - 1)
     if parent.size:
         parent[np.flatnonzero(np.diff(thread)) + 1] = -1
     pending = np.flatnonzero(parent >= 0)
+    if parents is not None:
+        position = np.full(table.name.size, rows.size, dtype=np.intp)
+        position[rows] = np.arange(rows.size)
+        known = np.where(parents >= 0, position[parents], parents)
+        usable = (known >= -1) & (known < np.arange(rows.size))
+        parent[usable] = known[usable]
+        pending = np.flatnonzero(~usable & (parent >= 0))
     while pending.size:
         # All intervals between an interval and its candidate parent have ended. A candidate that has ended too, or that
         # ends before the interval does, is replaced by its own candidate: a chain of siblings halves in each round.

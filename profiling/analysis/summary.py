@@ -11,10 +11,11 @@ from profiling.analysis.index import Index
 from profiling.analysis.kernels import Copies, DeviceActivity, Kernel, device_work
 from profiling.analysis.memory import DeviceMemory, memory
 from profiling.analysis.modules import Module, modules
-from profiling.analysis.operators import Operator, operators, operators_by_shape, operators_by_stack
+from profiling.analysis.operators import Operator, operator_order, operators, operators_by_shape, operators_by_stack
+from profiling.analysis.owners import largest_other_owner
 from profiling.analysis.phases import Phase, Step, StepTime, phases, step_time, steps
 from profiling.analysis.timings import StageTiming
-from profiling.format import size
+from profiling.format import duration, size
 from profiling.trace.columns import FOLDED_NAME, MAX_NAME_CHARACTERS
 from profiling.trace.trace import Trace
 
@@ -85,7 +86,7 @@ def summarize(traces: Sequence[Trace], *, by: str = "operator", timings: Sequenc
     operator_table = {"shape": operators_by_shape, "stack": operators_by_stack}.get(by, operators)
     return Summary(
         schema_version=SCHEMA_VERSION,
-        trace=describe(traces),
+        trace=describe(traces, [hint for index in indices for hint in hints(index)]),
         events=_count(traces),
         step_time=step_time(step_rows, marked=all(marked)),
         step_times=[step_time(table, marked=known) for table, known in zip(step_tables, marked, strict=True)],
@@ -94,7 +95,7 @@ def summarize(traces: Sequence[Trace], *, by: str = "operator", timings: Sequenc
         operators=_joined(
             [operator_table(index) for index in indices],
             lambda row: (row.name, row.shapes, row.stack),
-            lambda row: -row.self_us,
+            operator_order,
         ),
         kernels=_joined(
             [part.kernels for part in work], lambda row: (row.name, row.operator), lambda row: -row.device_us
@@ -112,14 +113,14 @@ def summarize(traces: Sequence[Trace], *, by: str = "operator", timings: Sequenc
     )
 
 
-def describe(traces: Sequence[Trace]) -> TraceInfo:
-    """Describe the files that were read, and what could not be read."""
+def describe(traces: Sequence[Trace], hints: Sequence[str] = ()) -> TraceInfo:
+    """Describe the files that were read, and what could not be read; `hints` are further notes."""
     ranks = sorted({trace.rank for trace in traces})
     devices = sorted({trace.backend for trace in traces} - {"cpu"})
     return TraceInfo(
         files=[str(trace.path) for trace in traces],
         whole=all(trace.whole for trace in traces),
-        notes=[note for trace in traces for note in notes(trace)],
+        notes=[*(note for trace in traces for note in notes(trace)), *hints],
         device="+".join(devices) or "cpu",
         device_names=sorted({name for trace in traces for name in trace.device_names}),
         rank=ranks[0],
@@ -149,6 +150,19 @@ def notes(trace: Trace) -> list[str]:
         counts = {category: trace.counts[category] for category in trace.unknown}
         lines.append(f"categories that are counted but not analyzed: {_few(counts)}")
     return [f"{trace.path.name}: {line}" for line in lines]
+
+
+def hints(index: Index) -> list[str]:
+    """Say what the tables do not show by themselves: one line each, starting with the name of the file."""
+    lines = []
+    if index.stacks.overlapping:
+        known = "the ids of the frames tell their callers" if index.stacks.by_id else "the stacks there are a guess"
+        lines.append(f"{index.stacks.overlapping:,} Python frames overlap others, as if they never returned: {known}")
+    if largest := largest_other_owner(index):
+        name, time_ns, total_ns = largest
+        times = f"{duration(time_ns / 1e3)} of {duration(total_ns / 1e3)}"
+        lines.append(f"{times} of device time are in one row that is no operator: {name}")
+    return [f"{index.trace.path.name}: {line}" for line in lines]
 
 
 def _few(counts: Mapping[str, int], shown: int = 20) -> str:

@@ -26,6 +26,9 @@ from profiling.trace.parse import Damage, EventReader, TraceError
 Int64s = NDArray[np.int64]
 Int32s = NDArray[np.int32]
 
+NO_CALLER, UNKNOWN_CALLER = -1, -2
+"""Instead of the row of a caller: a Python frame has none, or the file does not tell it."""
+
 
 @dataclass(frozen=True, eq=False)
 class Intervals:
@@ -43,7 +46,12 @@ class Intervals:
 
 @dataclass(frozen=True, eq=False)
 class Frames(Intervals):
-    """Calls of Python functions; empty unless stacks were recorded."""
+    """Calls of Python functions; empty unless stacks were recorded.
+
+    `caller` is the row of the calling frame, NO_CALLER for an outermost one, UNKNOWN_CALLER where the ids do not tell.
+    """
+
+    caller: Int32s
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,7 +262,9 @@ def _assemble(reader: EventReader, columns: Columns) -> Trace:
 
     def fill(table: dict[str, Any], mask: NDArray[np.bool_]) -> dict[str, Any]:
         whole = bool(mask.all())
-        filled = {name: _view(column) if whole else _view(column)[mask] for name, column in table.items()}
+        filled: dict[str, Any] = {
+            name: _view(column) if whole else _view(column)[mask] for name, column in table.items()
+        }
         if "dur" in filled:
             filled["dur_ns"] = _durations(filled.pop("dur"))
             filled["resolution_ns"] = _resolution_ns(filled["ts"])
@@ -262,6 +272,7 @@ def _assemble(reader: EventReader, columns: Columns) -> Trace:
         return filled
 
     spans, frames, memory, flows = (fill(table, mask) for table, mask in zip(tables, keep, strict=True))
+    frames["caller"] = _caller_rows(frames["thread"], frames.pop("id"), frames["caller"])
     labels = columns.thread_labels
     return Trace(
         path=reader.path,
@@ -291,6 +302,33 @@ def _text(shapes: bytes) -> str:
         return str(msgspec.json.decode(shapes)) if shapes else ""
     except (ValueError, RecursionError):
         return shapes.decode("utf-8", "replace")
+
+
+def _caller_rows(thread: Int32s, ids: Int32s, caller_ids: Int32s) -> Int32s:
+    """Rows of the calling frames, from their ids (-1: none); ids that are not unique on a thread tell nothing."""
+    if caller_ids.max(initial=-1) < 0:
+        return np.full(ids.size, UNKNOWN_CALLER, dtype=np.int32)
+    if max(ids.max(), caller_ids.max()) > 8 * ids.size or np.bincount(ids + 1)[1:].max(initial=0) > 1:
+        # Threads, or the processes of a merged file, count on their own.
+        ids, caller_ids = _renumbered(thread, ids, caller_ids)
+    rows = np.arange(ids.size, dtype=np.int32)
+    row = np.full(max(ids.max(), caller_ids.max()) + 2, UNKNOWN_CALLER, dtype=np.int32)
+    row[ids] = rows
+    row[ids[row[ids] != rows]] = UNKNOWN_CALLER
+    row[-1] = NO_CALLER
+    callers = row[caller_ids]
+    callers[(callers >= 0) & (thread[callers] != thread)] = UNKNOWN_CALLER
+    callers[ids < 0] = UNKNOWN_CALLER
+    return callers
+
+
+def _renumbered(thread: Int32s, ids: Int32s, caller_ids: Int32s) -> tuple[Int32s, Int32s]:
+    """Replace ids that are unique on a thread by small ones that are unique in the trace; -1 stays."""
+    both = np.concatenate([ids, caller_ids])
+    keys = np.concatenate([thread, thread]).astype(np.int64) << 32 | both
+    numbers = np.unique(keys, return_inverse=True)[1].astype(np.int32)
+    numbers[both < 0] = -1
+    return numbers[: ids.size], numbers[ids.size :]
 
 
 def _resolution_ns(ts: NDArray[np.float64]) -> int:
