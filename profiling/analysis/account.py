@@ -135,8 +135,8 @@ class TimeAccount:
     def running(self) -> tuple[Int64s, Int64s]:
         """When an operator is open on a thread of the steps: disjoint intervals, in order of time."""
         operators = self.index.operators
-        roots = (operators.parent < 0) & self.index.step_threads[operators.thread]
-        return union(operators.start_ns[roots], operators.end_ns[roots])
+        on_path = self.index.step_threads[operators.thread]  # not only roots: a child may end after its parent
+        return union(operators.start_ns[on_path], operators.end_ns[on_path])
 
     @cached_property
     def operator_ns(self) -> Int64s:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from profiling.analysis.derived_phases import DerivedPhases, Marks, derive_phases
 from profiling.analysis.nesting import Nest, Positions, Rows, distinct, nest
+from profiling.analysis.stacks import Stacks, stacks
 from profiling.trace.columns import Kind
 from profiling.trace.trace import Int64s, Intervals, Trace
 from profiling.vocabulary import TRACE_PHASES
@@ -47,6 +48,11 @@ def phase_of(annotation: str) -> str | None:
     if lightning := _LIGHTNING(annotation):
         return _PHASE_OF_LIGHTNING.get(lightning[1])
     return next((phase for prefix, phase in _PHASE_OF_PREFIX.items() if annotation.startswith(prefix)), None)
+
+
+def is_step(annotation: str) -> bool:
+    """Whether an annotation marks a step of the profiler."""
+    return annotation.startswith(_STEP)
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,8 +136,14 @@ class Index:
             dur_ns=np.append(spans.dur_ns[rows], derived.end_ns - derived.start_ns),
             name=np.append(spans.name[rows], np.full(derived.phase.size, -1, dtype=np.int32)),
             thread=np.append(spans.thread[rows], main),
+            resolution_ns=spans.resolution_ns,
         )
         return table, np.append(self._phase_ids[spans.name[rows]], derived.phase)
+
+    @cached_property
+    def stacks(self) -> Stacks:
+        """The Python frames and their callers."""
+        return stacks(self.trace)
 
     @cached_property
     def phases(self) -> Nest:
@@ -271,20 +283,6 @@ class Index:
         total = np.zeros(self.operators.rows.size, dtype=np.int64)
         np.add.at(total, self.launching_operators[owned], self.trace.spans.dur_ns[self.device_rows[owned]])
         return total
-
-    @property
-    def launcher_names(self) -> list[str]:
-        """What `launchers` are indices into."""
-        return [*self.trace.names, NO_OPERATOR, LAUNCHED_OUTSIDE]
-
-    @cached_property
-    def launchers(self) -> NDArray[np.intp]:
-        """Name of what launched each of `device_rows`, as an index into `launcher_names`."""
-        none = len(self.trace.names)
-        launchers = np.where(self.launched_outside, none + 1, none)
-        known = self.launching_operators >= 0
-        launchers[known] = self.operator_names[self.launching_operators[known]]
-        return launchers
 
     @cached_property
     def device_phase(self) -> PhaseNumbers:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from profiling.analysis.index import Index
 from profiling.analysis.intervals import overlaps, union
 from profiling.analysis.nesting import distinct
+from profiling.analysis.owners import owners
 from profiling.trace.columns import Kind
 
 LONGEST_GAPS = 10
@@ -19,7 +20,7 @@ _SHORT = {"HostToDevice": "HtoD", "DeviceToHost": "DtoH", "DeviceToDevice": "Dto
 
 
 class Kernel(Struct, frozen=True):
-    """All runs of one kernel that one operator launched.
+    """All runs of one kernel that one operator launched, or another owner, see `profiling.analysis.owners`.
 
     Occupancy, blocks and registers are means weighted by device time; None where the trace has none, as on AMD.
     """
@@ -111,11 +112,11 @@ def launched_outside(index: Index) -> LaunchedOutside:
 
 
 def _kernels(index: Index, among: NDArray[np.intp]) -> list[Kernel]:
-    """Kernels by name and launching operator, the longest device time first; `among` are indices into `device_rows`."""
+    """Kernels by name and owner, the longest device time first; `among` are indices into `device_rows`."""
     trace, spans = index.trace, index.trace.spans
-    rows, operator, names = index.device_rows[among], index.launchers[among], index.launcher_names
-    width = len(names)
-    keys, group = np.unique(spans.name[rows] * np.int64(width) + operator, return_inverse=True)
+    rows, owned = index.device_rows[among], owners(index)
+    width = len(owned.names)
+    keys, group = np.unique(spans.name[rows] * np.int64(width) + owned.of[among], return_inverse=True)
     calls = np.bincount(group)
     time = np.bincount(group, weights=spans.dur_ns[rows])
     details = [trace.details[i] for i in spans.detail[rows]]
@@ -129,10 +130,10 @@ def _kernels(index: Index, among: NDArray[np.intp]) -> list[Kernel]:
     ]
     return [
         Kernel(
-            name=names[keys[i] // width],
+            name=trace.names[keys[i] // width],
             calls=int(calls[i]),
             device_us=float(time[i]) / 1e3,
-            operator=names[keys[i] % width],
+            operator=owned.names[keys[i] % width],
             occupancy_percent=means[0][i],
             blocks_per_sm=means[1][i],
             registers=means[2][i],

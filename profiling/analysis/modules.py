@@ -7,7 +7,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from profiling.analysis.index import Index
-from profiling.analysis.nesting import Nest, call_chains, nest
+from profiling.analysis.nesting import Nest, call_chains
 
 _PREFIX = "nn.Module: "
 UNNAMED = "(unnamed)"
@@ -17,8 +17,8 @@ class Module(Struct, frozen=True):
     """All calls of one module at one place in the tree.
 
     `path` joins the modules from the root, such as `ResNet_0/Sequential_1/BasicBlock_0`. `self_us` is the time outside
-    child modules. The last three fields cover the operators outside child modules: `backward_us` is the time of their
-    backward operators, `device_us` and `allocated_bytes` are what they launched and allocated in the forward pass.
+    child modules. The last three fields cover what ran outside child modules: `backward_us` is the time of the backward
+    operators, `device_us` and `allocated_bytes` are what was launched and allocated in the forward pass.
     """
 
     path: str
@@ -49,7 +49,7 @@ def modules(index: Index) -> list[Module]:
         total(path, nested.end_ns - nested.start_ns) / 1e3,
         total(path, nested.self_ns()) / 1e3,
         total(*_backward(index, nested, path)) / 1e3,
-        total(inside, index.operator_device_ns) / 1e3,
+        (total(inside, index.operator_device_ns) + total(*_launched_outside(index, nested, path))) / 1e3,
     ]
     allocated = total(inside, index.operator_allocated)
     return [
@@ -77,7 +77,8 @@ def _calls(index: Index) -> tuple[Nest, NDArray[np.intp], list[int], list[str]]:
     """
     trace = index.trace
     prefixed = np.array([name.startswith(_PREFIX) for name in trace.names], dtype=bool)
-    nested = nest(trace.frames, np.flatnonzero(prefixed[trace.frames.name]))
+    frames = index.stacks.frames
+    nested = frames.only(prefixed[trace.frames.name[frames.rows]])
     path, chains = call_chains(nested, trace.frames.name[nested.rows])
     labels: list[str] = []
     for above, name in chains:
@@ -85,6 +86,15 @@ def _calls(index: Index) -> tuple[Nest, NDArray[np.intp], list[int], list[str]]:
         label = trace.names[name].removeprefix(_PREFIX).replace("/", "\\") or UNNAMED
         labels.append(label if above < 0 else f"{labels[above]}/{label}")
     return nested, path, [above for above, _ in chains], labels
+
+
+def _launched_outside(index: Index, nested: Nest, path: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
+    """Module paths and times of the device work that was launched outside all operators, such as CUDA graphs."""
+    spans, launch = index.trace.spans, index.launching_rows
+    outside = np.flatnonzero((index.launching_operators < 0) & (launch >= 0))
+    calls = launch[outside]
+    position = nested.locate(spans.thread[calls], spans.start_ns[calls])
+    return np.where(position >= 0, path[position], -1), spans.dur_ns[index.device_rows[outside]]
 
 
 def _backward(index: Index, nested: Nest, path: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.int64]]:

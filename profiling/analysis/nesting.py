@@ -15,6 +15,8 @@ Positions = NDArray[np.intp]
 
 TOLERANCE_NS = 1000
 """Old traces round times to microseconds, so a child may seem to end up to that much after its parent."""
+_GRIDS_NS = (1000, 100, 10)
+"""Times that are all multiples of one of these have been rounded to it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,31 +72,68 @@ class Nest:
                 return up
             up[open_] = up[up[open_]]
 
+    def only(self, wanted: NDArray[np.bool_]) -> "Nest":
+        """The `wanted` intervals; the parent of each is the innermost wanted one around it."""
+        position = np.flatnonzero(wanted)
+        number = np.cumsum(wanted) - 1
+        parent = np.append(self.nearest(wanted), -1)[self.parent[position]]
+        return Nest(
+            self.rows[position],
+            self.thread[position],
+            self.start_ns[position],
+            self.end_ns[position],
+            np.where(parent >= 0, number[parent], -1),
+        )
 
-def nest(table: Intervals, rows: Rows) -> Nest:
-    """Nest the given rows of a table.
+
+def nest(table: Intervals, rows: Rows, parents: NDArray[np.int32] | None = None) -> Nest:
+    """Nest the given rows of a table: by `parents`, the row of the parent of each row (-1: a root), else by time.
+
+    Where it is less than -1, or the parent would start after its child, time decides.
 
     Intervals that overlap only in part are treated as in torch's `key_averages`: the earlier one is not the parent of
-    the later one, nor of any interval that follows.
+    the later one, nor of any interval that follows. An overlap that rounded times explain is none: an interval shorter
+    than the resolution of its start is nobody's parent, and none is the parent of one of its own name that begins
+    within that resolution of its end.
     """
-    thread, start, dur = table.thread[rows], table.start_ns[rows], table.dur_ns[rows]
+    thread, start, dur, name = table.thread[rows], table.start_ns[rows], table.dur_ns[rows], table.name[rows]
     if not _in_order(thread, start, dur):
         order = np.lexsort((-dur, start, thread))
-        rows, thread, start, dur = rows[order], thread[order], start[order], dur[order]
+        rows, thread, start, dur, name = rows[order], thread[order], start[order], dur[order], name[order]
+        parents = None if parents is None else parents[order]
     end = start + dur
+    resolution, tolerance = table.resolution_ns, tolerance_ns(table, start)
     parent = np.arange(-1, rows.size - 1)
     if parent.size:
         parent[np.flatnonzero(np.diff(thread)) + 1] = -1
     pending = np.flatnonzero(parent >= 0)
+    if parents is not None:
+        position = np.full(table.name.size, rows.size, dtype=np.intp)
+        position[rows] = np.arange(rows.size)
+        known = np.where(parents >= 0, position[parents], parents)
+        usable = (known >= -1) & (known < np.arange(rows.size))
+        parent[usable] = known[usable]
+        pending = np.flatnonzero(~usable & (parent >= 0))
     while pending.size:
         # All intervals between an interval and its candidate parent have ended. A candidate that has ended too, or that
         # ends before the interval does, is replaced by its own candidate: a chain of siblings halves in each round.
         candidate = parent[pending]
-        past = (end[candidate] <= start[pending]) | (end[pending] > end[candidate] + TOLERANCE_NS)
+        # Rounding keeps the order of durations: what lasts longer than the candidate is no child of it.
+        overlap = end[candidate] - start[pending]
+        past = (overlap <= 0) | (end[pending] > end[candidate] + tolerance) | (dur[pending] > dur[candidate])
+        if resolution > 1:
+            past |= (dur[candidate] < resolution) | ((overlap < resolution) & (name[pending] == name[candidate]))
         pending = pending[past]
         parent[pending] = parent[parent[pending]]
         pending = pending[parent[pending] >= 0]
     return Nest(rows, thread, start, end, parent)
+
+
+def tolerance_ns(table: Intervals, start_ns: Int64s) -> int:
+    """How much later than its parent a child may seem to end, if times were rounded as these starts of a table are."""
+    few = start_ns[:1000]  # usually these tell
+    grid = next((grid for grid in _GRIDS_NS if not (few % grid).any() and not (start_ns % grid).any()), 1)
+    return min(2 * max(grid, table.resolution_ns), TOLERANCE_NS)
 
 
 def call_chains(nested: Nest, names: NDArray[np.int32]) -> tuple[NDArray[np.intp], list[tuple[int, int]]]:

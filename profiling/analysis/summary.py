@@ -12,7 +12,8 @@ from profiling.analysis.index import Index
 from profiling.analysis.kernels import Copies, DeviceActivity, Kernel, LaunchedOutside, device_work, launched_outside
 from profiling.analysis.memory import DeviceMemory, memory
 from profiling.analysis.modules import Module, modules
-from profiling.analysis.operators import Operator, operators, operators_by_shape, operators_by_stack
+from profiling.analysis.operators import Operator, operator_order, operators, operators_by_shape, operators_by_stack
+from profiling.analysis.owners import largest_other_owner
 from profiling.analysis.phases import Phase, Step, StepTime, phases, step_time, steps
 from profiling.analysis.timings import StageTiming
 from profiling.analysis.waits import BlockingCall, WaitedFor, blocked_by, waited_for
@@ -110,7 +111,7 @@ def summarize(traces: Sequence[Trace], *, by: str = "operator", timings: Sequenc
         operators=_joined(
             [operator_table(index) for index in indices],
             lambda row: (row.name, row.shapes, row.stack),
-            lambda row: -row.self_us,
+            operator_order,
         ),
         kernels=_joined(
             [part.kernels for part in work], lambda row: (row.name, row.operator), lambda row: -row.device_us
@@ -185,6 +186,13 @@ def account_notes(account: TimeAccount) -> list[str]:
             f"operators of {duration(account.operator_ns_outside / 1e3)} run outside the steps: they are in the table "
             "of operators, but belong to no step"
         )
+    if index.stacks.overlapping:
+        known = "the ids of the frames tell their callers" if index.stacks.by_id else "the stacks there are a guess"
+        lines.append(f"{index.stacks.overlapping:,} Python frames overlap others, as if they never returned: {known}")
+    if largest := largest_other_owner(index):
+        name, time_ns, total_ns = largest
+        times = f"{duration(time_ns / 1e3)} of {duration(total_ns / 1e3)}"
+        lines.append(f"{times} of device time are in one row that is no operator: {name}")
     if index.derived_phases:
         names = ", ".join(TRACE_PHASES[phase] for phase in sorted(index.derived_phases))
         lines.append(

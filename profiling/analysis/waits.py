@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from profiling.analysis.account import OTHER_STREAMS, TimeAccount
 from profiling.analysis.blocking_calls import WaitKind
 from profiling.analysis.communication import collective_rows
+from profiling.analysis.owners import owners
 from profiling.trace.columns import Kind
 from profiling.vocabulary import PHASE_LABELS
 
@@ -84,12 +85,13 @@ def waited_for(account: TimeAccount) -> list[WaitedFor]:
     is_work = parts.row >= 0
     device = np.where(is_work, place[parts.row], -1)
     call_row = account.blocking_calls.rows[waits.call[parts.wait]]
-    launcher, phase = np.append(index.launchers, -1), np.append(index.device_phase, -1)  # for position -1
+    owned = owners(index)
+    owner, phase = np.append(owned.of, -1), np.append(index.device_phase, -1)  # for position -1
     keys = np.column_stack(
         (
             work_kinds(account),
             spans.name[np.where(is_work, parts.row, call_row)],
-            launcher[device],
+            owner[device],
             phase[device],
             account.segments.phase[waits.segment[parts.wait]],
         )
@@ -107,7 +109,7 @@ def waited_for(account: TimeAccount) -> list[WaitedFor]:
             WaitedFor(
                 kind=kinds[kind],
                 name=trace.names[name],
-                operator=index.launcher_names[operator] if launched_in >= 0 else "",
+                operator=owned.names[operator] if launched_in >= 0 else "",
                 launched_in=PHASE_LABELS[launched_in] if launched_in >= 0 else "",
                 waited_in=PHASE_LABELS[waited_in],
                 wait_us=float(time[i]) / 1e3,

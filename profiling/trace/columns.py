@@ -134,7 +134,7 @@ class Columns:
             ts="d", dur="d", name="i", thread="i", kind="b", external="q", correlation="q", copied="q", flops="q",
             sequence="q", shapes="i", detail="i",
         )  # fmt: skip
-        self.frames = _table(ts="d", dur="d", name="i", thread="i")
+        self.frames = _table(ts="d", dur="d", name="i", thread="i", id="i", caller="i")
         self.memory = _table(
             ts="d", thread="i", moved="q", address="q", allocated="q", reserved="q", device_type="q", device_id="q"
         )
@@ -191,7 +191,12 @@ class Columns:
         }
 
     def _add_frames(self, events: list[Event]) -> None:
-        _extend(self.frames, self._timed(events))
+        args = [event.args or _NO_ARGS for event in events]
+        columns = self._timed(events) | {
+            "id": _frame_ids([arg.frame for arg in args]),
+            "caller": _frame_ids([arg.caller for arg in args]),
+        }
+        _extend(self.frames, columns)
 
     def _add_spans(self, events: list[Event], kind: Kind) -> None:
         count = len(events)
@@ -290,6 +295,14 @@ def _integers(values: list[int]) -> array[int]:
         return array("q", values)
     except OverflowError:
         return array("q", [max(-(2**63), min(value, 2**63 - 1)) for value in values])
+
+
+def _frame_ids(values: list[Any]) -> array[int]:
+    """Convert the ids of Python frames to int32; None, and ids that do not fit, become -1."""
+    try:
+        return array("i", values)
+    except (TypeError, OverflowError):
+        return array("i", [-1 if value is None or value >= 2**31 else max(value, -1) for value in values])
 
 
 _NO_ARGS = Args(shapes=Raw(b""))

@@ -39,6 +39,8 @@ class TraceError(Exception):
 class Args(Struct, gc=False):
     """The fields of an event's `args` that an analysis uses; 0, -1 or empty where the event has none."""
 
+    caller: int | None = field(name="Python parent id", default=-1)
+    frame: int = field(name="Python id", default=-1)
     external: int = field(name="External id", default=0)
     sequence: int = field(name="Sequence number", default=-1)
     shapes: Raw = field(name="Input Dims", default=Raw(b""))

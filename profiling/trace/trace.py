@@ -26,11 +26,18 @@ from profiling.trace.parse import Damage, EventReader, TraceError
 Int64s = NDArray[np.int64]
 Int32s = NDArray[np.int32]
 
+NO_CALLER, UNKNOWN_CALLER = -1, -2
+"""Instead of the row of a caller: a Python frame has none, or the file does not tell it."""
+
 
 @dataclass(frozen=True, eq=False)
 class Intervals:
-    """Events with a duration; `name` is an index into `Trace.names`, `thread` into `Trace.threads`."""
+    """Events with a duration; `name` is an index into `Trace.names`, `thread` into `Trace.threads`.
 
+    `resolution_ns` is the distance of neighboring float64 times in the file, at least 1: 250 at 1.7e15 us.
+    """
+
+    resolution_ns: int
     start_ns: Int64s
     dur_ns: Int64s
     name: Int32s
@@ -39,7 +46,12 @@ class Intervals:
 
 @dataclass(frozen=True, eq=False)
 class Frames(Intervals):
-    """Calls of Python functions; empty unless stacks were recorded."""
+    """Calls of Python functions; empty unless stacks were recorded.
+
+    `caller` is the row of the calling frame, NO_CALLER for an outermost one, UNKNOWN_CALLER where the ids do not tell.
+    """
+
+    caller: Int32s
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,15 +261,19 @@ def _assemble(reader: EventReader, columns: Columns) -> Trace:
     starts = [_view(table["ts"])[mask] for table, mask in zip(tables[:3], keep, strict=False)]
     origin = int(min((start.min() for start in starts if start.size), default=0.0) // 1)
 
-    def fill(table: dict[str, Any], mask: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
+    def fill(table: dict[str, Any], mask: NDArray[np.bool_]) -> dict[str, Any]:
         whole = bool(mask.all())
-        filled = {name: _view(column) if whole else _view(column)[mask] for name, column in table.items()}
-        filled["start_ns"] = _nanoseconds(filled.pop("ts"), origin)
+        filled: dict[str, Any] = {
+            name: _view(column) if whole else _view(column)[mask] for name, column in table.items()
+        }
         if "dur" in filled:
             filled["dur_ns"] = _durations(filled.pop("dur"))
+            filled["resolution_ns"] = _resolution_ns(filled["ts"])
+        filled["start_ns"] = _nanoseconds(filled.pop("ts"), origin)
         return filled
 
     spans, frames, memory, flows = (fill(table, mask) for table, mask in zip(tables, keep, strict=True))
+    frames["caller"] = _caller_rows(frames["thread"], frames.pop("id"), frames["caller"])
     labels = columns.thread_labels
     return Trace(
         path=reader.path,
@@ -287,6 +303,39 @@ def _text(shapes: bytes) -> str:
         return str(msgspec.json.decode(shapes)) if shapes else ""
     except (ValueError, RecursionError):
         return shapes.decode("utf-8", "replace")
+
+
+def _caller_rows(thread: Int32s, ids: Int32s, caller_ids: Int32s) -> Int32s:
+    """Rows of the calling frames, from their ids (-1: none); ids that are not unique on a thread tell nothing."""
+    if caller_ids.max(initial=-1) < 0:
+        return np.full(ids.size, UNKNOWN_CALLER, dtype=np.int32)
+    if max(ids.max(), caller_ids.max()) > 8 * ids.size or np.bincount(ids + 1)[1:].max(initial=0) > 1:
+        # Threads, or the processes of a merged file, count on their own.
+        ids, caller_ids = _renumbered(thread, ids, caller_ids)
+    rows = np.arange(ids.size, dtype=np.int32)
+    row = np.full(max(ids.max(), caller_ids.max()) + 2, UNKNOWN_CALLER, dtype=np.int32)
+    row[ids] = rows
+    row[ids[row[ids] != rows]] = UNKNOWN_CALLER
+    row[-1] = NO_CALLER
+    callers = row[caller_ids]
+    callers[(callers >= 0) & (thread[callers] != thread)] = UNKNOWN_CALLER
+    callers[ids < 0] = UNKNOWN_CALLER
+    return callers
+
+
+def _renumbered(thread: Int32s, ids: Int32s, caller_ids: Int32s) -> tuple[Int32s, Int32s]:
+    """Replace ids that are unique on a thread by small ones that are unique in the trace; -1 stays."""
+    both = np.concatenate([ids, caller_ids])
+    keys = np.concatenate([thread, thread]).astype(np.int64) << 32 | both
+    numbers = np.unique(keys, return_inverse=True)[1].astype(np.int32)
+    numbers[both < 0] = -1
+    return numbers[: ids.size], numbers[ids.size :]
+
+
+def _resolution_ns(ts: NDArray[np.float64]) -> int:
+    """Distance of neighboring float64 microseconds at these times, in whole nanoseconds, at least 1."""
+    some = ts[:: max(ts.size // 1000, 1)]
+    return max(int(np.spacing(np.median(np.abs(some))) * 1000), 1) if some.size else 1
 
 
 def _nanoseconds(ts: NDArray[np.float64], origin: int) -> Int64s:

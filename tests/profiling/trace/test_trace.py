@@ -306,7 +306,7 @@ def test_kernels_belong_to_the_operator_around_their_launch(tmp_path: Path) -> N
     ]
     work = device_work(Index(read_trace(write(tmp_path / "a.json", events))))
     found = {(row.name, row.operator): (row.calls, row.device_us) for row in work.kernels}
-    assert found == {("gemm", "aten::mm"): (1, 5), ("gemm", "(no operator)"): (2, 10), ("orphan", "aten::mm"): (1, 5)}
+    assert found == {("gemm", "aten::mm"): (1, 5), ("gemm", "graph launch"): (2, 10), ("orphan", "aten::mm"): (1, 5)}
     assert work.busy_us == 8 + 5 + 5 + 4  # the first two overlap; annotations are no work
     longest = [(gap.start_us, gap.idle_us, gap.before) for gap in work.devices[0].longest_gaps]
     assert longest[:2] == [(0, 30, "gemm"), (55, 15, "orphan")]
