@@ -298,11 +298,11 @@ def _integers(values: list[int]) -> array[int]:
 
 
 def _frame_ids(values: list[Any]) -> array[int]:
-    """Convert the ids of Python frames to int32; None, and ids that do not fit, become -1."""
+    """Convert the ids of Python frames to int32; None becomes -1, and an id that does not fit -2."""
     try:
         return array("i", values)
     except (TypeError, OverflowError):
-        return array("i", [-1 if value is None or value >= 2**31 else max(value, -1) for value in values])
+        return array("i", [-1 if value is None else value if -1 <= value < 2**31 else -2 for value in values])
 
 
 _NO_ARGS = Args(shapes=Raw(b""))

@@ -90,6 +90,7 @@ def test_a_compiled_region_owns_what_it_launches(category: str, call: str, tmp_p
     summary = summary_of(tmp_path / "a.json", events)
     assert owners_of(summary) == {region: (1, 300), "aten::mm": (1, 7)}
     assert [row.operator for row in summary.kernels] == [region, "aten::mm"]
+    assert any("300 µs of 307 µs" in note and region in note for note in summary.trace.notes)
 
 
 def test_other_launches_are_named_by_what_is_around_them(tmp_path: Path) -> None:

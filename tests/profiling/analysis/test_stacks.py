@@ -100,7 +100,6 @@ def test_threads_and_processes_may_use_the_same_ids(tmp_path: Path) -> None:
 
 def test_an_outermost_frame_may_have_no_field_for_its_caller(tmp_path: Path) -> None:
     first = frame("m.py(1): first", 0, END, 1, None)
-    del first["args"]["Python parent id"]
     second = frame("m.py(2): second", 100, 300, 2, None)
     del second["args"]["Python parent id"]
     events = [first, second, frame("m.py(3): inner", 110, 200, 3, 2), event("op", 120, 5)]
@@ -129,6 +128,8 @@ def test_without_ids_time_tells_the_stack_and_overlaps_are_said(tmp_path: Path) 
         [(1, None), (2, 77), (3, 2)],  # a caller that is not in the file
         [(2**40, None), (2**41, 2**40), (2**70, 2**41)],
         [(-5, None), (-6, -5), (-7, -6)],
+        [(1, None), (2, 1), (3, -7)],
+        [(1, None), (-3, 1), (2**40, 2)],
         [(2_000_000_000, None), (2_000_000_001, 2_000_000_000), (2_000_000_002, 2_000_000_001)],
         [("1", None), ("2", "1"), ("3", "2")],
         [(1, None), (2, None), (3, None)],
@@ -155,6 +156,11 @@ def test_a_caller_of_another_thread_or_a_later_time_is_none(tmp_path: Path) -> N
         "op": "m.py(2): inner < m.py(1): main",
         "op2": "m.py(4): later < m.py(1): main",
     }
+
+
+def test_a_single_frame_may_have_been_called_by_one_that_is_missing(tmp_path: Path) -> None:
+    events = [frame("m.py(1): only", 0, END, 1, 7), event("op", 50, 5)]
+    assert stacks_of(summary_of(tmp_path / "a.json", events)) == {"op": "m.py(1): only"}
 
 
 @pytest.mark.parametrize("model", MODELS)
