@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from profiling import run_record
 from profiling.analysis.index import Index
+from profiling.analysis.summary import notes
 from profiling.diff.call_tree import CallNode, call_tree
 from profiling.diff.totals import MemoryTotals, ModuleTotals, OperatorTotals, PhaseTotals, StageWindow, TraceTotals
 from profiling.trace.parse import TraceError
@@ -172,7 +173,7 @@ def diff(a: Sequence[StageWindow], b: Sequence[StageWindow]) -> Diff:
         unit=unit,
         a_units=a_totals.units,
         b_units=b_totals.units,
-        notes=unpaired + [f"{w.trace.path.name}: partial: {w.trace.cut}" for w in both if w.trace.cut],
+        notes=unpaired + [note for window in both for note in notes(window.trace)],
         a_us=sum(row.a_us for row in phases),
         b_us=sum(row.b_us for row in phases),
         difference_us=sum(row.difference_us for row in phases),
