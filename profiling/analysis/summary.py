@@ -15,7 +15,7 @@ from profiling.analysis.operators import Operator, operators, operators_by_shape
 from profiling.analysis.phases import Phase, Step, StepTime, phases, step_time, steps
 from profiling.analysis.timings import StageTiming
 from profiling.format import size
-from profiling.trace.columns import FOLDED_NAME, MAX_NAME_CHARACTERS, UNCATEGORIZED
+from profiling.trace.columns import FOLDED_NAME, MAX_NAME_CHARACTERS, UNCATEGORIZED, Kind, kind_of
 from profiling.trace.trace import Trace
 
 SCHEMA_VERSION = 1
@@ -157,11 +157,14 @@ def _not_analyzed(trace: Trace) -> str:
     others = "no operators, annotations, Python functions, device work or memory events"
     if not trace.ignored:
         return f"there is nothing to analyze: {others}"
-    ignored = {_UNCATEGORIZED.get(category, category): number for category, number in trace.ignored.items()}
+    ignored = {_label(category): number for category, number in trace.ignored.items()}
     return f"{_few(ignored)} were not analyzed" + (f"; there are {others}" if trace.blank else "")
 
 
-_UNCATEGORIZED = {UNCATEGORIZED: "timed events without a category"}
+def _label(category: str) -> str:
+    if category == UNCATEGORIZED:
+        return "timed events without a category"
+    return category if kind_of(category) in (Kind.OTHER, Kind.FLOW) else f"{category} without a duration"
 
 
 def _few(counts: Mapping[str, int], shown: int = 20) -> str:

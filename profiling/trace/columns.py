@@ -21,7 +21,7 @@ MAX_NAME_CHARACTERS = 256 << 20
 MAX_TIME_US = 2.0**52
 """Times from here on, about 140 years, are invalid."""
 FOLDED_NAME = "(further names)"
-METADATA, UNCATEGORIZED = NOT_A_CATEGORY = ("metadata", "no category")
+METADATA, UNCATEGORIZED = ("metadata", "no category")
 """Events without a category are counted under these names: metadata such as thread names, and all others."""
 LEGACY_PROCESS = "CPU functions"
 """The process of operators in traces of the legacy profiler, which writes no categories."""
@@ -70,15 +70,20 @@ _KINDS = {
     "async_cpu_to_gpu": Kind.FLOW,
     "async": Kind.FLOW,
     "async_npu": Kind.FLOW,
-    "cpu_to_cuda": Kind.FLOW,
     "cpu_instant_event": Kind.INSTANT,
 }
 
 
 def kind_of(category: str) -> Kind:
-    """Map a category to its kind; names ending in `runtime` or `driver` (cuda, hip, xpu, …) are launching calls."""
+    """Map a category to its kind.
+
+    Names ending in `runtime` or `driver` (cuda, hip, xpu, …) are launching calls; the legacy profiler's flows are
+    `cpu_to_cuda`, `cpu_to_xpu`, ….
+    """
     category = category.lower()
-    return Kind.LAUNCH if category.endswith(("runtime", "driver")) else _KINDS.get(category, Kind.OTHER)
+    if category.endswith(("runtime", "driver")):
+        return Kind.LAUNCH
+    return Kind.FLOW if category.startswith("cpu_to_") else _KINDS.get(category, Kind.OTHER)
 
 
 class Detail(NamedTuple):

@@ -34,6 +34,8 @@ def usable_times(ts: Microseconds, dur: Microseconds) -> Usable:
     starts or ends more than FAR_US and more than FAR_RATIO times the group's extent before or after it. Such events
     are excluded if they are at 0, or if they are FEW.
     """
+    if _is_short(ts, dur):
+        return Usable(np.ones(ts.size, dtype=bool))
     lasts = dur > 0
     keep = (np.abs(ts) < MAX_TIME_US) & ~(dur >= MAX_TIME_US)
     end = ts + np.where(lasts & keep, dur, 0.0)
@@ -59,3 +61,11 @@ def usable_times(ts: Microseconds, dur: Microseconds) -> Usable:
     if count <= FEW * np.count_nonzero(keep & ~wrong):
         return Usable(keep & ~wrong & ~distant)
     return Usable(keep & ~wrong, count)
+
+
+def _is_short(ts: Microseconds, dur: Microseconds) -> bool:
+    """Whether no event can be far from another, nor at 0: the usual case, found in less time."""
+    if not ts.size:
+        return True
+    low, high = ts.min(), ts.max() + max(dur.max(), 0.0)  # nan, which is no number of any range, if there is one
+    return bool(low > 0 and high < MAX_TIME_US and high - low <= FAR_US)

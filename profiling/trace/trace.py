@@ -94,11 +94,12 @@ class Thread:
 class Trace:
     """One window of one rank.
 
-    `counts`: events by the file's category; `ignored`: those that no analysis uses, see `Columns`. `cut`: why the events end early, None for a whole file. `unreadable`: number of places that were skipped; `damage`:
-    the first of them. `timeless`: number of events without a usable time, which were left out; `distant`: number of
-    events that are far from the rest, but too many to be left out, see `usable_times`. `mended`: number of events that
-    were readable after a repair. `renamed`: number of operators that are annotations, see
-    `annotations_among_operators`. `origin_ns`: the file's time at nanosecond 0.
+    `counts`: events by the file's category; `ignored`: those that no analysis uses, see `Columns`. `cut`: why the
+    events end early, None for a whole file. `unreadable`: number of places that were skipped; `damage`: the first.
+    `timeless`: number of events without a usable time, which were left out; `distant`: number of events that are far
+    from the rest, but too many to be left out, see `usable_times`. `mended`: number of events that were readable after
+    a repair. `renamed`: number of operators that became annotations, see `annotations_among_operators`. `origin_ns`:
+    the file's time at nanosecond 0.
     """
 
     path: Path
@@ -129,7 +130,7 @@ class Trace:
 
     @property
     def blank(self) -> bool:
-        """Whether there is nothing to analyze: no operator, annotation, Python function, device work or memory event."""
+        """Whether there is no operator, annotation, Python function, device work or memory event to analyze."""
         return not (self._work.size or self.frames.start_ns.size or self.allocations.start_ns.size)
 
     @property
