@@ -69,21 +69,14 @@ _KINDS = {
     "async_gpu": Kind.FLOW,
     "async_cpu_to_gpu": Kind.FLOW,
     "async": Kind.FLOW,
-    "async_npu": Kind.FLOW,
     "cpu_instant_event": Kind.INSTANT,
 }
 
 
 def kind_of(category: str) -> Kind:
-    """Map a category to its kind.
-
-    Names ending in `runtime` or `driver` (cuda, hip, xpu, …) are launching calls; the legacy profiler's flows are
-    `cpu_to_cuda`, `cpu_to_xpu`, ….
-    """
+    """Map a category to its kind; names ending in `runtime` or `driver` (cuda, hip, xpu, …) are launching calls."""
     category = category.lower()
-    if category.endswith(("runtime", "driver")):
-        return Kind.LAUNCH
-    return Kind.FLOW if category.startswith("cpu_to_") else _KINDS.get(category, Kind.OTHER)
+    return Kind.LAUNCH if category.endswith(("runtime", "driver")) else _KINDS.get(category, Kind.OTHER)
 
 
 class Detail(NamedTuple):

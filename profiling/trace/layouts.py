@@ -38,7 +38,8 @@ def annotations_among_operators(
     with_inputs = np.array([shape.strip(b"[] \n") not in (b"", b"null") for shape in columns.shapes], dtype=bool)
     takes_inputs = _mask(names, name[operators & with_inputs[shapes]])
     is_annotation = _mask(names, [n for n in used if not _IS_OPERATOR(names[n])]) & ~takes_inputs
-    return found | (operators & is_annotation[name])
+    found |= operators & is_annotation[name]
+    return found
 
 
 def one_spelling(

@@ -112,7 +112,11 @@ def test_what_has_inputs_is_an_operator_whatever_its_name(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "events",
     [
-        [event("aten::mm", 0, 5), event("triton_kernel", 10, 5), event("step", 0, 50, "user_annotation")],
+        [
+            event("aten::mm", 0, 5, "Operator"),
+            event("triton_kernel", 10, 5, "Operator"),
+            event("step", 0, 50, "user_annotation"),
+        ],
         [event("aten::mm", 0, 5), event("triton_kernel", 10, 5)],
         [event("conv2d", 0, 5, "Operator"), event("triton_kernel", 10, 5, "Operator")],
     ],
@@ -122,6 +126,11 @@ def test_names_alone_make_no_annotation(events: list[Event], tmp_path: Path) -> 
     found = summary(write(tmp_path / "a.json", events))
     assert "triton_kernel" in {row.name for row in found.operators}
     assert found.trace.notes == []
+
+
+def test_annotations_of_old_releases_are_found_without_any_of_pytorch(tmp_path: Path) -> None:
+    events = [event("my block", 0, 50, "Operator"), event("aten::mm", 2, 5, "Operator")]
+    assert [row.name for row in summary(write(tmp_path / "a.json", events)).operators] == ["aten::mm"]
 
 
 def test_steps_among_operators_are_steps_in_any_release(tmp_path: Path) -> None:

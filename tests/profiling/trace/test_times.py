@@ -80,6 +80,7 @@ ON_TIME: dict[str, list[Event]] = {
     "a device with a clock of its own": [
         one | {"ts": one["ts"] - 40 * MINUTE} if one["cat"] == "kernel" else one for one in recorded(SINCE_BASE)
     ],
+    "hours before the last": [event("aten::mm", SINCE_BASE + 20 * MINUTE * i, 5) for i in (*range(10), 40)],
     "hours of events": [event("aten::mm", SINCE_BASE + 20 * MINUTE * i, 5) for i in range(40)],
 }
 
@@ -100,6 +101,12 @@ def test_too_many_events_to_be_errors_are_kept_and_said_to_be_far(tmp_path: Path
     found = summary(tmp_path, events)
     assert found.trace.notes == ["a.json: 10 events are more than an hour from the rest, too many to be left out"]
     assert sum(row.device_us for row in found.kernels) == 3_000
+
+
+def test_a_duration_of_no_sense_is_left_out_among_few_events(tmp_path: Path) -> None:
+    found = summary(tmp_path, [event("aten::mm", 5, 10), event("aten::add", 10, 1e18)])
+    assert [(row.name, row.self_us) for row in found.operators] == [("aten::mm", 10)]
+    assert found.trace.notes == ["a.json: 1 events without a usable time were left out"]
 
 
 @pytest.mark.parametrize(("name", "count"), [("absolute", 4), ("relative", 6)])
