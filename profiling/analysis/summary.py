@@ -147,7 +147,7 @@ def notes(trace: Trace) -> list[str]:
         lines.append(f"{trace.mended:,} events were readable after putting right a stray backslash or a bare word")
     if FOLDED_NAME in trace.names:
         lines.append(f"there are more names than {size(MAX_NAME_CHARACTERS)} hold: the rest count as {FOLDED_NAME}")
-    if trace.ignored or trace.blank:
+    if trace.ignored or (trace.blank and not lines):
         lines.append(_not_analyzed(trace))
     return [f"{trace.path.name}: {line}" for line in lines]
 

@@ -268,7 +268,7 @@ class Columns:
                 if event.name == "thread_name" and event.args is not None:
                     label = bytes(event.args.label).decode("utf-8", "replace").strip('"')
                     self.thread_labels[event.pid, event.tid] = label
-            elif event.name == "[memory]":
+            elif event.name == "[memory]" and event.args is not None:
                 memory.append(event)
             elif event.ph == "X" and _is_operator(event):
                 operators.append(event)
