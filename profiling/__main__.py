@@ -148,7 +148,7 @@ def _check(options: argparse.Namespace) -> int:
             for file in find_traces(path):
                 trace = read_trace(file)
                 counts = ", ".join(f"{number:,} {category}" for category, number in trace.counts.items())
-                state = "whole" if trace.whole else "PARTIAL"
+                state = "whole" if trace.whole else "NOTHING TO ANALYZE" if trace.blank else "PARTIAL"
                 lines = [f"{file}: {state}; {trace.backend}, rank {trace.rank}; {counts or 'no events'}"]
                 lines += [f"  {note.partition(': ')[2]}" for note in notes(trace)]
                 sys.stdout.writelines(f"{visible(line)}\n" for line in lines)

@@ -37,7 +37,8 @@ _PHASE_OF_LIGHTNING = {
 _MARKED_BY_TORCH = tuple(_PHASE_OF_PREFIX)
 _STEP = "ProfilerStep#"
 _IS_STEP = re.compile(rf"{_STEP}[0-9]{{1,18}}").fullmatch
-_BACKWARD = re.compile(r"^autograd::engine::evaluate_function|Backward\d+$")
+_BACKWARD = re.compile(r"^autograd::engine::evaluate_function|\wBackward\d*$|^(?:struct )?torch::autograd::")
+"""Operators of autograd's engine; in old releases its functions, whose names may end without a number."""
 
 
 def phase_of(annotation: str) -> str | None:

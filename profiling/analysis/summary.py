@@ -18,7 +18,7 @@ from profiling.analysis.phases import Phase, Step, StepTime, phases, step_time, 
 from profiling.analysis.timings import StageTiming
 from profiling.analysis.waits import BlockingCall, WaitedFor, blocked_by, waited_for
 from profiling.format import duration, size
-from profiling.trace.columns import FOLDED_NAME, MAX_NAME_CHARACTERS
+from profiling.trace.columns import FOLDED_NAME, MAX_NAME_CHARACTERS, UNCATEGORIZED, Kind, kind_of
 from profiling.trace.trace import Trace
 from profiling.vocabulary import TRACE_PHASES
 
@@ -159,15 +159,16 @@ def notes(trace: Trace) -> list[str]:
         lines.append(f"{trace.unreadable:,} unreadable places were skipped, {where}")
     if trace.timeless:
         lines.append(f"{trace.timeless:,} events without a usable time were left out")
+    if trace.distant:
+        lines.append(f"{trace.distant:,} events are more than an hour from the rest, too many to be left out")
+    if trace.renamed:
+        lines.append(f"{trace.renamed:,} operators are annotations by their names, as in old releases")
     if trace.mended:
         lines.append(f"{trace.mended:,} events were readable after putting right a stray backslash or a bare word")
     if FOLDED_NAME in trace.names:
         lines.append(f"there are more names than {size(MAX_NAME_CHARACTERS)} hold: the rest count as {FOLDED_NAME}")
-    if trace.ignored:
-        lines.append(f"events without a duration are counted but not analyzed: {_few(trace.ignored)}")
-    if trace.unknown:
-        counts = {category: trace.counts[category] for category in trace.unknown}
-        lines.append(f"categories that are counted but not analyzed: {_few(counts)}")
+    if trace.ignored or (trace.blank and not lines):
+        lines.append(_not_analyzed(trace))
     return [f"{trace.path.name}: {line}" for line in lines]
 
 
@@ -202,6 +203,21 @@ def account_notes(account: TimeAccount) -> list[str]:
 
 
 _WORTH_A_NOTE = 0.01
+
+
+def _not_analyzed(trace: Trace) -> str:
+    """Say which events no analysis uses; and that there are no others, where that is so."""
+    others = "no operators, annotations, Python functions, device work or memory events"
+    if not trace.ignored:
+        return f"there is nothing to analyze: {others}"
+    ignored = {_label(category): number for category, number in trace.ignored.items()}
+    return f"{_few(ignored)} were not analyzed" + (f"; there are {others}" if trace.blank else "")
+
+
+def _label(category: str) -> str:
+    if category == UNCATEGORIZED:
+        return "timed events without a category"
+    return category if kind_of(category) in (Kind.OTHER, Kind.FLOW) else f"{category} without a duration"
 
 
 def _few(counts: Mapping[str, int], shown: int = 20) -> str:

@@ -210,9 +210,7 @@ def diff(a: Sequence[StageWindow], b: Sequence[StageWindow]) -> Diff:
         unit=unit,
         a_units=a_totals.units,
         b_units=b_totals.units,
-        notes=unpaired
-        + [note for w in both for note in (*notes(w.trace), *account_notes(TimeAccount(Index(w.trace))))]
-        + _derived_notes(a_totals, b_totals),
+        notes=list(dict.fromkeys(unpaired + _notes(both) + _derived_notes(a_totals, b_totals))),
         a_us=sum(row.a_us for row in phases),
         b_us=sum(row.b_us for row in phases),
         difference_us=sum(row.difference_us for row in phases),
@@ -260,18 +258,20 @@ def _list(windows: Sequence[StageWindow]) -> str:
     return ", ".join(f"{w.trace.path} is {w.stage or 'of no known stage'}" for w in windows)
 
 
+def _notes(windows: Sequence[StageWindow]) -> list[str]:
+    return [note for w in windows for note in (*notes(w.trace), *account_notes(TimeAccount(Index(w.trace))))]
+
+
 def _derived_notes(a: TraceTotals, b: TraceTotals) -> list[str]:
-    """Say which phases each side derives, and which of them the other side marks."""
-    notes = []
+    """Say which of the phases that one side derives the other one marks."""
+    lines = []
     for name, side, other in (("A", a, b), ("B", b, a)):
         derived = [phase for phase, totals in side.phases.items() if totals.derived]
         marked = [phase for phase in derived if phase in other.phases and not other.phases[phase].derived]
-        if derived:
-            notes.append(
-                f"{name}: phases are derived, not marked: {', '.join(derived)}"
-                + (f"; the other side marks {', '.join(marked)}: small differences may be its bounds" if marked else "")
-            )
-    return notes
+        if marked:
+            names = ", ".join(marked)
+            lines.append(f"{name} derives phases that the other side marks: {names}; their bounds may differ")
+    return lines
 
 
 def _phases(a: TraceTotals, b: TraceTotals) -> list[PhaseDifference]:

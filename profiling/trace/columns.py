@@ -21,8 +21,10 @@ MAX_NAME_CHARACTERS = 256 << 20
 MAX_TIME_US = 2.0**52
 """Times from here on, about 140 years, are invalid."""
 FOLDED_NAME = "(further names)"
-METADATA, UNCATEGORIZED = NOT_A_CATEGORY = ("metadata", "no category")
-"""Events without a category are counted under these names: metadata such as thread names, and marks."""
+METADATA, UNCATEGORIZED = ("metadata", "no category")
+"""Events without a category are counted under these names: metadata such as thread names, and all others."""
+LEGACY_PROCESS = "CPU functions"
+"""The process of operators in traces of the legacy profiler, which writes no categories."""
 
 
 class Kind(IntEnum):
@@ -66,6 +68,7 @@ _KINDS = {
     "ac2g": Kind.FLOW,
     "async_gpu": Kind.FLOW,
     "async_cpu_to_gpu": Kind.FLOW,
+    "async": Kind.FLOW,
     "cpu_instant_event": Kind.INSTANT,
 }
 
@@ -118,6 +121,8 @@ class Names(Numbering):
 class Columns:
     """Columns while a file is read.
 
+    `ignored`: events that no analysis uses, by category: timed ones of an unknown category or of none, and events
+    without a duration in categories that should have one.
     `ts` and `dur` are float64 microseconds, as in the file; the columns that `numberings` lists contain indices.
     """
 
@@ -143,7 +148,7 @@ class Columns:
     def add(self, batch: list[Event]) -> None:
         """Append a batch."""
         for category, events in _by_category(batch).items():
-            if category is None:
+            if not category:
                 self._add_uncategorized(events)
                 continue
             self.counts[category] += len(events)
@@ -152,9 +157,13 @@ class Columns:
                 self._add_memory([event for event in events if event.name == "[memory]"])
             elif kind is Kind.FORWARD_BACKWARD:
                 self._add_flows(events)
-            elif kind is not Kind.FLOW:
+            elif kind is Kind.FLOW:
+                self.ignored[category] += sum(event.ph in _TIMED for event in events)
+            else:
                 complete = [event for event in events if event.ph == "X"]
-                self.ignored[category] += len(events) - len(complete)
+                if kind is Kind.OTHER or len(complete) < len(events):
+                    skipped = ("X", *_ENDS_AND_FLOWS) if kind is not Kind.OTHER else _ENDS_AND_FLOWS
+                    self.ignored[category] += sum(event.ph not in skipped for event in events)
                 if kind is Kind.FRAME:
                     self._add_frames(complete)
                 else:
@@ -263,11 +272,35 @@ class Columns:
         _extend(self.flows, columns)
 
     def _add_uncategorized(self, events: list[Event]) -> None:
-        """Count metadata and marks, collect thread names; times are ignored, as marks may have invalid ones."""
+        """Collect thread names, memory events of old releases and operators of the legacy profiler; count the rest."""
+        operators, memory = [], []
         for event in events:
             self.counts[METADATA if event.ph == "M" else UNCATEGORIZED] += 1
-            if event.ph == "M" and event.name == "thread_name" and event.args is not None:
-                self.thread_labels[event.pid, event.tid] = bytes(event.args.label).decode("utf-8", "replace").strip('"')
+            if event.ph == "M":
+                if event.name == "thread_name" and event.args is not None:
+                    label = bytes(event.args.label).decode("utf-8", "replace").strip('"')
+                    self.thread_labels[event.pid, event.tid] = label
+            elif event.name == "[memory]" and event.args is not None:
+                memory.append(event)
+            elif event.ph == "X" and _is_operator(event):
+                operators.append(event)
+            elif event.ph in _TIMED:
+                self.ignored[UNCATEGORIZED] += 1
+        if operators:
+            self._add_spans(operators, Kind.OPERATOR)
+        if memory:
+            self._add_memory(memory)
+
+
+def _is_operator(event: Event) -> bool:
+    """Whether a complete event without a category is an operator, by its process or its name.
+
+    The legacy profiler's `CUDA functions` repeat the operators' names, but are no kernels: each spans all that the
+    device did between start and end of an operator, callers included.
+    """
+    return event.pid == LEGACY_PROCESS or (
+        event.name.startswith("aten::") and not str(event.pid).endswith(" functions")
+    )
 
 
 def _by_category(batch: list[Event]) -> dict[str | None, list[Event]]:
@@ -306,3 +339,7 @@ def _frame_ids(values: list[Any]) -> array[int]:
 
 
 _NO_ARGS = Args(shapes=Raw(b""))
+_TIMED = ("X", "B", "b")
+"""Phases of events with a duration: complete ones, and the begin of those whose end is an event of its own."""
+_ENDS_AND_FLOWS = ("E", "e", "s", "t", "f")
+"""Phases that are not counted: ends count at their begin, and flows only link other events."""

@@ -18,10 +18,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from profiling.trace.columns import MAX_TIME_US, NOT_A_CATEGORY, Columns, Detail, Kind, kind_of
+from profiling.trace.columns import Columns, Detail, Kind
 from profiling.trace.files import find_traces
+from profiling.trace.layouts import annotations_among_operators, one_spelling
 from profiling.trace.parallel_reader import Half, SecondHalf, second_half
 from profiling.trace.parse import Damage, EventReader, TraceError
+from profiling.trace.times import usable_times
 
 Int64s = NDArray[np.int64]
 Int32s = NDArray[np.int32]
@@ -105,10 +107,12 @@ class Thread:
 class Trace:
     """One window of one rank.
 
-    `counts`: events by the file's category; `ignored`: those without a duration, in categories that should have one.
-    `cut`: why the events end early, None for a whole file. `unreadable`: number of places that were skipped; `damage`:
-    the first of them. `timeless`: number of events without a usable time; `mended`: number of events that were readable
-    after a repair. `origin_ns`: the file's time at nanosecond 0.
+    `counts`: events by the file's category; `ignored`: those that no analysis uses, see `Columns`. `cut`: why the
+    events end early, None for a whole file. `unreadable`: number of places that were skipped; `damage`: the first.
+    `timeless`: number of events without a usable time, which were left out; `distant`: number of events that are far
+    from the rest, but too many to be left out, see `usable_times`. `mended`: number of events that were readable after
+    a repair. `renamed`: number of operators that became annotations, see `annotations_among_operators`. `origin_ns`:
+    the file's time at nanosecond 0.
     """
 
     path: Path
@@ -120,6 +124,8 @@ class Trace:
     damage: Damage | None
     mended: int
     timeless: int
+    distant: int
+    renamed: int
     origin_ns: int
     names: list[str]
     threads: list[Thread]
@@ -132,8 +138,13 @@ class Trace:
 
     @property
     def whole(self) -> bool:
-        """Whether every event could be read."""
-        return self.cut is None and not self.unreadable and not self.timeless
+        """Whether every event could be read, and there is anything to analyze."""
+        return self.cut is None and not self.unreadable and not self.timeless and not self.blank
+
+    @property
+    def blank(self) -> bool:
+        """Whether there is no operator, annotation, Python function, device work or memory event to analyze."""
+        return not (self._work.size or self.frames.start_ns.size or self.allocations.start_ns.size)
 
     @property
     def rank(self) -> int:
@@ -157,13 +168,6 @@ class Trace:
         return prefixes[0] if prefixes else "cuda"
 
     @property
-    def unknown(self) -> list[str]:
-        """Categories that this reader does not know; their events are in `spans` as `Kind.OTHER`."""
-        return [
-            category for category in self.counts if kind_of(category) is Kind.OTHER and category not in NOT_A_CATEGORY
-        ]
-
-    @property
     def device_names(self) -> list[str]:
         """The devices of the machine, as the header lists them."""
         devices = self.header.get("deviceProperties")
@@ -173,11 +177,20 @@ class Trace:
 
     @cached_property
     def extent_ns(self) -> tuple[int, int]:
-        """Start and end of all operators, annotations and device work, else of Python functions; (0, 0) if empty."""
-        rows = self.rows(Kind.OPERATOR, Kind.ANNOTATION, Kind.KERNEL, Kind.COPY, Kind.SET)
-        spans = self.spans if rows.size else self.frames
-        start, dur = (spans.start_ns[rows], spans.dur_ns[rows]) if rows.size else (spans.start_ns, spans.dur_ns)
+        """Start and end of all operators, annotations and device work; (0, 0) if the trace is `blank`.
+
+        If there are none, those of Python functions; if there are none either, those of memory events.
+        """
+        spans, frames, work = self.spans, self.frames, self._work
+        start, dur = (spans.start_ns[work], spans.dur_ns[work]) if work.size else (frames.start_ns, frames.dur_ns)
+        if not start.size:
+            start = self.allocations.start_ns
+            dur = np.zeros_like(start)
         return (int(start.min()), int((start + dur).max())) if start.size else (0, 0)
+
+    @cached_property
+    def _work(self) -> NDArray[np.intp]:
+        return self.rows(Kind.OPERATOR, Kind.ANNOTATION, Kind.KERNEL, Kind.COPY, Kind.SET)
 
     def rows(self, *kinds: Kind) -> NDArray[np.intp]:
         """Rows of `spans` that are of any of these kinds, in file order."""
@@ -255,17 +268,23 @@ def _view(column: "array[Any]") -> NDArray[Any]:
 
 
 def _assemble(reader: EventReader, columns: Columns) -> Trace:
-    """Build the trace: drop events without a usable time, and convert times to nanoseconds."""
+    """Build the trace: leave out events without a usable time, convert times to nanoseconds, mend old layouts."""
     tables = columns.tables()
-    keep = [np.abs(_view(table["ts"])) < MAX_TIME_US for table in tables]
-    starts = [_view(table["ts"])[mask] for table, mask in zip(tables[:3], keep, strict=False)]
+    ts = [_view(table["ts"]) for table in tables]
+    dur = [_view(table["dur"]) if "dur" in table else np.zeros(len(table["ts"])) for table in tables]
+    usable = usable_times(np.concatenate(ts), np.concatenate(dur))
+    keep = np.split(usable.keep, np.cumsum([times.size for times in ts])[:-1])
+    starts = [times[mask] for times, mask in zip(ts[:3], keep, strict=False)]
     origin = int(min((start.min() for start in starts if start.size), default=0.0) // 1)
+    threads, thread_numbers = one_spelling(list(columns.threads))
 
     def fill(table: dict[str, Any], mask: NDArray[np.bool_]) -> dict[str, Any]:
         whole = bool(mask.all())
         filled: dict[str, Any] = {
             name: _view(column) if whole else _view(column)[mask] for name, column in table.items()
         }
+        if len(threads) < thread_numbers.size:
+            filled["thread"] = thread_numbers[filled["thread"]]
         if "dur" in filled:
             filled["dur_ns"] = _durations(filled.pop("dur"))
             filled["resolution_ns"] = _resolution_ns(filled["ts"])
@@ -274,7 +293,9 @@ def _assemble(reader: EventReader, columns: Columns) -> Trace:
 
     spans, frames, memory, flows = (fill(table, mask) for table, mask in zip(tables, keep, strict=True))
     frames["caller"] = _caller_rows(frames["thread"], frames.pop("id"), frames["caller"])
-    labels = columns.thread_labels
+    annotations = annotations_among_operators(columns, spans["name"], spans["kind"], spans["shapes"])
+    spans["kind"][annotations] = Kind.ANNOTATION
+    labels = {(str(pid), str(tid)): label for (pid, tid), label in columns.thread_labels.items()}
     return Trace(
         path=reader.path,
         header=reader.header,
@@ -284,10 +305,12 @@ def _assemble(reader: EventReader, columns: Columns) -> Trace:
         unreadable=reader.unreadable,
         damage=reader.damage,
         mended=reader.mended,
-        timeless=sum(int(mask.size - np.count_nonzero(mask)) for mask in keep),
+        timeless=usable.keep.size - int(np.count_nonzero(usable.keep)),
+        distant=usable.distant,
+        renamed=int(np.count_nonzero(annotations)),
         origin_ns=origin * 1000,
         names=list(columns.names),
-        threads=[Thread(pid, tid, labels.get((pid, tid), f"{pid}/{tid}")) for pid, tid in columns.threads],
+        threads=[Thread(pid, tid, labels.get((str(pid), str(tid)), f"{pid}/{tid}")) for pid, tid in threads],
         shapes=[_text(shape) for shape in columns.shapes],
         details=list(columns.details),
         spans=Spans(**spans),
@@ -352,7 +375,6 @@ def _nanoseconds(ts: NDArray[np.float64], origin: int) -> Int64s:
 
 
 def _durations(dur: NDArray[np.float64]) -> Int64s:
-    """Convert microseconds to nanoseconds; durations that are negative, missing or from MAX_TIME_US on become 0."""
-    usable = (dur > 0) & (dur < MAX_TIME_US)
-    exact: Int64s = np.rint(np.where(usable, dur, 0.0) * 1000).astype(np.int64)
+    """Convert microseconds to nanoseconds; durations that are negative or missing become 0."""
+    exact: Int64s = np.rint(np.fmax(dur, 0.0) * 1000).astype(np.int64)
     return exact

@@ -51,7 +51,7 @@ function notes(info, summary, record) {
     );
   }
   if (!summary.trace.whole) {
-    const text = "A trace is not whole: what precedes the damage is shown.";
+    const text = "A trace is not whole: what could be analyzed is shown.";
     messages.push(el("div", { class: "notes" }, message("partial", text), list(summary.trace.notes)));
   } else if (summary.trace.notes.length) {
     messages.push(el("div", { class: "notes" }, list(summary.trace.notes)));
