@@ -8,7 +8,6 @@ by event with the more tolerant parser of the standard library, which also repor
 import json
 import math
 import re
-import zlib
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,13 +18,12 @@ import msgspec
 from msgspec import Raw, Struct, field, structs
 
 from profiling.format import size
+from profiling.trace.foreign import describe_bytes, describe_list, describe_object
+from profiling.trace.text import MAX_TEXT_BYTES, Text
 
-BLOCK_BYTES = 1 << 18
-"""Small, so that decoded objects are still in the processor's cache when they are turned into columns."""
 MAX_EVENT_BYTES = 8 << 20
 """Events of torch.profiler are far shorter; longer text in which no event ends is not a trace."""
 MAX_HEADER_BYTES = 16 << 20
-MAX_TEXT_BYTES = 16 << 30
 MAX_EVENTS = 40_000_000
 """Reading stops after this many events, which limits the memory of the columns; `EventReader.cut` then says so."""
 
@@ -89,6 +87,8 @@ _EVENT = re.compile(rb"\{\s*" + _EVENT_KEYS)
 EDGE = re.compile(rb"\}(\s*),\s*\{\s*" + _EVENT_KEYS)
 """What seems to be the end of one event and the start of the next; the comma is at the end of group 1."""
 _OPENING = re.compile(rb'"traceEvents"\s*:\s*\[')
+_OVERLAP_BYTES = 256
+"""Enough for what `_OPENING` matches, which may begin in one block and end in the next."""
 _SPACE = re.compile(rb"\s*")
 _BAD_ESCAPE = re.compile(rb'\\(?![\\"/bfnrt]|u[0-9a-fA-F]{4})')
 _BARE_WORD = re.compile(rb"([:\[,]\s*)(?:N/A|n/a|-?nan(?:\(ind\))?|-?inf|None|undefined)(?=\s*[,\]}])")
@@ -99,56 +99,12 @@ _scanner = json.JSONDecoder(strict=False)
 _UNREADABLE = (ValueError, RecursionError, msgspec.DecodeError)
 
 
-class Text:
-    """The unpacked bytes of a trace file, in blocks; gzip is recognized by its content, not by its name."""
-
-    def __init__(self, path: Path, start: int = 0, stop: int | None = None) -> None:
-        self.fault: str | None = None
-        self.stop = stop
-        self._file = path.open("rb")
-        self._file.seek(start)
-        packed = start == 0 and self._file.peek(2)[:2] == b"\x1f\x8b"
-        self._blocks = self._unpacked() if packed else self._plain()
-
-    def read(self) -> bytes:
-        """Return the next block, or b"" at the end; `fault` then says why the text ends early, None if it is whole."""
-        return next(self._blocks, b"")
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-    def _plain(self) -> Iterator[bytes]:
-        """Read up to `stop`, or to the end of the file once `stop` is None."""
-        while True:
-            remaining = BLOCK_BYTES if self.stop is None else self.stop - self._file.tell()
-            yield self._file.read(min(remaining, BLOCK_BYTES))
-
-    def _unpacked(self) -> Iterator[bytes]:
-        unzip, packed, whole = zlib.decompressobj(wbits=31), b"", False
-        while packed := packed or self._file.read(BLOCK_BYTES):
-            try:
-                text = unzip.decompress(packed, BLOCK_BYTES)  # bounded, as a small file may unpack to a huge text
-            except zlib.error as error:
-                self.fault = f"the gzip data is damaged ({error})"
-                return
-            packed, whole = unzip.unconsumed_tail, unzip.eof
-            if whole:  # another gzip member may follow
-                packed, unzip = unzip.unused_data.lstrip(b"\0"), zlib.decompressobj(wbits=31)
-            if text:
-                yield text
-        if tail := unzip.flush():
-            yield tail
-        if not whole:
-            self.fault = "the gzip data is cut short"
-
-
 class EventReader:
     """Iterate over the events of one file, in batches; the attributes are complete at the end of the iteration.
 
     `header`: the top-level keys other than `traceEvents`. `cut`: why the events end early, or None for a whole file.
     `unreadable`: the number of places where text had to be skipped; `damage`: the first of them. `mended`: events that
-    were readable after repairing a bare word such as `N/A` or a stray backslash.
+    were readable after repairing a bare word such as `N/A` or a stray backslash. `left_out`: see `Text`.
 
     `start` is the byte of an event's first character, 0 for the whole file. `stop` is the byte at which another reader
     starts. `stopped` is True if an event ended just before it; otherwise reading goes on to the end of the file.
@@ -164,6 +120,7 @@ class EventReader:
         self.unreadable = 0
         self.mended = 0
         self.damage: Damage | None = None
+        self.left_out: list[str] = []
         self._offset = start  # position of the first byte that is not decoded yet
         self._stop = stop
         self._ended = False
@@ -173,10 +130,12 @@ class EventReader:
         try:
             yield from self._batches(text)
         finally:
+            self.left_out = text.left_out
             text.close()
 
     def _batches(self, text: Text) -> Iterator[list[Event]]:
-        rest = b"" if self._offset else self._open(text)
+        is_first = not self._offset
+        rest = self._open(text) if is_first else b""
         events = bytes_without_event = 0
         while not self._ended and self.cut is None:
             block = text.read()
@@ -190,6 +149,8 @@ class EventReader:
                 text.stop = None
             self._offset += len(rest) + len(block) - len(undecoded)
             rest = undecoded
+            if is_first and batch and not events and not any(event.ph for event in batch):
+                raise self._foreign("a list of objects, none of them an event")
             events += len(batch)
             bytes_without_event = 0 if batch else bytes_without_event + len(block)
             if batch:
@@ -197,6 +158,9 @@ class EventReader:
             if self.stopped:
                 return
             self._check_limits(events, bytes_without_event)
+        if is_first and self.damage and not events:
+            where = f"byte {self.damage.byte}: {self.damage.reason}"
+            raise self._foreign(f"none of its traceEvents is an event ({where})")
         if self._ended:
             self._close(rest, text)
         elif self.cut is None:
@@ -215,14 +179,19 @@ class EventReader:
         """Read the header; return the text from the first event on."""
         buffer = b""
         while block := text.read():
+            searched = max(len(buffer) - _OVERLAP_BYTES, 0)
             buffer += block
             start = _SPACE.match(buffer).end()  # type: ignore[union-attr]  # it matches everywhere
             first = buffer[start : start + 1]
             if first == b"[":
+                if kind := describe_list(buffer[start : start + _OVERLAP_BYTES]):
+                    raise self._foreign(kind)
                 return self._start(buffer, start + 1)
             if first not in (b"{", b"") or (first == b"" and len(buffer) > MAX_EVENT_BYTES):
-                raise TraceError(f"{self.path}: not JSON (byte {start}: {buffer[start : start + 20]!r})")
-            if opening := _OPENING.search(buffer):
+                head = buffer[start : start + 64]
+                kind = describe_bytes(head)
+                raise TraceError(f"{self.path}: not JSON (byte {start}: {head[:20]!r}){f': {kind}' if kind else ''}")
+            if opening := _OPENING.search(buffer, searched):
                 self._read_header(buffer[start : opening.start()].rstrip().rstrip(b",") + b"}")
                 return self._start(buffer, opening.end())
             if len(buffer) > MAX_HEADER_BYTES:
@@ -230,13 +199,18 @@ class EventReader:
         if not buffer.strip():
             raise TraceError(f"{self.path}: {text.fault or 'the file is empty'}")
         try:
-            keys = list(_loads(buffer))
+            _loads(buffer)
         except _UNREADABLE as error:
-            reason = text.fault or f"the file ends before its events, or is no trace ({error})"
-            raise TraceError(f"{self.path}: no traceEvents within {len(buffer)} bytes: {reason}") from None
-        names = ", ".join(" ".join(key.split())[:40] for key in keys[:8])
-        wrong = "its traceEvents are no list" if "traceEvents" in keys else f"no traceEvents, only {names}"
-        raise TraceError(f"{self.path}: not a torch.profiler trace: {wrong}")
+            kind = describe_object(buffer, whole=False)
+            if kind.startswith("no traceEvents"):
+                reason = text.fault or f"the file ends before its events, or is no trace ({error})"
+                raise TraceError(f"{self.path}: no traceEvents within {len(buffer)} bytes: {reason}") from None
+        else:
+            kind = describe_object(buffer, whole=True)
+        raise self._foreign(kind)
+
+    def _foreign(self, kind: str) -> TraceError:
+        return TraceError(f"{self.path}: JSON, but no trace: {kind}")
 
     def _start(self, buffer: bytes, start: int) -> bytes:
         self._offset = start
