@@ -1,5 +1,6 @@
 """Summary of a trace or a run: all analyses, joined over windows and ranks."""
 
+import os
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from itertools import islice
 from typing import TypeVar
@@ -119,7 +120,7 @@ def describe(traces: Sequence[Trace]) -> TraceInfo:
     return TraceInfo(
         files=[str(trace.path) for trace in traces],
         whole=all(trace.whole for trace in traces),
-        notes=[note for trace in traces for note in notes(trace)],
+        notes=folder_notes(traces) + [note for trace in traces for note in notes(trace)],
         device="+".join(devices) or "cpu",
         device_names=sorted({name for trace in traces for name in trace.device_names}),
         rank=ranks[0],
@@ -127,6 +128,16 @@ def describe(traces: Sequence[Trace]) -> TraceInfo:
         threads=sum(len(trace.threads) for trace in traces),
         extent_us=sum(trace.extent_ns[1] - trace.extent_ns[0] for trace in traces) / 1e3,
     )
+
+
+def folder_notes(traces: Sequence[Trace]) -> list[str]:
+    """Say which folders the traces are from, if from several: these may be runs that do not belong together."""
+    folders = list(dict.fromkeys(trace.path.parent for trace in traces))
+    if len(folders) < 2:
+        return []
+    above = os.path.commonpath(folders)
+    names = [folder.relative_to(above).as_posix() for folder in folders]
+    return [f"the traces of {len(folders)} folders below {above} are added up: {_first(names)}"]
 
 
 def notes(trace: Trace) -> list[str]:
@@ -141,6 +152,14 @@ def notes(trace: Trace) -> list[str]:
         lines.append(f"{trace.timeless:,} events without a usable time were left out")
     if trace.mended:
         lines.append(f"{trace.mended:,} events were readable after putting right a stray backslash or a bare word")
+    if trace.left_out:
+        lines.append(f"further files in the zip file were not read: {_first(trace.left_out)}")
+    if trace.duplicates:
+        lines.append(f"left out, as only the packing differs by name: {_first(trace.duplicates)}")
+    if trace.rank_note:
+        lines.append(trace.rank_note)
+    if trace.too_large:
+        lines.append(f"{trace.too_large:,} numbers of bytes or operations are too large, and count as less")
     if FOLDED_NAME in trace.names:
         lines.append(f"there are more names than {size(MAX_NAME_CHARACTERS)} hold: the rest count as {FOLDED_NAME}")
     if trace.ignored:
@@ -149,6 +168,10 @@ def notes(trace: Trace) -> list[str]:
         counts = {category: trace.counts[category] for category in trace.unknown}
         lines.append(f"categories that are counted but not analyzed: {_few(counts)}")
     return [f"{trace.path.name}: {line}" for line in lines]
+
+
+def _first(names: Sequence[str], shown: int = 10) -> str:
+    return ", ".join(names[:shown]) + (f" and {len(names) - shown:,} more" if len(names) > shown else "")
 
 
 def _few(counts: Mapping[str, int], shown: int = 20) -> str:

@@ -306,6 +306,24 @@ class EventReader:
         return end
 
 
+def begins_like_a_trace(text: Text) -> bool:
+    """Tell whether a text has a list of events where `EventReader` looks for it, or is a list that begins with one."""
+    buffer = b""
+    while (block := text.read()) and len(buffer) <= MAX_HEADER_BYTES:
+        searched = max(len(buffer) - _OVERLAP_BYTES, 0)
+        buffer += block
+        start = _SPACE.match(buffer).end()  # type: ignore[union-attr]  # it matches everywhere
+        first = buffer[start : start + 1]
+        if first == b"[":
+            first_event = _EVENT.match(buffer, _SPACE.match(buffer, start + 1).end())  # type: ignore[union-attr]
+            return first_event is not None and b'"ph"' in buffer
+        if first not in (b"{", b""):
+            return False
+        if _OPENING.search(buffer, searched):
+            return True
+    return False
+
+
 def _last_comma(buffer: bytearray) -> int | None:
     """Position of the last comma that seems to separate two events, None if there is none."""
     for reach in (1 << 13, len(buffer)):  # usually it is near the end

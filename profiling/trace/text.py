@@ -5,6 +5,7 @@ and unpacked in blocks, as a small file may unpack to a huge text.
 """
 
 import codecs
+import errno
 import importlib
 import json
 import os
@@ -12,10 +13,13 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
+from stat import S_ISREG
 from typing import IO, Any
 
 from profiling.format import size
+from profiling.storage import is_unicode
 
 BLOCK_BYTES = 1 << 18
 """Small, so that decoded objects are still in the processor's cache when they are turned into columns."""
@@ -23,6 +27,8 @@ MAX_TEXT_BYTES = 16 << 30
 STDIN = Path("-")
 _MAX_LAYERS = 4
 """A download is at most a gzip file in a zip file; more layers are a bomb."""
+_MAX_ZIP_LIST_BYTES = 1 << 20
+"""Length of a zip file's list of members, of which one takes about a hundred bytes."""
 _DEFLATE, _GZIP = -15, 31  # `wbits` of zlib
 
 
@@ -43,7 +49,13 @@ class Text:
         self._limit_bytes = limit_bytes
         file, self._member = split_member(path)
         self._file: IO[bytes] = os.fdopen(os.dup(0), "rb") if file == STDIN else file.open("rb")
-        if start:
+        if self._member:
+            start_of_member = zip_members(file).get(self._member)
+            if start_of_member is None:
+                self._file.close()
+                raise FileNotFoundError(errno.ENOENT, "the zip file has no such member", str(path))
+            self._file.seek(start_of_member)
+        elif start:
             self._file.seek(start)
         self._blocks = self._plain() if start else self._unpacked(_Stream(self._plain()))
 
@@ -127,20 +139,21 @@ class Text:
         self.fault = self.fault or "the zstandard data is cut short"
 
     def _unzip(self, stream: "_Stream") -> Iterator[bytes]:
-        """Unpack the member that the path names, else the first JSON file. The headers before each member suffice.
+        """Unpack the member that the path names, else the first JSON file. The headers before members suffice.
 
         Source: https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT, 4.3.7 to 4.3.9
         """
-        names, found = [], False
+        names: list[str] = []
+        found = False
         while (header := stream.take(30))[:4] == b"PK\3\4" and len(header) == 30:
             flags, method, packed_bytes, name_bytes, extra_bytes = struct.unpack("<6xHH8xI4xHH", header)
             name = stream.take(name_bytes).decode("utf-8", "replace")
             stream.take(extra_bytes)
-            names.append(name)
+            names = [*names, name][:8]
             if flags & 1:
                 self.fault = f"the zip file's {name} is encrypted: unpack it first"
                 return
-            wanted = PurePosixPath(name) == PurePosixPath(self._member) if self._member else is_json(name)
+            wanted = bool(self._member) or is_json(name)
             blocks = self._inflate(stream, name, flags, method, packed_bytes)
             if wanted and not found:
                 found = True
@@ -239,6 +252,44 @@ def split_member(path: Path) -> tuple[Path, str | None]:
             if file.is_file():
                 return file, path.relative_to(file).as_posix()
     return path, None
+
+
+def zip_members(file: Path) -> dict[str, int]:
+    """Map the JSON members of a zip file to the bytes where they start.
+
+    Empty for other files, and for zip files that are damaged or hold too many; these can only be read as a whole.
+    """
+    try:
+        stat = file.stat()
+        return _zip_members(file, stat.st_size, stat.st_mtime_ns) if S_ISREG(stat.st_mode) else {}
+    except (OSError, ValueError):
+        return {}
+
+
+@lru_cache(maxsize=64)
+def _zip_members(path: Path, size_bytes: int, mtime_ns: int) -> dict[str, int]:
+    """List as `zip_members`. `mtime_ns` is part of the cache key. Raises OSError or ValueError."""
+    import zipfile  # slow to import, and most traces are no zip files
+
+    with path.open("rb") as file:
+        if file.read(4) != b"PK\3\4":
+            return {}
+        file.seek(max(0, size_bytes - (1 << 16)))
+        tail = file.read(1 << 16)
+        end = tail.rfind(b"PK\5\6")
+        if end < 0 or len(tail) < end + 22 or struct.unpack_from("<I", tail, end + 12)[0] > _MAX_ZIP_LIST_BYTES:
+            return {}
+        try:
+            with zipfile.ZipFile(file) as packed:
+                entries = {str(PurePosixPath(entry.filename)): entry.header_offset for entry in packed.infolist()}
+        except (zipfile.BadZipFile, NotImplementedError):
+            return {}
+    return {name: start for name, start in entries.items() if is_json(name) and _is_inside(PurePosixPath(name))}
+
+
+def _is_inside(member: PurePosixPath) -> bool:
+    """Tell whether a member's name can be a path below the zip file, which names from elsewhere need not be."""
+    return not member.is_absolute() and ".." not in member.parts and is_unicode(str(member))
 
 
 def is_json(name: str) -> bool:

@@ -9,7 +9,8 @@ Names and threads are indices into `names` and `threads`. Nothing here imports t
 """
 
 from array import array
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from profiling.trace.columns import MAX_TIME_US, NOT_A_CATEGORY, Columns, Detail, Kind, kind_of
-from profiling.trace.files import find_traces
+from profiling.trace.files import duplicates_in, find_traces
 from profiling.trace.parallel_reader import Half, SecondHalf, second_half
 from profiling.trace.parse import Damage, EventReader, TraceError
+from profiling.trace.ranks import rank_of
+
+_MAX_SUM = 2**62
 
 Int64s = NDArray[np.int64]
 Int32s = NDArray[np.int32]
@@ -92,6 +96,11 @@ class Thread:
 class Trace:
     """One window of one rank.
 
+    `rank`: the rank in the distributed job, 0 where neither the file nor its name tells it; `rank_note`: how it is
+    known, None if the file simply says it. `left_out`: further members of its zip file; `duplicates`: the same trace,
+    packed, in the same folder. `too_large`: number of sizes and counts that were reduced, as their sum would not fit
+    into 64 bits.
+
     `counts`: events by the file's category; `ignored`: those without a duration, in categories that should have one.
     `cut`: why the events end early, None for a whole file. `unreadable`: number of places that were skipped; `damage`:
     the first of them. `timeless`: number of events without a usable time; `mended`: number of events that were readable
@@ -108,6 +117,11 @@ class Trace:
     mended: int
     timeless: int
     origin_ns: int
+    rank: int
+    rank_note: str | None
+    left_out: list[str]
+    duplicates: list[str]
+    too_large: int
     names: list[str]
     threads: list[Thread]
     shapes: list[str]
@@ -121,13 +135,6 @@ class Trace:
     def whole(self) -> bool:
         """Whether every event could be read."""
         return self.cut is None and not self.unreadable and not self.timeless
-
-    @property
-    def rank(self) -> int:
-        """The rank in the distributed job; 0 where the trace has none."""
-        info = self.header.get("distributedInfo")
-        rank = info.get("rank", 0) if isinstance(info, dict) else 0
-        return rank if isinstance(rank, int) else 0
 
     @cached_property
     def backend(self) -> str:
@@ -172,7 +179,7 @@ class Trace:
 
 
 def read_trace(path: str | Path) -> Trace:
-    """Read one trace file, `.json` or `.json.gz`.
+    """Read one trace: a file, plain or packed, a member of a zip file, a pipe, or standard input (`-`).
 
     A file that is cut short or damaged is read as far as possible; `cut`, `unreadable` and `damage` then say so.
 
@@ -201,7 +208,18 @@ def read_traces(path: str | Path) -> list[Trace]:
 
     Raises TraceError if there is none, or if one of them is unreadable.
     """
-    return [read_trace(file) for file in find_traces(path)]
+    return list(iterate_traces(path))
+
+
+def iterate_traces(path: str | Path) -> Iterator[Trace]:
+    """Read the traces at a path one by one, as `read_traces`."""
+    files = find_traces(path)
+    duplicates: dict[Path, list[str]] = {}
+    if Path(path).is_dir():
+        for folder in {file.parent for file in files}:
+            duplicates |= duplicates_in(folder)
+    for file in files:
+        yield replace(read_trace(file), duplicates=duplicates.get(file, []))
 
 
 def _join(reader: EventReader, columns: Columns, second: SecondHalf) -> None:
@@ -257,6 +275,9 @@ def _assemble(reader: EventReader, columns: Columns) -> Trace:
         return filled
 
     spans, frames, memory, flows = (fill(table, mask) for table, mask in zip(tables, keep, strict=True))
+    summed = ((spans, "copied"), (spans, "flops"), (memory, "moved"), (memory, "allocated"), (memory, "reserved"))
+    too_large = sum(_reduce(table, name) for table, name in summed)
+    rank, rank_note = rank_of(reader.header, reader.path)
     labels = columns.thread_labels
     return Trace(
         path=reader.path,
@@ -269,6 +290,11 @@ def _assemble(reader: EventReader, columns: Columns) -> Trace:
         mended=reader.mended,
         timeless=sum(int(mask.size - np.count_nonzero(mask)) for mask in keep),
         origin_ns=origin * 1000,
+        rank=rank,
+        rank_note=rank_note,
+        left_out=reader.left_out,
+        duplicates=[],
+        too_large=too_large,
         names=list(columns.names),
         threads=[Thread(pid, tid, labels.get((pid, tid), f"{pid}/{tid}")) for pid, tid in columns.threads],
         shapes=[_text(shape) for shape in columns.shapes],
@@ -278,6 +304,18 @@ def _assemble(reader: EventReader, columns: Columns) -> Trace:
         allocations=Allocations(**memory),
         flows=Flows(**flows),
     )
+
+
+def _reduce(table: dict[str, NDArray[Any]], name: str) -> int:
+    """Limit the values of a column so that no sum of them exceeds 2**62; return how many were reduced."""
+    column = table[name]
+    if not column.size or max(int(column.max()), -int(column.min())) * column.size <= _MAX_SUM:
+        return 0
+    if np.abs(column.astype(np.float64)).sum() <= _MAX_SUM:
+        return 0
+    limit = _MAX_SUM // column.size
+    table[name] = column.clip(-limit, limit)
+    return int(np.count_nonzero(table[name] != column))
 
 
 def _text(shapes: bytes) -> str:
