@@ -35,16 +35,18 @@ def describe_list(text: bytes) -> str | None:
     return next((kind for pattern, kind in _LISTS if pattern.match(text)), None)
 
 
-def describe_object(text: bytes, *, whole: bool) -> str:
-    """Say what a JSON object without events is: its kind if that is known, else its first keys."""
+def describe_object(text: bytes, *, whole: bool) -> str | None:
+    """Say what a JSON object without events is: its kind if that is known, else its first keys; None if cut short."""
     keys = _top_level_keys(text)
     for needed, kind in _KEYS:
         if needed <= keys.keys() or (not whole and needed & keys.keys()):
             return kind
+    if not whole:
+        return None
     if "traceEvents" in keys:
         return "its traceEvents are no list"
     names = ", ".join(" ".join(key.split())[:40] for key in list(keys)[:8])
-    return f"no traceEvents, only {names or 'an empty object'}"
+    return f"no traceEvents, only {names}" if keys else "an empty object"
 
 
 def describe_bytes(head: bytes) -> str | None:

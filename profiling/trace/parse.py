@@ -90,8 +90,11 @@ _OPENING = re.compile(rb'"traceEvents"\s*:\s*\[')
 _OVERLAP_BYTES = 256
 """Enough for what `_OPENING` matches, which may begin in one block and end in the next."""
 _SPACE = re.compile(rb"\s*")
+_SINGLE_VALUE = re.compile(rb'(?:"(?:[^"\\]|\\.)*"|-?\d[\d.eE+-]*|true|false|null)\s*')
 _BAD_ESCAPE = re.compile(rb'\\(?![\\"/bfnrt]|u[0-9a-fA-F]{4})')
 _BARE_WORD = re.compile(rb"([:\[,]\s*)(?:N/A|n/a|-?nan(?:\(ind\))?|-?inf|None|undefined)(?=\s*[,\]}])")
+
+_NO_EVENT = "not an event"
 
 _decode_batch = msgspec.json.Decoder(list[Event]).decode
 _decode_event = msgspec.json.Decoder(Event, strict=False).decode
@@ -177,8 +180,8 @@ class EventReader:
 
     def _open(self, text: Text) -> bytes:
         """Read the header; return the text from the first event on."""
-        buffer = b""
-        while block := text.read():
+        buffer, block = b"", _head(text)
+        while block:
             searched = max(len(buffer) - _OVERLAP_BYTES, 0)
             buffer += block
             start = _SPACE.match(buffer).end()  # type: ignore[union-attr]  # it matches everywhere
@@ -189,6 +192,8 @@ class EventReader:
                 return self._start(buffer, start + 1)
             if first not in (b"{", b"") or (first == b"" and len(buffer) > MAX_EVENT_BYTES):
                 head = buffer[start : start + 64]
+                if _SINGLE_VALUE.fullmatch(buffer, start):
+                    raise self._foreign("a single value")
                 kind = describe_bytes(head)
                 raise TraceError(f"{self.path}: not JSON (byte {start}: {head[:20]!r}){f': {kind}' if kind else ''}")
             if opening := _OPENING.search(buffer, searched):
@@ -196,18 +201,17 @@ class EventReader:
                 return self._start(buffer, opening.end())
             if len(buffer) > MAX_HEADER_BYTES:
                 break
+            block = text.read()
         if not buffer.strip():
             raise TraceError(f"{self.path}: {text.fault or 'the file is empty'}")
+        reason = None
         try:
             _loads(buffer)
         except _UNREADABLE as error:
-            kind = describe_object(buffer, whole=False)
-            if kind.startswith("no traceEvents"):
-                reason = text.fault or f"the file ends before its events, or is no trace ({error})"
-                raise TraceError(f"{self.path}: no traceEvents within {len(buffer)} bytes: {reason}") from None
-        else:
-            kind = describe_object(buffer, whole=True)
-        raise self._foreign(kind)
+            reason = text.fault or f"the file ends before its events, or is no trace ({error})"
+        if kind := describe_object(buffer, whole=reason is None):
+            raise self._foreign(kind)
+        raise TraceError(f"{self.path}: no traceEvents within {len(buffer)} bytes: {reason}")
 
     def _foreign(self, kind: str) -> TraceError:
         return TraceError(f"{self.path}: JSON, but no trace: {kind}")
@@ -285,7 +289,7 @@ class EventReader:
             if isinstance(value, dict):
                 events.append(_typed(buffer[at:end]))
                 return end
-            position, reason = at, "not an event"
+            position, reason = at, _NO_EVENT
         except json.JSONDecodeError as error:
             position, reason = error.pos, error.msg
         except _UNREADABLE as error:
@@ -296,7 +300,7 @@ class EventReader:
         if unfinished and not final and len(buffer) - at < MAX_EVENT_BYTES // 8:
             return None
         end = resume.start() if resume else len(buffer)
-        if resume is None and final and position >= len(buffer) - 8:
+        if resume is None and final and position >= len(buffer) - 8 and reason != _NO_EVENT:
             return None  # the file was cut inside this event
         try:
             events.append(_typed(_mend(buffer[at:end]).rstrip().rstrip(b",")))
@@ -308,20 +312,28 @@ class EventReader:
 
 def begins_like_a_trace(text: Text) -> bool:
     """Tell whether a text has a list of events where `EventReader` looks for it, or is a list that begins with one."""
-    buffer = b""
-    while (block := text.read()) and len(buffer) <= MAX_HEADER_BYTES:
-        searched = max(len(buffer) - _OVERLAP_BYTES, 0)
-        buffer += block
-        start = _SPACE.match(buffer).end()  # type: ignore[union-attr]  # it matches everywhere
-        first = buffer[start : start + 1]
-        if first == b"[":
-            first_event = _EVENT.match(buffer, _SPACE.match(buffer, start + 1).end())  # type: ignore[union-attr]
-            return first_event is not None and b'"ph"' in buffer
-        if first not in (b"{", b""):
-            return False
-        if _OPENING.search(buffer, searched):
+    block = _head(text)
+    start = _SPACE.match(block).end()  # type: ignore[union-attr]  # it matches everywhere
+    first = block[start : start + 1]
+    if first == b"[":
+        event = _EVENT.match(block, _SPACE.match(block, start + 1).end())  # type: ignore[union-attr]
+        return event is not None and b'"ph"' in block
+    tail, length = b"", 0
+    while block and first in (b"{", b"") and length <= MAX_HEADER_BYTES:
+        block = tail + block
+        if _OPENING.search(block):
             return True
+        length += len(block) - len(tail)
+        tail, block = block[-_OVERLAP_BYTES:], text.read()
     return False
+
+
+def _head(text: Text) -> bytes:
+    """Return the beginning of a text, of `_OVERLAP_BYTES` at least unless it is shorter."""
+    head = b""
+    while len(head) < _OVERLAP_BYTES and (block := text.read()):
+        head += block
+    return head
 
 
 def _last_comma(buffer: bytearray) -> int | None:
@@ -347,7 +359,7 @@ def _typed(text: bytes) -> Event:
     except (msgspec.DecodeError, UnicodeDecodeError):
         loose = _loads(text)
     if not isinstance(loose, dict):
-        raise ValueError("not an event")
+        raise ValueError(_NO_EVENT)
     args = loose.pop("args", None)
     event = Event()
     event.args = _lenient(Args(), args) if isinstance(args, dict) else None

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from profiling.trace.text import zip_members
+
 _NAMED = re.compile(r"(?<![a-z])rank[-_=]?(\d{1,7})(?!\d)", re.ASCII | re.IGNORECASE)
 _AXIS = re.compile(r"(?<![a-z])(dp|pp|tp|ep)([-_]?)(\d{1,7})(?![\da-z])", re.ASCII | re.IGNORECASE)
 _WORKER = re.compile(r"^worker[-_]?(\d{1,7})\.", re.ASCII | re.IGNORECASE)
@@ -30,7 +32,8 @@ class Rank(NamedTuple):
 def rank_of(header: Mapping[str, Any], path: Path) -> Rank:
     """Return the rank that a trace's header states, else that of its name; 0 where neither has one.
 
-    A header may have it as text or as a fraction. Not used are names of hosts, which may end in numbers, too.
+    A header may have it as text or as a fraction. A file that is alone in a zip file has a name of its own. Not used
+    are names of hosts, which may end in numbers, too.
     """
     info = header.get("distributedInfo")
     stated = info.get("rank") if isinstance(info, dict) else None
@@ -38,7 +41,8 @@ def rank_of(header: Mapping[str, Any], path: Path) -> Rank:
         return Rank(stated)
     if not isinstance(stated, bool) and (whole := _WHOLE.fullmatch(str(stated))):
         return Rank(int(whole[1]), f"its rank is written as {stated!r} and read as {int(whole[1])}")
-    named = _rank_in_name(path)
+    members = zip_members(path)
+    named = _rank_in_name(path / next(iter(members)) if len(members) == 1 else path)
     why = "states no rank" if stated is None else f"states the rank {str(stated)[:40]!r}"
     if named is not None:
         return Rank(named, f"the file {why}: {named} is taken from its name")

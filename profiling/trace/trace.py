@@ -26,6 +26,7 @@ from profiling.trace.parse import Damage, EventReader, TraceError
 from profiling.trace.ranks import rank_of
 
 _MAX_SUM = 2**62
+"""Half of what int64 holds: the difference of two sums fits, too."""
 
 Int64s = NDArray[np.int64]
 Int32s = NDArray[np.int32]
@@ -275,8 +276,9 @@ def _assemble(reader: EventReader, columns: Columns) -> Trace:
         return filled
 
     spans, frames, memory, flows = (fill(table, mask) for table, mask in zip(tables, keep, strict=True))
-    summed = ((spans, "copied"), (spans, "flops"), (memory, "moved"), (memory, "allocated"), (memory, "reserved"))
-    too_large = sum(_reduce(table, name) for table, name in summed)
+    counts, levels = ((spans, "copied"), (spans, "flops")), ((memory, "allocated"), (memory, "reserved"))
+    too_large = sum(_reduce(table, name, lowest=0) for table, name in counts)
+    too_large += sum(_reduce(table, name, lowest=-_MAX_SUM) for table, name in ((memory, "moved"), *levels))
     rank, rank_note = rank_of(reader.header, reader.path)
     labels = columns.thread_labels
     return Trace(
@@ -306,15 +308,15 @@ def _assemble(reader: EventReader, columns: Columns) -> Trace:
     )
 
 
-def _reduce(table: dict[str, NDArray[Any]], name: str) -> int:
-    """Limit the values of a column so that no sum of them exceeds 2**62; return how many were reduced."""
+def _reduce(table: dict[str, NDArray[Any]], name: str, lowest: int) -> int:
+    """Limit the values of a column if their sum may exceed `_MAX_SUM`; return how many were changed."""
     column = table[name]
     if not column.size or max(int(column.max()), -int(column.min())) * column.size <= _MAX_SUM:
         return 0
     if np.abs(column.astype(np.float64)).sum() <= _MAX_SUM:
         return 0
     limit = _MAX_SUM // column.size
-    table[name] = column.clip(-limit, limit)
+    table[name] = column.clip(max(-limit, lowest), limit)
     return int(np.count_nonzero(table[name] != column))
 
 
