@@ -161,9 +161,8 @@ class EventReader:
             if self.stopped:
                 return
             self._check_limits(events, bytes_without_event)
-        if is_first and self.damage and not events:
-            where = f"byte {self.damage.byte}: {self.damage.reason}"
-            raise self._foreign(f"none of its traceEvents is an event ({where})")
+        if is_first and not events and self.damage and self.damage.reason == _NO_EVENT:
+            raise self._foreign(f"none of its traceEvents is an event (the first is at byte {self.damage.byte})")
         if self._ended:
             self._close(rest, text)
         elif self.cut is None:

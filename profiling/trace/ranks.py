@@ -9,7 +9,8 @@ from profiling.trace.text import zip_members
 
 _NAMED = re.compile(r"(?<![a-z])rank[-_=]?(\d{1,7})(?!\d)", re.ASCII | re.IGNORECASE)
 _AXIS = re.compile(r"(?<![a-z])(dp|pp|tp|ep)([-_]?)(\d{1,7})(?![\da-z])", re.ASCII | re.IGNORECASE)
-_WORKER = re.compile(r"^worker[-_]?(\d{1,7})\.", re.ASCII | re.IGNORECASE)
+_WORKER = re.compile(r"(?:worker[-_]?|profile_(?=\d+\.json))(\d{1,7})\.", re.ASCII | re.IGNORECASE)
+"""`worker3.<time>.pt.trace.json` of PyTorch's examples, no host (`worker3_<pid>.…`); `profile_3.json` of Accelerate."""
 _FOLDER = re.compile(r"rank[-_=]?(\d{1,7})", re.ASCII | re.IGNORECASE)
 _WHOLE = re.compile(r"\s*(\d{1,7})(?:\.0*)?\s*", re.ASCII)
 
