@@ -120,7 +120,7 @@ def describe(traces: Sequence[Trace]) -> TraceInfo:
     return TraceInfo(
         files=[str(trace.path) for trace in traces],
         whole=all(trace.whole for trace in traces),
-        notes=folder_notes(traces) + [note for trace in traces for note in notes(trace)],
+        notes=joint_notes(traces) + [note for trace in traces for note in notes(trace)],
         device="+".join(devices) or "cpu",
         device_names=sorted({name for trace in traces for name in trace.device_names}),
         rank=ranks[0],
@@ -130,14 +130,21 @@ def describe(traces: Sequence[Trace]) -> TraceInfo:
     )
 
 
-def folder_notes(traces: Sequence[Trace]) -> list[str]:
-    """Say which folders the traces are from, if from several: these may be runs that do not belong together."""
+def joint_notes(traces: Sequence[Trace]) -> list[str]:
+    """Describe what is uncertain about reading these traces together, one line each.
+
+    They may be from several folders, so from runs that do not belong together; or only some of them know their rank.
+    """
+    lines = []
     folders = list(dict.fromkeys(trace.path.parent for trace in traces))
-    if len(folders) < 2:
-        return []
-    above = os.path.commonpath(folders)
-    names = [folder.relative_to(above).as_posix() for folder in folders]
-    return [f"the traces of {len(folders)} folders below {above} are added up: {_first(names)}"]
+    if len(folders) > 1:
+        above = os.path.commonpath(folders)
+        names = [folder.relative_to(above).as_posix() for folder in folders]
+        lines.append(f"the traces of {len(folders)} folders below {above} are added up: {_first(names)}")
+    unknown = [trace.path.name for trace in traces if not trace.rank_known]
+    if 0 < len(unknown) < len(traces):
+        lines.append(f"no rank is known of {len(unknown):,} traces, which count as rank 0: {_first(unknown)}")
+    return lines
 
 
 def notes(trace: Trace) -> list[str]:

@@ -121,21 +121,20 @@ class Text:
                 "zstandard data, which this Python cannot unpack: pip install backports.zstd, or unpack it with zstd -d"
             )
             return
-        unpack, packed = zstd.ZstdDecompressor(), b""
-        while (packed := packed or stream.read()) or not (unpack.needs_input or unpack.eof):
+        unpack = zstd.ZstdDecompressor()
+        while packed := stream.read():
             try:
-                text = unpack.decompress(packed, BLOCK_BYTES)
+                yield unpack.decompress(packed, BLOCK_BYTES)
+                while not (unpack.needs_input or unpack.eof):
+                    yield unpack.decompress(b"", BLOCK_BYTES)
             except zstd.ZstdError as error:
                 self.fault = f"the zstandard data is damaged ({error})"
                 return
-            packed = b""
             if unpack.eof:  # another frame may follow
-                packed = unpack.unused_data or stream.read()
-                if packed:
-                    unpack = zstd.ZstdDecompressor()
-            yield text
-            if unpack.eof:
-                return
+                stream.put_back(unpack.unused_data)
+                if not stream.peek(1):
+                    return
+                unpack = zstd.ZstdDecompressor()
         self.fault = self.fault or "the zstandard data is cut short"
 
     def _unzip(self, stream: "_Stream") -> Iterator[bytes]:

@@ -137,6 +137,12 @@ class Trace:
         """Whether every event could be read."""
         return self.cut is None and not self.unreadable and not self.timeless
 
+    @property
+    def rank_known(self) -> bool:
+        """Whether the file or its name tells the rank."""
+        info = self.header.get("distributedInfo")
+        return self.rank_note is not None or (isinstance(info, dict) and "rank" in info)
+
     @cached_property
     def backend(self) -> str:
         """The type of device that ran kernels and copies: `cuda`, `hip`, `xpu`, …; `cpu` if there are none."""

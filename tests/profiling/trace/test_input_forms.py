@@ -168,7 +168,10 @@ def test_a_zip_file_of_several_traces_is_read_as_a_folder_of_them(tmp_path: Path
     assert found.files == [f"{path}/run/rank9.json", f"{path}/run/rank10.json"]
     assert found.ranks == [9, 10]
     assert summary(tmp_path).trace.files == found.files
-    assert summary(path / "run" / "rank9.json").trace.ranks == [9]
+    member = path / "run" / "rank9.json"
+    assert summary(member).trace.ranks == [9]
+    for command in (["summary", str(member)], ["diff", str(member), str(path)], ["check", str(path)]):
+        assert main(command) == 0
     with pytest.raises(TraceError, match=r"rank7.json: the zip file has no such member"):
         read_traces(path / "run" / "rank7.json")
 

@@ -85,6 +85,14 @@ def test_windows_of_one_rank_share_it(tmp_path: Path) -> None:
     assert sorted(ranks(tmp_path).values()) == [0, 0, 1, 1]
 
 
+def test_a_trace_without_a_rank_among_others_with_one_is_named(tmp_path: Path) -> None:
+    write(tmp_path / "dp0_pp0_tp0_rank0.1764.pt.trace.json", EVENTS, distributedInfo={"rank": 0})
+    write(tmp_path / "host_1.async_llm.1765.pt.trace.json", EVENTS)
+    assert summarize(read_traces(tmp_path)).trace.notes == [
+        "no rank is known of 1 traces, which count as rank 0: host_1.async_llm.1765.pt.trace.json"
+    ]
+
+
 def test_what_the_file_says_comes_before_its_name(tmp_path: Path) -> None:
     found = summarize([read_trace(write(tmp_path / "rank9.json", EVENTS, distributedInfo={"rank": 1}))]).trace
     assert (found.rank, found.notes) == (1, [])
