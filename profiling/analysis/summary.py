@@ -143,7 +143,7 @@ def joint_notes(traces: Sequence[Trace]) -> list[str]:
         lines.append(f"the traces of {len(folders)} folders below {above} are added up: {_first(names)}")
     unknown = [trace.path.name for trace in traces if not trace.rank_known]
     if 0 < len(unknown) < len(traces):
-        lines.append(f"no rank is known of {len(unknown):,} traces, which count as rank 0: {_first(unknown)}")
+        lines.append(f"{len(unknown):,} of {len(traces):,} traces tell no rank and count as rank 0: {_first(unknown)}")
     return lines
 
 

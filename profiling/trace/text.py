@@ -248,7 +248,7 @@ def split_member(path: Path) -> tuple[Path, str | None]:
     """Split `traces.zip/rank0.json` into the file and the member's name; other paths name no member."""
     if path != STDIN and not path.exists():
         for file in path.parents:
-            if file.is_file():
+            if file.is_file() and zip_members(file):
                 return file, path.relative_to(file).as_posix()
     return path, None
 

@@ -89,7 +89,7 @@ def test_a_trace_without_a_rank_among_others_with_one_is_named(tmp_path: Path) -
     write(tmp_path / "dp0_pp0_tp0_rank0.1764.pt.trace.json", EVENTS, distributedInfo={"rank": 0})
     write(tmp_path / "host_1.async_llm.1765.pt.trace.json", EVENTS)
     assert summarize(read_traces(tmp_path)).trace.notes == [
-        "no rank is known of 1 traces, which count as rank 0: host_1.async_llm.1765.pt.trace.json"
+        "1 of 2 traces tell no rank and count as rank 0: host_1.async_llm.1765.pt.trace.json"
     ]
 
 
