@@ -13,7 +13,8 @@ import msgspec
 from profiling.errors import nearest
 from profiling.format import visible
 from profiling.trace.parse import TraceError
-from profiling.trace.trace import read_trace, read_traces
+from profiling.trace.text import STDIN
+from profiling.trace.trace import iterate_traces, read_traces
 
 USAGE, UNREADABLE = 2, 1
 """Exit statuses: a wrong command line; a file that cannot be read."""
@@ -88,9 +89,16 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _path(text: str) -> Path:
+    """Convert an argument: `-` is standard input, `./-` is a file."""
+    return Path(text) if text == str(STDIN) or Path(text) != STDIN else Path.cwd() / text
+
+
 def _add_summary(commands: Any) -> None:
     parser = _command(commands, "summary", _summary, "what a trace or run spends its time on")
-    parser.add_argument("path", metavar="TRACE|RUN", type=Path, help="a trace file, or a folder of them")
+    parser.add_argument(
+        "path", metavar="TRACE|RUN", type=_path, help="a trace file, a folder of them, or - for standard input"
+    )
     parser.add_argument("--json", action="store_true", help="everything, as JSON")
     parser.add_argument("--by", choices=BY, default="operator", help="what the rows are (default: operator)")
     parser.add_argument("--top", type=_count, metavar="N", help="at most N rows of each table")
@@ -112,7 +120,9 @@ def _summary(options: argparse.Namespace) -> int:
 
 def _add_memory(commands: Any) -> None:
     parser = _command(commands, "memory", _memory, "what memory a trace or run holds, when, and who allocated it")
-    parser.add_argument("path", metavar="TRACE|RUN", type=Path, help="a trace file, or a folder of them")
+    parser.add_argument(
+        "path", metavar="TRACE|RUN", type=_path, help="a trace file, a folder of them, or - for standard input"
+    )
     parser.add_argument("--json", action="store_true", help="everything, as JSON")
 
 
@@ -135,21 +145,21 @@ def _memory(options: argparse.Namespace) -> int:
 
 def _add_check(commands: Any) -> None:
     parser = _command(commands, "check", _check, "can it be read, is it whole, what is in it (status 1 if not whole)")
-    parser.add_argument("paths", metavar="TRACE", type=Path, nargs="+", help="trace files, or folders of them")
+    parser.add_argument(
+        "paths", metavar="TRACE", type=_path, nargs="+", help="trace files, folders of them, or - for standard input"
+    )
 
 
 def _check(options: argparse.Namespace) -> int:
     from profiling.analysis.summary import notes
-    from profiling.trace.files import find_traces
 
     status = 0
     for path in options.paths:
         try:
-            for file in find_traces(path):
-                trace = read_trace(file)
+            for trace in iterate_traces(path):
                 counts = ", ".join(f"{number:,} {category}" for category, number in trace.counts.items())
                 state = "whole" if trace.whole else "NOTHING TO ANALYZE" if trace.blank else "PARTIAL"
-                lines = [f"{file}: {state}; {trace.backend}, rank {trace.rank}; {counts or 'no events'}"]
+                lines = [f"{trace.path}: {state}; {trace.backend}, rank {trace.rank}; {counts or 'no events'}"]
                 lines += [f"  {note.partition(': ')[2]}" for note in notes(trace)]
                 sys.stdout.writelines(f"{visible(line)}\n" for line in lines)
                 status = status or (0 if trace.whole else UNREADABLE)
@@ -208,8 +218,8 @@ def _effects(options: argparse.Namespace) -> int:
 
 def _add_diff(commands: Any) -> None:
     parser = _command(commands, "diff", _diff, "what changed between two traces or runs, and what it comes from")
-    parser.add_argument("a", metavar="A", type=Path, help="a trace file, or a folder of them")
-    parser.add_argument("b", metavar="B", type=Path, help="what to compare it with")
+    parser.add_argument("a", metavar="A", type=_path, help="a trace file, a folder of them, or - for standard input")
+    parser.add_argument("b", metavar="B", type=_path, help="what to compare it with")
     parser.add_argument("--json", action="store_true", help="everything, as JSON")
     parser.add_argument("--top", type=_count, default=15, metavar="N", help="at most N causes (default: 15)")
     parser.add_argument(

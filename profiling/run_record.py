@@ -131,7 +131,10 @@ def read(folder: Path) -> RunRecord:
         FileNotFoundError: there is none.
         ValueError: it is not a record, or its version is unknown; the message is one line.
     """
-    return read_json(folder / FILE_NAME, _KINDS, "a run record")
+    try:
+        return read_json(folder / FILE_NAME, _KINDS, "a run record")
+    except NotADirectoryError as error:  # the "folder" of a trace in a zip file
+        raise FileNotFoundError(*error.args) from error
 
 
 def decode(content: bytes) -> RunRecord:

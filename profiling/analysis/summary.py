@@ -1,5 +1,6 @@
 """Summary of a trace or a run: all analyses, joined over windows and ranks."""
 
+import os
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from itertools import islice
 from typing import TypeVar
@@ -139,7 +140,7 @@ def describe(traces: Sequence[Trace], further_notes: Sequence[str] = ()) -> Trac
     return TraceInfo(
         files=[str(trace.path) for trace in traces],
         whole=all(trace.whole for trace in traces),
-        notes=[*(note for trace in traces for note in notes(trace)), *further_notes],
+        notes=[*joint_notes(traces), *(note for trace in traces for note in notes(trace)), *further_notes],
         device="+".join(devices) or "cpu",
         device_names=sorted({name for trace in traces for name in trace.device_names}),
         rank=ranks[0],
@@ -147,6 +148,23 @@ def describe(traces: Sequence[Trace], further_notes: Sequence[str] = ()) -> Trac
         threads=sum(len(trace.threads) for trace in traces),
         extent_us=sum(trace.extent_ns[1] - trace.extent_ns[0] for trace in traces) / 1e3,
     )
+
+
+def joint_notes(traces: Sequence[Trace]) -> list[str]:
+    """Describe what is uncertain about reading these traces together, one line each.
+
+    They may be from several folders, so from runs that do not belong together; or only some of them know their rank.
+    """
+    lines = []
+    folders = list(dict.fromkeys(trace.path.parent for trace in traces))
+    if len(folders) > 1:
+        above = os.path.commonpath(folders)
+        names = [folder.relative_to(above).as_posix() for folder in folders]
+        lines.append(f"the traces of {len(folders)} folders below {above} are added up: {_first(names)}")
+    unknown = [trace.path.name for trace in traces if not trace.rank_known]
+    if 0 < len(unknown) < len(traces):
+        lines.append(f"{len(unknown):,} of {len(traces):,} traces tell no rank and count as rank 0: {_first(unknown)}")
+    return lines
 
 
 def notes(trace: Trace) -> list[str]:
@@ -165,6 +183,14 @@ def notes(trace: Trace) -> list[str]:
         lines.append(f"{trace.renamed:,} operators are annotations by their names, as in old releases")
     if trace.mended:
         lines.append(f"{trace.mended:,} events were readable after putting right a stray backslash or a bare word")
+    if trace.left_out:
+        lines.append(f"further files in the zip file were not read: {_first(trace.left_out)}")
+    if trace.duplicates:
+        lines.append(f"left out, as only the packing differs by name: {_first(trace.duplicates)}")
+    if trace.rank_note:
+        lines.append(trace.rank_note)
+    if trace.too_large:
+        lines.append(f"{trace.too_large:,} numbers of bytes or operations are too large, and count as less")
     if FOLDED_NAME in trace.names:
         lines.append(f"there are more names than {size(MAX_NAME_CHARACTERS)} hold: the rest count as {FOLDED_NAME}")
     if trace.ignored or (trace.blank and not lines):
@@ -218,6 +244,10 @@ def _label(category: str) -> str:
     if category == UNCATEGORIZED:
         return "timed events without a category"
     return category if kind_of(category) in (Kind.OTHER, Kind.FLOW) else f"{category} without a duration"
+
+
+def _first(names: Sequence[str], shown: int = 10) -> str:
+    return ", ".join(names[:shown]) + (f" and {len(names) - shown:,} more" if len(names) > shown else "")
 
 
 def _few(counts: Mapping[str, int], shown: int = 20) -> str:

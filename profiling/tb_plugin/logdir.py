@@ -19,7 +19,7 @@ from msgspec import Struct
 from profiling import run_record
 from profiling.format import size
 from profiling.storage import MAX_RECORD_BYTES, walk_folders
-from profiling.trace.files import traces_in
+from profiling.trace.files import natural_order, traces_in
 from profiling.vocabulary import COMPARED_ARMS
 
 SCHEMA_VERSION = 1
@@ -82,7 +82,7 @@ class Logdir:
         raise NotFoundError("TensorBoard was started without a logdir, or the folder is gone")
 
     def listing(self) -> Listing:
-        """List every run, in alphabetical order."""
+        """List every run, in alphabetical order, with numbers by their value."""
         root = self.root
         runs, comparisons = [], 0
         for folder, names in walk_folders(root):
@@ -91,7 +91,9 @@ class Logdir:
                 with suppress(OSError):  # a file was removed during the listing
                     runs.append(_describe(root, folder, traces))
         return Listing(
-            schema_version=SCHEMA_VERSION, runs=sorted(runs, key=lambda run: run.run), comparisons=comparisons
+            schema_version=SCHEMA_VERSION,
+            runs=sorted(runs, key=lambda run: natural_order(run.run)),
+            comparisons=comparisons,
         )
 
     def holds_traces(self, wait_s: float = 0.2) -> bool:

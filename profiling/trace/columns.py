@@ -213,7 +213,7 @@ class Columns:
         zeros = array("q", bytes(8 * count))
         columns = self._timed(events) | {
             "kind": array("b", [kind]) * count,
-            "external": _integers([arg.external for arg in args]),
+            "external": _identifiers([arg.external for arg in args]),
             "correlation": zeros,
             "copied": zeros,
             "flops": zeros,
@@ -228,7 +228,7 @@ class Columns:
             columns["shapes"] = array("i", [shapes[bytes(arg.shapes)] for arg in args])
             columns["detail"] = array("i", [self._detail(arg) if arg.collective else 0 for arg in args])
         else:
-            columns["correlation"] = _integers([arg.correlation for arg in args])
+            columns["correlation"] = _identifiers([arg.correlation for arg in args])
             columns["copied"] = _integers([arg.copied for arg in args])
         if kind in (Kind.KERNEL, Kind.SYNC):
             columns["detail"] = array("i", [self._detail(arg) for arg in args])
@@ -255,7 +255,7 @@ class Columns:
         args = [event.args or _NO_ARGS for event in events]
         columns = self._common(events) | {
             "moved": _integers([arg.moved for arg in args]),
-            "address": _integers([arg.address for arg in args]),
+            "address": _identifiers([arg.address for arg in args]),
             "allocated": _integers([arg.allocated for arg in args]),
             "reserved": _integers([arg.reserved for arg in args]),
             "device_type": _integers([arg.device_type for arg in args]),
@@ -336,6 +336,14 @@ def _frame_ids(values: list[Any]) -> array[int]:
         return array("i", values)
     except (TypeError, OverflowError):
         return array("i", [-1 if value is None else value if -1 <= value < 2**31 else -2 for value in values])
+
+
+def _identifiers(values: list[int]) -> array[int]:
+    """Convert to int64; of larger values the lowest 64 bits are kept, which keeps addresses distinct."""
+    try:
+        return array("q", values)
+    except OverflowError:
+        return array("q", [(value + 2**63) % 2**64 - 2**63 for value in values])
 
 
 _NO_ARGS = Args(shapes=Raw(b""))

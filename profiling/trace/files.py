@@ -1,68 +1,117 @@
 """Which files of a folder are traces. Imports no numpy: the TensorBoard tab lists runs without it."""
 
 import re
-from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
 from profiling.errors import nearest
 from profiling.storage import is_unicode, walk_folders
-from profiling.trace.parse import Text, TraceError
+from profiling.trace.parse import MAX_HEADER_BYTES, TraceError, begins_like_a_trace
+from profiling.trace.text import STDIN, Text, split_member, zip_members
 
-NAMED = (".pt.trace.json", ".pt.trace.json.gz")
-JSON = (".json", ".json.gz")
+TRACE_NAME = re.compile(r"\.pt\.trace\.json(\.gz|\.zst|\.zip)?$")
+TEXT_NAME = re.compile(r"\.(json(\.gz|\.zst)?|zip)$")
+_PACKED_NAME = re.compile(r"(\.json)?(\.gz|\.zst|\.zip)?$")
+_EXAMINED_MEMBERS = 20
+"""The tab must not wait for the unpacking of a zip file with thousands of other JSON files."""
 
 
 def find_traces(path: str | Path) -> list[Path]:
-    """List the traces at a path: the file itself, those in the folder, or else every `*.pt.trace.json[.gz]` below it.
+    """List the traces at a path: the file itself, those in the folder, or else those of every folder below it.
 
-    They are sorted by folder, then by the time in the name.
+    A zip file stands for the traces in it, if it has several: `traces.zip/rank0.json`. Standard input (`-`) and pipes
+    are not looked into. Traces are sorted by folder, then by the time in the name, numbers by their value.
 
     Raises TraceError if there is none.
     """
     path = Path(path)
-    if path.is_file():
+    if path == STDIN or split_member(path)[1]:
         return [path]
     if not path.exists():
         neighbors = [str(entry) for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         raise TraceError(f"{path}: no such file or folder{nearest(str(path), neighbors)}")
+    if not path.is_dir():
+        return _members(path) or [path]  # a pipe has no members, and is not opened
     try:
-        below = (folder / name for folder, names in walk_folders(path) for name in names if name.endswith(NAMED))
-        traces = traces_in(path) or sorted(below, key=_window_order)
+        files = traces_in(path) or [
+            file
+            for folder, names in sorted(walk_folders(path), key=lambda entry: natural_order(entry[0]))
+            if any(TEXT_NAME.search(name) for name in names)
+            for file in traces_in(folder)
+        ]
     except OSError as error:
         raise TraceError(f"{path}: {error.strerror or error}") from None
-    if traces:
-        return traces
+    if files:
+        return [trace for file in files for trace in _members(file) or [file]]
     raise TraceError(f"{path}: no *.pt.trace.json, *.pt.trace.json.gz or other trace in this folder")
 
 
 def traces_in(folder: Path) -> list[Path]:
-    """List the traces in a folder: files named `*.pt.trace.json[.gz]`, else JSON files that begin like a trace.
+    """List the traces in a folder: files named `*.pt.trace.json[.gz|.zst|.zip]`, else JSON that begins like a trace.
+
+    Of files that differ only in how they are packed, the unpacked one is listed.
 
     Raises OSError if the folder cannot be listed.
     """
-    files = [file for file in folder.iterdir() if file.name.endswith(JSON) and is_unicode(file.name) and file.is_file()]
-    named = [file for file in files if file.name.endswith(NAMED)]
-    return sorted(named or filter(_holds_events, files), key=_window_order)
+    return sorted((first for first, *_ in _alike(folder)), key=_window_order)
+
+
+def duplicates_in(folder: Path) -> dict[Path, list[str]]:
+    """Map traces of a folder to the names of the files that `traces_in` leaves out in their favor."""
+    try:
+        return {first: [file.name for file in others] for first, *others in _alike(folder) if others}
+    except OSError:  # for example a zip file, the folder of its members
+        return {}
+
+
+def natural_order(path: Path | str) -> list[list[tuple[int, str]]]:
+    """Sort paths by their parts, with numbers by their value: `iteration_9` before `iteration_10`."""
+    return [
+        [(int(text) if text.isdecimal() else -1, text) for text in re.split(r"(\d+)", part, flags=re.ASCII)]
+        for part in Path(path).parts
+    ]
+
+
+def _alike(folder: Path) -> list[list[Path]]:
+    """List the traces in a folder, those together that differ only in how they are packed; the unpacked one first."""
+    files = [file for file in folder.iterdir() if TEXT_NAME.search(file.name) and is_unicode(file.name)]
+    files = sorted((file for file in files if file.is_file()), key=lambda file: (file.suffix != ".json", file.name))
+    named = [file for file in files if TRACE_NAME.search(file.name)]
+    groups: dict[str, list[Path]] = {}
+    for file in named or filter(_holds_events, files):
+        groups.setdefault(_PACKED_NAME.sub("", file.name), []).append(file)
+    return list(groups.values())
 
 
 def _holds_events(path: Path) -> bool:
-    stat = path.stat()
+    stat = split_member(path)[0].stat()
     return _begins_like_a_trace(path, stat.st_size, stat.st_mtime_ns)
 
 
 @lru_cache(maxsize=4096)  # TensorBoard lists the same files at every reload
 def _begins_like_a_trace(path: Path, size: int, mtime_ns: int) -> bool:
+    if members := [path / name for name in zip_members(path)][:_EXAMINED_MEMBERS]:
+        return any(TRACE_NAME.search(member.name) or _begins_like_a_trace(member, size, mtime_ns) for member in members)
     try:
-        text = Text(path)
+        text = Text(path, limit_bytes=MAX_HEADER_BYTES)
     except OSError:  # for example without permission to read
         return False
     try:
-        return b'"traceEvents"' in text.read()
+        return begins_like_a_trace(text)
     finally:
         text.close()
 
 
-def _window_order(path: Path) -> tuple[str, Sequence[int], str]:
-    """Sort by folder, then by the time in `<worker>.<time>.pt.trace.json`, as a number."""
-    return str(path.parent), [int(number) for number in re.findall(r"\.(\d+)\.", path.name)], path.name
+def _members(file: Path) -> list[Path]:
+    """List the traces in a zip file with several JSON files; empty for other files."""
+    members = [file / name for name in zip_members(file)]
+    if len(members) < 2:
+        return []
+    named = [member for member in members if TRACE_NAME.search(member.name)]
+    return sorted(named or filter(_holds_events, members), key=_window_order)
+
+
+def _window_order(path: Path) -> tuple[object, ...]:
+    """Sort by folder, then by the time in `<worker>.<time>.pt.trace.json`."""
+    times = [int(number) for number in re.findall(r"\.(\d+)\.", path.name)]
+    return natural_order(path.parent), times, natural_order(path.name)

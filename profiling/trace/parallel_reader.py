@@ -73,11 +73,10 @@ class SecondHalf:
 def second_half(path: Path) -> SecondHalf | None:
     """Start a second process for a large uncompressed file if there are two cores; None otherwise."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    size = path.stat().st_size
-    if cores < 2 or not sys.executable or size < SMALLEST_BYTES:
-        return None
+    if cores < 2 or not sys.executable or not path.is_file() or (size := path.stat().st_size) < SMALLEST_BYTES:
+        return None  # reading from a pipe here would take its text from the reader
     with path.open("rb") as file:
-        if file.read(2) == b"\x1f\x8b":
+        if file.read(1) not in (b"{", b"[", b" ", b"\n", b"\r", b"\t"):  # packed, or with a byte order mark
             return None
         file.seek(size // 2)
         edge = EDGE.search(file.read(_SEARCH_BYTES))

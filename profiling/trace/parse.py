@@ -8,7 +8,6 @@ by event with the more tolerant parser of the standard library, which also repor
 import json
 import math
 import re
-import zlib
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,13 +18,12 @@ import msgspec
 from msgspec import Raw, Struct, field, structs
 
 from profiling.format import size
+from profiling.trace.foreign import describe_bytes, describe_list, describe_object
+from profiling.trace.text import MAX_TEXT_BYTES, Text
 
-BLOCK_BYTES = 1 << 18
-"""Small, so that decoded objects are still in the processor's cache when they are turned into columns."""
 MAX_EVENT_BYTES = 8 << 20
 """Events of torch.profiler are far shorter; longer text in which no event ends is not a trace."""
 MAX_HEADER_BYTES = 16 << 20
-MAX_TEXT_BYTES = 16 << 30
 MAX_EVENTS = 40_000_000
 """Reading stops after this many events, which limits the memory of the columns; `EventReader.cut` then says so."""
 
@@ -93,9 +91,14 @@ _EVENT = re.compile(rb"\{\s*" + _EVENT_KEYS)
 EDGE = re.compile(rb"\}(\s*),\s*\{\s*" + _EVENT_KEYS)
 """What seems to be the end of one event and the start of the next; the comma is at the end of group 1."""
 _OPENING = re.compile(rb'"traceEvents"\s*:\s*\[')
+_OVERLAP_BYTES = 256
+"""Enough for what `_OPENING` matches, which may begin in one block and end in the next."""
 _SPACE = re.compile(rb"\s*")
+_SINGLE_VALUE = re.compile(rb'(?:"(?:[^"\\]|\\.)*"|-?\d[\d.eE+-]*|true|false|null)\s*')
 _BAD_ESCAPE = re.compile(rb'\\(?![\\"/bfnrt]|u[0-9a-fA-F]{4})')
 _BARE_WORD = re.compile(rb"([:\[,]\s*)(?:N/A|n/a|-?nan(?:\(ind\))?|-?inf|None|undefined)(?=\s*[,\]}])")
+
+_NO_EVENT = "not an event"
 
 _decode_batch = msgspec.json.Decoder(list[Event]).decode
 _decode_event = msgspec.json.Decoder(Event, strict=False).decode
@@ -103,56 +106,12 @@ _scanner = json.JSONDecoder(strict=False)
 _UNREADABLE = (ValueError, RecursionError, msgspec.DecodeError)
 
 
-class Text:
-    """The unpacked bytes of a trace file, in blocks; gzip is recognized by its content, not by its name."""
-
-    def __init__(self, path: Path, start: int = 0, stop: int | None = None) -> None:
-        self.fault: str | None = None
-        self.stop = stop
-        self._file = path.open("rb")
-        self._file.seek(start)
-        packed = start == 0 and self._file.peek(2)[:2] == b"\x1f\x8b"
-        self._blocks = self._unpacked() if packed else self._plain()
-
-    def read(self) -> bytes:
-        """Return the next block, or b"" at the end; `fault` then says why the text ends early, None if it is whole."""
-        return next(self._blocks, b"")
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-    def _plain(self) -> Iterator[bytes]:
-        """Read up to `stop`, or to the end of the file once `stop` is None."""
-        while True:
-            remaining = BLOCK_BYTES if self.stop is None else self.stop - self._file.tell()
-            yield self._file.read(min(remaining, BLOCK_BYTES))
-
-    def _unpacked(self) -> Iterator[bytes]:
-        unzip, packed, whole = zlib.decompressobj(wbits=31), b"", False
-        while packed := packed or self._file.read(BLOCK_BYTES):
-            try:
-                text = unzip.decompress(packed, BLOCK_BYTES)  # bounded, as a small file may unpack to a huge text
-            except zlib.error as error:
-                self.fault = f"the gzip data is damaged ({error})"
-                return
-            packed, whole = unzip.unconsumed_tail, unzip.eof
-            if whole:  # another gzip member may follow
-                packed, unzip = unzip.unused_data.lstrip(b"\0"), zlib.decompressobj(wbits=31)
-            if text:
-                yield text
-        if tail := unzip.flush():
-            yield tail
-        if not whole:
-            self.fault = "the gzip data is cut short"
-
-
 class EventReader:
     """Iterate over the events of one file, in batches; the attributes are complete at the end of the iteration.
 
     `header`: the top-level keys other than `traceEvents`. `cut`: why the events end early, or None for a whole file.
     `unreadable`: the number of places where text had to be skipped; `damage`: the first of them. `mended`: events that
-    were readable after repairing a bare word such as `N/A` or a stray backslash.
+    were readable after repairing a bare word such as `N/A` or a stray backslash. `left_out`: see `Text`.
 
     `start` is the byte of an event's first character, 0 for the whole file. `stop` is the byte at which another reader
     starts. `stopped` is True if an event ended just before it; otherwise reading goes on to the end of the file.
@@ -168,6 +127,7 @@ class EventReader:
         self.unreadable = 0
         self.mended = 0
         self.damage: Damage | None = None
+        self.left_out: list[str] = []
         self._offset = start  # position of the first byte that is not decoded yet
         self._stop = stop
         self._ended = False
@@ -177,10 +137,12 @@ class EventReader:
         try:
             yield from self._batches(text)
         finally:
+            self.left_out = text.left_out
             text.close()
 
     def _batches(self, text: Text) -> Iterator[list[Event]]:
-        rest = b"" if self._offset else self._open(text)
+        is_first = not self._offset
+        rest = self._open(text) if is_first else b""
         events = bytes_without_event = 0
         while not self._ended and self.cut is None:
             block = text.read()
@@ -194,6 +156,8 @@ class EventReader:
                 text.stop = None
             self._offset += len(rest) + len(block) - len(undecoded)
             rest = undecoded
+            if is_first and batch and not events and not any(event.ph for event in batch):
+                raise self._foreign("a list of objects, none of them an event")
             events += len(batch)
             bytes_without_event = 0 if batch else bytes_without_event + len(block)
             if batch:
@@ -201,6 +165,8 @@ class EventReader:
             if self.stopped:
                 return
             self._check_limits(events, bytes_without_event)
+        if is_first and not events and self.damage and self.damage.reason == _NO_EVENT:
+            raise self._foreign(f"none of its traceEvents is an event (the first is at byte {self.damage.byte})")
         if self._ended:
             self._close(rest, text)
         elif self.cut is None:
@@ -217,30 +183,41 @@ class EventReader:
 
     def _open(self, text: Text) -> bytes:
         """Read the header; return the text from the first event on."""
-        buffer = b""
-        while block := text.read():
+        buffer, block = b"", _head(text)
+        while block:
+            searched = max(len(buffer) - _OVERLAP_BYTES, 0)
             buffer += block
             start = _SPACE.match(buffer).end()  # type: ignore[union-attr]  # it matches everywhere
             first = buffer[start : start + 1]
             if first == b"[":
+                if kind := describe_list(buffer[start : start + _OVERLAP_BYTES]):
+                    raise self._foreign(kind)
                 return self._start(buffer, start + 1)
             if first not in (b"{", b"") or (first == b"" and len(buffer) > MAX_EVENT_BYTES):
-                raise TraceError(f"{self.path}: not JSON (byte {start}: {buffer[start : start + 20]!r})")
-            if opening := _OPENING.search(buffer):
+                head = buffer[start : start + 64]
+                if _SINGLE_VALUE.fullmatch(buffer, start):
+                    raise self._foreign("a single value")
+                kind = describe_bytes(head)
+                raise TraceError(f"{self.path}: not JSON (byte {start}: {head[:20]!r}){f': {kind}' if kind else ''}")
+            if opening := _OPENING.search(buffer, searched):
                 self._read_header(buffer[start : opening.start()].rstrip().rstrip(b",") + b"}")
                 return self._start(buffer, opening.end())
             if len(buffer) > MAX_HEADER_BYTES:
                 break
+            block = text.read()
         if not buffer.strip():
             raise TraceError(f"{self.path}: {text.fault or 'the file is empty'}")
+        reason = None
         try:
-            keys = list(_loads(buffer))
+            _loads(buffer)
         except _UNREADABLE as error:
             reason = text.fault or f"the file ends before its events, or is no trace ({error})"
-            raise TraceError(f"{self.path}: no traceEvents within {len(buffer)} bytes: {reason}") from None
-        names = ", ".join(" ".join(key.split())[:40] for key in keys[:8])
-        wrong = "its traceEvents are no list" if "traceEvents" in keys else f"no traceEvents, only {names}"
-        raise TraceError(f"{self.path}: not a torch.profiler trace: {wrong}")
+        if kind := describe_object(buffer, whole=reason is None):
+            raise self._foreign(kind)
+        raise TraceError(f"{self.path}: no traceEvents within {len(buffer)} bytes: {reason}")
+
+    def _foreign(self, kind: str) -> TraceError:
+        return TraceError(f"{self.path}: JSON, but no trace: {kind}")
 
     def _start(self, buffer: bytes, start: int) -> bytes:
         self._offset = start
@@ -315,7 +292,7 @@ class EventReader:
             if isinstance(value, dict):
                 events.append(_typed(buffer[at:end]))
                 return end
-            position, reason = at, "not an event"
+            position, reason = at, _NO_EVENT
         except json.JSONDecodeError as error:
             position, reason = error.pos, error.msg
         except _UNREADABLE as error:
@@ -326,7 +303,7 @@ class EventReader:
         if unfinished and not final and len(buffer) - at < MAX_EVENT_BYTES // 8:
             return None
         end = resume.start() if resume else len(buffer)
-        if resume is None and final and position >= len(buffer) - 8:
+        if resume is None and final and position >= len(buffer) - 8 and reason != _NO_EVENT:
             return None  # the file was cut inside this event
         try:
             events.append(_typed(_mend(buffer[at:end]).rstrip().rstrip(b",")))
@@ -334,6 +311,32 @@ class EventReader:
         except _UNREADABLE:
             self._note(self._offset + position, reason)
         return end
+
+
+def begins_like_a_trace(text: Text) -> bool:
+    """Tell whether a text has a list of events where `EventReader` looks for it, or is a list that begins with one."""
+    block = _head(text)
+    start = _SPACE.match(block).end()  # type: ignore[union-attr]  # it matches everywhere
+    first = block[start : start + 1]
+    if first == b"[":
+        event = _EVENT.match(block, _SPACE.match(block, start + 1).end())  # type: ignore[union-attr]
+        return event is not None and b'"ph"' in block
+    tail, length = b"", 0
+    while block and first in (b"{", b"") and length <= MAX_HEADER_BYTES:
+        block = tail + block
+        if _OPENING.search(block):
+            return True
+        length += len(block) - len(tail)
+        tail, block = block[-_OVERLAP_BYTES:], text.read()
+    return False
+
+
+def _head(text: Text) -> bytes:
+    """Return the beginning of a text, of `_OVERLAP_BYTES` at least unless it is shorter."""
+    head = b""
+    while len(head) < _OVERLAP_BYTES and (block := text.read()):
+        head += block
+    return head
 
 
 def _last_comma(buffer: bytearray) -> int | None:
@@ -359,7 +362,7 @@ def _typed(text: bytes) -> Event:
     except (msgspec.DecodeError, UnicodeDecodeError):
         loose = _loads(text)
     if not isinstance(loose, dict):
-        raise ValueError("not an event")
+        raise ValueError(_NO_EVENT)
     args = loose.pop("args", None)
     event = Event()
     event.args = _lenient(Args(), args) if isinstance(args, dict) else None

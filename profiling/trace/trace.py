@@ -9,7 +9,8 @@ Names and threads are indices into `names` and `threads`. Nothing here imports t
 """
 
 from array import array
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from profiling.trace.columns import Columns, Detail, Kind
-from profiling.trace.files import find_traces
+from profiling.trace.files import duplicates_in, find_traces
 from profiling.trace.layouts import annotations_among_operators, one_spelling
 from profiling.trace.parallel_reader import Half, SecondHalf, second_half
 from profiling.trace.parse import Damage, EventReader, TraceError
+from profiling.trace.ranks import rank_of
 from profiling.trace.times import usable_times
+
+_MAX_SUM = 2**62
+"""Half of what int64 holds: the difference of two sums fits, too."""
 
 Int64s = NDArray[np.int64]
 Int32s = NDArray[np.int32]
@@ -107,6 +112,11 @@ class Thread:
 class Trace:
     """One window of one rank.
 
+    `rank`: the rank in the distributed job, 0 where neither the file nor its name tells it; `rank_note`: how it is
+    known, None if the file simply says it. `left_out`: further members of its zip file; `duplicates`: the same trace,
+    packed, in the same folder. `too_large`: number of sizes and counts that were reduced, as their sum would not fit
+    into 64 bits.
+
     `counts`: events by the file's category; `ignored`: those that no analysis uses, see `Columns`. `cut`: why the
     events end early, None for a whole file. `unreadable`: number of places that were skipped; `damage`: the first.
     `timeless`: number of events without a usable time, which were left out; `distant`: number of events that are far
@@ -127,6 +137,11 @@ class Trace:
     distant: int
     renamed: int
     origin_ns: int
+    rank: int
+    rank_note: str | None
+    left_out: list[str]
+    duplicates: list[str]
+    too_large: int
     names: list[str]
     threads: list[Thread]
     shapes: list[str]
@@ -147,11 +162,10 @@ class Trace:
         return not (self._work.size or self.frames.start_ns.size or self.allocations.start_ns.size)
 
     @property
-    def rank(self) -> int:
-        """The rank in the distributed job; 0 where the trace has none."""
+    def rank_known(self) -> bool:
+        """Whether the file or its name tells the rank."""
         info = self.header.get("distributedInfo")
-        rank = info.get("rank", 0) if isinstance(info, dict) else 0
-        return rank if isinstance(rank, int) else 0
+        return self.rank_note is not None or (isinstance(info, dict) and "rank" in info)
 
     @cached_property
     def backend(self) -> str:
@@ -198,7 +212,7 @@ class Trace:
 
 
 def read_trace(path: str | Path) -> Trace:
-    """Read one trace file, `.json` or `.json.gz`.
+    """Read one trace: a file, plain or packed, a member of a zip file, a pipe, or standard input (`-`).
 
     A file that is cut short or damaged is read as far as possible; `cut`, `unreadable` and `damage` then say so.
 
@@ -227,7 +241,18 @@ def read_traces(path: str | Path) -> list[Trace]:
 
     Raises TraceError if there is none, or if one of them is unreadable.
     """
-    return [read_trace(file) for file in find_traces(path)]
+    return list(iterate_traces(path))
+
+
+def iterate_traces(path: str | Path) -> Iterator[Trace]:
+    """Read the traces at a path one by one, as `read_traces`."""
+    files = find_traces(path)
+    duplicates: dict[Path, list[str]] = {}
+    if Path(path).is_dir():
+        for folder in {file.parent for file in files}:
+            duplicates |= duplicates_in(folder)
+    for file in files:
+        yield replace(read_trace(file), duplicates=duplicates.get(file, []))
 
 
 def _join(reader: EventReader, columns: Columns, second: SecondHalf) -> None:
@@ -295,6 +320,10 @@ def _assemble(reader: EventReader, columns: Columns) -> Trace:
     frames["caller"] = _caller_rows(frames["thread"], frames.pop("id"), frames["caller"])
     annotations = annotations_among_operators(columns, spans["name"], spans["kind"], spans["shapes"])
     spans["kind"][annotations] = Kind.ANNOTATION
+    counts, levels = ((spans, "copied"), (spans, "flops")), ((memory, "allocated"), (memory, "reserved"))
+    too_large = sum(_reduce(table, name, lowest=0) for table, name in counts)
+    too_large += sum(_reduce(table, name, lowest=-_MAX_SUM) for table, name in ((memory, "moved"), *levels))
+    rank, rank_note = rank_of(reader.header, reader.path)
     labels = {(str(pid), str(tid)): label for (pid, tid), label in columns.thread_labels.items()}
     return Trace(
         path=reader.path,
@@ -309,6 +338,11 @@ def _assemble(reader: EventReader, columns: Columns) -> Trace:
         distant=usable.distant,
         renamed=int(np.count_nonzero(annotations)),
         origin_ns=origin * 1000,
+        rank=rank,
+        rank_note=rank_note,
+        left_out=reader.left_out,
+        duplicates=[],
+        too_large=too_large,
         names=list(columns.names),
         threads=[Thread(pid, tid, labels.get((str(pid), str(tid)), f"{pid}/{tid}")) for pid, tid in threads],
         shapes=[_text(shape) for shape in columns.shapes],
@@ -318,6 +352,18 @@ def _assemble(reader: EventReader, columns: Columns) -> Trace:
         allocations=Allocations(**memory),
         flows=Flows(**flows),
     )
+
+
+def _reduce(table: dict[str, NDArray[Any]], name: str, lowest: int) -> int:
+    """Limit the values of a column if their sum may exceed `_MAX_SUM`; return how many were changed."""
+    column = table[name]
+    if not column.size or max(int(column.max()), -int(column.min())) * column.size <= _MAX_SUM:
+        return 0
+    if np.abs(column.astype(np.float64)).sum() <= _MAX_SUM:
+        return 0
+    limit = _MAX_SUM // column.size
+    table[name] = column.clip(max(-limit, lowest), limit)
+    return int(np.count_nonzero(table[name] != column))
 
 
 def _text(shapes: bytes) -> str:

@@ -12,7 +12,7 @@ export function namer(summary, state, run) {
   const names = files.map(
     (file) =>
       windows.find((window) => window.file === file)?.stage ??
-      file.slice(shared).replace(/(\.pt)?(\.trace)?\.json(\.gz)?$/, ""),
+      file.slice(shared).replace(/(\.pt)?(\.trace)?\.json(\.gz|\.zst|\.zip)?$/, ""),
   );
   return (window) => names[window];
 }

@@ -2,6 +2,7 @@
 
 import os
 import time
+import zipfile
 from pathlib import Path
 
 import msgspec
@@ -9,6 +10,8 @@ import pytest
 
 from profiling import run_record
 from profiling.tb_plugin.logdir import Logdir, NotFoundError
+from profiling.trace.files import find_traces
+from tests.profiling.cases import case
 from tests.profiling.tb_plugin.conftest import make_record, trace
 
 
@@ -109,3 +112,56 @@ def test_it_is_looked_for_in_the_background_and_again(logdir: Path, monkeypatch:
     folder.holds_traces()
     monkeypatch.undo()
     assert not Logdir(str(logdir)).holds_traces()
+
+
+def test_runs_come_in_numeric_order_whatever_their_traces_are_named(logdir: Path) -> None:
+    for number in (100, 9, 10):
+        trace(logdir / "traces" / f"iteration_{number}", "rank0_trace.json.gz")
+    trace(logdir / "traces" / "iteration_9" / "deeper", "1764000000.1-TP-0.trace.json.gz")
+    expected = ["iteration_9", "iteration_9/deeper", "iteration_10", "iteration_100"]
+    assert names(logdir) == [f"traces/{run}" for run in expected]
+    below = [file.parent.relative_to(logdir).as_posix() for file in find_traces(logdir)]
+    assert below == names(logdir)  # as in the terminal
+
+
+def test_a_trace_beside_its_packed_copy_is_one_window(logdir: Path) -> None:
+    for name in ("w.1.pt.trace.json.gz", "w.1.pt.trace.json", "w.2.pt.trace.json.gz"):
+        trace(logdir / "run", name)
+    (run,) = Logdir(str(logdir)).listing().runs
+    assert [window.file for window in run.windows] == ["w.1.pt.trace.json", "w.2.pt.trace.json.gz"]
+
+
+def test_a_trace_in_a_zip_file_or_behind_a_large_header_is_found(logdir: Path) -> None:
+    with zipfile.ZipFile(trace(logdir / "zip", "a.json").with_suffix(".zip"), "w", zipfile.ZIP_DEFLATED) as file:
+        file.write(logdir / "zip" / "a.json", "notes/readme.json.gz")
+        file.writestr("b.json", "{}")
+    (logdir / "zip" / "a.json").rename(logdir / "zip" / "a.txt")
+    plain = (logdir / "zip" / "a.txt").read_text()
+    (logdir / "large").mkdir()
+    (logdir / "large" / "a.json").write_text(plain.replace("{", '{"x": "' + "y" * (3 << 20) + '", ', 1))
+    assert names(logdir) == ["large", "zip"]
+
+
+def test_large_files_that_are_no_traces_do_not_slow_the_listing(logdir: Path) -> None:
+    content = '{"values": [' + "1234567, " * (3 << 20) + "0]}"
+    for number in range(10):
+        (logdir / f"{number}.json").write_text(content)
+    start = time.perf_counter()
+    assert names(logdir) == []
+    assert time.perf_counter() - start < 2
+    start = time.perf_counter()
+    assert names(logdir) == []
+    assert time.perf_counter() - start < 0.1  # they are not read again
+
+
+def test_case_13_lists_the_same_runs_as_the_terminal() -> None:
+    folder = case("13-torchtitan")
+    expected = [f"profiling/traces/iteration_{number}" for number in (10, 20, 100)]
+    assert names(folder) == expected
+    assert list(dict.fromkeys(file.parent.relative_to(folder).as_posix() for file in find_traces(folder))) == expected
+
+
+def test_case_15_is_found_and_case_16_is_one_window() -> None:
+    assert names(case("15-large-header")) == ["."]
+    (run,) = Logdir(str(case("16-json-and-gz"))).listing().runs
+    assert [window.file for window in run.windows] == ["host_1.1.pt.trace.json"]

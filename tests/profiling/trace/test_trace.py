@@ -19,7 +19,7 @@ from profiling.analysis.memory import memory
 from profiling.analysis.operators import operators
 from profiling.analysis.phases import steps
 from profiling.analysis.summary import notes, summarize
-from profiling.trace import columns, parallel_reader, parse
+from profiling.trace import columns, parallel_reader, parse, text
 from profiling.trace.columns import Kind
 from profiling.trace.files import find_traces
 from profiling.trace.parse import TraceError
@@ -125,7 +125,7 @@ LAYOUTS: dict[str, Callable[[list[Event]], str]] = {
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("block", [64, 1000, 1 << 18])
 def test_any_layout_of_json(layout: str, block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parse, "BLOCK_BYTES", block)
+    monkeypatch.setattr(text, "BLOCK_BYTES", block)
     tricky = event('a "}, { \\"ph\\": 1" b', 5, 1, nested=[{"name": "x"}, {"ph": "y"}, {"ts": []}])
     path = tmp_path / "a.json"
     path.write_text(LAYOUTS[layout]([*OPERATORS, tricky, *OPERATORS]))
@@ -214,7 +214,8 @@ def test_odd_values_cost_a_field_not_the_event(change: dict[str, Any], dur_us: f
     [
         (b"", "empty"),
         (b"  \n ", "empty"),
-        (b"PK\3\4 not json", "not JSON (byte 0"),
+        (b"PK\3\4 not json", "the zip file is cut short"),
+        (b"hello", "not JSON (byte 0"),
         (b'{"a": 1, "b": 2}', "no traceEvents, only a, b"),
         (b'{"traceEvents": 7}', "its traceEvents are no list"),
         (b'{"a": ' + b"[" * 200_000, "recursion"),
@@ -262,7 +263,7 @@ def test_hostile_sizes_are_cut_off_with_a_message(tmp_path: Path, monkeypatch: p
     assert "no event ends within 8 MiB" in (read_trace(bomb).cut or "")
 
     monkeypatch.setattr(parse, "MAX_EVENTS", 50)
-    monkeypatch.setattr(parse, "BLOCK_BYTES", 1000)
+    monkeypatch.setattr(text, "BLOCK_BYTES", 1000)
     trace = read_trace(write(tmp_path / "a.json", OPERATORS))
     assert "the limit is 50 events" in (trace.cut or "")
     assert 50 < trace.spans.name.size < 80
