@@ -41,9 +41,30 @@ def traces_in(folder: Path) -> list[Path]:
 
     Raises OSError if the folder cannot be listed.
     """
+    return traces_among(trace_candidates(folder))
+
+
+def trace_candidates(folder: Path) -> list[Path]:
+    """List what may be the traces in a folder, from names alone: files named as traces, else all JSON files.
+
+    A link to another one of them is left out. Raises OSError if the folder cannot be listed.
+    """
     files = [file for file in folder.iterdir() if file.name.endswith(JSON) and is_unicode(file.name) and file.is_file()]
-    named = [file for file in files if file.name.endswith(NAMED)]
-    return sorted(named or filter(_holds_events, files), key=_window_order)
+    return _distinct([file for file in files if file.name.endswith(NAMED)] or files)
+
+
+def traces_among(candidates: Sequence[Path]) -> list[Path]:
+    """Sort candidates of one folder by time; those that are not named as traces are read, and must begin like one."""
+    return sorted((f for f in candidates if f.name.endswith(NAMED) or _holds_events(f)), key=_window_order)
+
+
+def _distinct(files: Sequence[Path]) -> list[Path]:
+    links = {file for file in files if file.is_symlink()}
+    if not links:
+        return list(files)
+    distinct = {file.resolve(): file for file in sorted(links, reverse=True)}
+    distinct |= {file.resolve(): file for file in files if file not in links}
+    return list(distinct.values())
 
 
 def _holds_events(path: Path) -> bool:
