@@ -1,8 +1,10 @@
 """The command line: python -m profiling summary|diff|memory|check|effects|report PATH."""
 
 import argparse
+import json
 import os
 import re
+import struct
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +14,7 @@ import msgspec
 
 from profiling.errors import nearest
 from profiling.format import visible
+from profiling.terminal.encoding import replace_what_cannot_be_encoded
 from profiling.trace.parse import TraceError
 from profiling.trace.text import STDIN
 from profiling.trace.trace import iterate_traces, read_traces
@@ -36,6 +39,7 @@ class Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Return its status, 0 or UNREADABLE; exit with USAGE if the command line is wrong."""
+    replace_what_cannot_be_encoded()
     parser = Parser(prog="python -m profiling", description="Read and compare traces of torch.profiler.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in COMMANDS:
@@ -242,13 +246,20 @@ def _diff(options: argparse.Namespace) -> int:
 
 
 def _write_json(value: object) -> None:
-    text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
-    sys.stdout.write(_UNESCAPED_CONTROLS.sub(lambda match: f"\\u{ord(match[0]):04x}", text) + "\n")
+    """Write JSON in ASCII: nothing that a terminal may obey (`profiling.format.visible`) or its encoding may lack."""
+    try:
+        text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+    except UnicodeEncodeError:  # a file's name of bytes that are no text; Python reads its escapes back as they were
+        text = json.dumps(msgspec.to_builtins(value), indent=2)
+    sys.stdout.write(_NOT_PRINTABLE_ASCII.sub(_escape, text) + "\n")
 
 
-_UNESCAPED_CONTROLS = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-"""What JSON may hold as it is and a terminal may obey (`profiling.format.visible`)."""
+def _escape(match: re.Match[str]) -> str:
+    """Write characters as JSON does: in units of UTF-16."""
+    return "".join(f"\\u{unit:04x}" for (unit,) in struct.iter_unpack(">H", match[0].encode("utf-16-be")))
 
+
+_NOT_PRINTABLE_ASCII = re.compile("[^\n -~]+")
 
 BY = ("operator", "shape", "stack", "phase", "module", "kernel")
 COMMANDS: list[Callable[[Any], None]] = [_add_summary, _add_diff, _add_memory, _add_check, _add_effects, _add_report]

@@ -1,7 +1,7 @@
 """Files that are written whole or not at all, and JSON with a schema version."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -10,6 +10,9 @@ import msgspec
 
 MAX_RECORD_BYTES = 16 << 20
 """Readers of files that others made refuse larger records: decoded JSON takes about twenty times its size in memory."""
+
+WITHIN_VARIABLE = "ABTRACE_WITHIN"
+"""Environment variable with the resolved path of a folder: records outside of it, where links lead, are not read."""
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -56,8 +59,13 @@ def read_json(path: Path, kinds: Mapping[int, type[S]], description: str) -> S:
 
     Raises:
         FileNotFoundError: there is none.
-        ValueError: as `decode_json`; the message begins with `path`.
+        ValueError: as `decode_json`, or no file, or outside of WITHIN_VARIABLE; the message begins with `path`.
     """
+    if path.exists() and not path.is_file():  # reading a named pipe would block
+        raise ValueError(f"{path}: not {description}: no file")
+    within = os.environ.get(WITHIN_VARIABLE)
+    if within is not None and not path.resolve().is_relative_to(within):
+        raise ValueError(f"{path}: a link that leads out of {within}")
     content = path.read_bytes()
     try:
         return decode_json(content, kinds, description)
@@ -82,7 +90,12 @@ def decode_json(content: bytes, kinds: Mapping[int, type[S]], description: str) 
 
 
 def walk_folders(root: Path) -> Iterator[tuple[Path, set[str]]]:
-    """Walk a folder and those below it, each with the names of its files.
+    """Walk a folder and those below it, each with the names of its files; what is left out says `walk_entries`."""
+    return ((folder, file_names(entries)) for folder, entries in walk_entries(root))
+
+
+def walk_entries(root: Path) -> Iterator[tuple[Path, list[os.DirEntry[str]]]]:
+    """Walk a folder and those below it, each with all that it contains.
 
     Left out are folders that are hidden, such as `.git` and `.venv`, that are links, or that cannot be read. It is a
     loop because folders may be nested deeper than Python's recursion limit.
@@ -93,7 +106,7 @@ def walk_folders(root: Path) -> Iterator[tuple[Path, set[str]]]:
         try:
             with os.scandir(folder) as entries:
                 readable = [entry for entry in entries if is_unicode(entry.name)]
-            yield folder, {entry.name for entry in readable if _is_file(entry)}
+            yield folder, readable
             pending += [
                 folder / entry.name
                 for entry in readable
@@ -101,6 +114,11 @@ def walk_folders(root: Path) -> Iterator[tuple[Path, set[str]]]:
             ]
         except OSError:  # removed meanwhile, not readable, or nested deeper than a path can name
             continue
+
+
+def file_names(entries: Iterable[os.DirEntry[str]]) -> set[str]:
+    """Return the names of those that are files, or links to files."""
+    return {entry.name for entry in entries if _is_file(entry)}
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:

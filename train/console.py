@@ -9,10 +9,10 @@ from statistics import median
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from profiling.format import duration, size
 from profiling.run_record import RunRecord, StageRecord
+from profiling.terminal.tables import FittedTable
 from profiling.vocabulary import STEP_PHASES
 
 PERCENTILES = (50, 90, 99)
@@ -68,7 +68,7 @@ def latency_line(seconds: Sequence[float]) -> str:
     return ", ".join(f"p{rank} {duration(latency_s * 1e6)}" for rank, latency_s in percentiles)
 
 
-def phase_table(name: str, stage: StageRecord) -> Table:
+def phase_table(name: str, stage: StageRecord) -> FittedTable:
     """Median time of each phase of a stage and its share of the median step; the caption shows peak memory."""
     overhead = stage.profiler_overhead()
     notes = [f"peak resident {size(stage.peak_resident_bytes)}"]
@@ -78,10 +78,8 @@ def phase_table(name: str, stage: StageRecord) -> Table:
         notes.append(f"peak of tensors in the trace {size(stage.trace.peak_allocated_bytes)}")
     if overhead is not None:
         notes.append(f"the profiler adds {overhead:+.0%} to a traced step")
-    table = Table(title=name, caption="; ".join(notes), title_justify="left", caption_justify="left")
-    table.add_column("phase")
-    for heading in ("median", "share", "steps"):
-        table.add_column(heading, justify="right")
+    columns = ["median", "share", "steps"]
+    table = FittedTable(name, ["phase"], columns, leave_out=("steps", "share"), caption="; ".join(notes))
     step_s = median(stage.timed.step_s)
     for phase, seconds in ordered(stage.timed.phase_s).items():
         phase_s = median(seconds)

@@ -27,6 +27,7 @@ import psutil
 from tensorboard.util import tb_logging
 
 from profiling.format import size
+from profiling.storage import WITHIN_VARIABLE
 from profiling.tb_plugin import cache
 
 COMMAND = ("-m", "profiling")
@@ -123,6 +124,7 @@ def _start(
         "PYTHONPATH": os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path if entry),
         "PYTHONSAFEPATH": "1",
         "PYTHONIOENCODING": "utf-8",
+        WITHIN_VARIABLE: str(folder),
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
     }

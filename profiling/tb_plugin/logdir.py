@@ -3,8 +3,9 @@
 A *run* is a folder that directly holds traces; its name is its path relative to the logdir, "." for the logdir itself.
 A *window* is one of its traces, `RUN/FILE`.
 
-TensorBoard follows symbolic links, the tab does not. A folder that is a link is not searched: it would lead outside the
-logdir or show the same runs twice. A trace that is a link is a window only if it points inside the logdir.
+Links are followed inside the logdir. A run to which several paths lead is listed once, with its other names in `links`.
+Nothing outside the logdir is read: `links_out` names what is missing for that reason. A record that is a link out of
+the logdir is not read either, and `record_error` says so.
 """
 
 import threading
@@ -19,7 +20,8 @@ from msgspec import Struct
 from profiling import run_record
 from profiling.format import size
 from profiling.storage import MAX_RECORD_BYTES, walk_folders
-from profiling.trace.files import natural_order, traces_in
+from profiling.tb_plugin.folders import Folder, Link, leads_out, walk
+from profiling.trace.files import natural_order, trace_candidates, traces_among
 from profiling.vocabulary import COMPARED_ARMS
 
 SCHEMA_VERSION = 1
@@ -40,7 +42,10 @@ class WindowInfo(Struct, frozen=True):
 
 
 class RunInfo(Struct, frozen=True):
-    """One run. Without a record, `name` is that of the folder. `comparison` is the folder of the arm's comparison."""
+    """One run. Without a record, `name` is that of the folder. `comparison` is the folder of the arm's comparison.
+
+    `links` are the run's other names, through links.
+    """
 
     run: str
     name: str
@@ -51,14 +56,19 @@ class RunInfo(Struct, frozen=True):
     record_error: str | None
     comparison: str | None
     arm: str | None
+    links: list[str]
 
 
 class Listing(Struct, frozen=True):
-    """The answer of the route `runs`; `comparisons` is the number of comparisons."""
+    """The answer of the route `runs`; `comparisons` is the number of comparisons.
+
+    `links_out` names the folders and traces that are left out because they are links that lead out of the logdir.
+    """
 
     schema_version: int
     runs: list[RunInfo]
     comparisons: int
+    links_out: list[str]
 
 
 class Logdir:
@@ -69,7 +79,7 @@ class Logdir:
         self._lock = threading.Lock()
         self._search: threading.Thread | None = None
         self._next_search_s = 0.0
-        self._known_file: Path | None = None
+        self._known: Path | None = None
 
     @property
     def root(self) -> Path:
@@ -84,46 +94,59 @@ class Logdir:
     def listing(self) -> Listing:
         """List every run, in alphabetical order, with numbers by their value."""
         root = self.root
+        found = list(walk(root))
+        links = [link for link in found if isinstance(link, Link)]
+        links_out = [str(link.name) for link in links if link.target is None]
         runs, comparisons = [], 0
-        for folder, names in walk_folders(root):
-            comparisons += COMPARISON_FILE in names
-            if traces := _inside(root, folder):
+        for folder in found:
+            if isinstance(folder, Link):
+                continue
+            comparisons += _holds_comparison(root, folder)
+            traces, out = _traces(root, folder.path)
+            links_out += [str(folder.name / file.name) for file in out]
+            if traces:
                 with suppress(OSError):  # a file was removed during the listing
-                    runs.append(_describe(root, folder, traces))
+                    runs.append(_describe(root, folder, traces, links))
         return Listing(
             schema_version=SCHEMA_VERSION,
             runs=sorted(runs, key=lambda run: natural_order(run.run)),
             comparisons=comparisons,
+            links_out=sorted(links_out),
         )
 
     def holds_traces(self, wait_s: float = 0.2) -> bool:
-        """Return whether the logdir has a trace or a comparison; wait at most `wait_s` for the background search."""
+        """Return whether there is something to show or to say: a trace, a comparison, or one that a link keeps out.
+
+        Wait at most `wait_s` for the search in the background.
+        """
         with self._lock:
             searching = self._search is not None and self._search.is_alive()
-            known = self._known_file is not None and self._known_file.is_file()
+            known = self._known is not None and self._known.exists()
             if not known and not searching and time.monotonic() >= self._next_search_s:
                 self._search = threading.Thread(target=self._find_any, name="abtrace-search", daemon=True)
                 self._search.start()
             search = self._search
         if not known and search is not None:
             search.join(wait_s)
-        return self._known_file is not None
+        return self._known is not None
 
     def _find_any(self) -> None:
         start = time.monotonic()
-        known_file = None
+        known = None
         try:
             root = self.root
-            for folder, names in walk_folders(root):
-                if traces := _inside(root, folder):
-                    known_file = traces[0]
-                elif COMPARISON_FILE in names:
-                    known_file = folder / COMPARISON_FILE
-                if known_file is not None:
+            for found in walk(root):
+                if isinstance(found, Link):
+                    known = root / found.name if found.target is None else None
+                elif files := [file for some in _traces(root, found.path) for file in some]:
+                    known = files[0]
+                elif COMPARISON_FILE in found.files:
+                    known = found.path / COMPARISON_FILE
+                if known is not None:
                     break
         except NotFoundError:
             pass
-        self._known_file = known_file
+        self._known = known
         # The pause grows with the duration of a search, so searching takes at most a tenth of the time.
         self._next_search_s = time.monotonic() + 10 * (time.monotonic() - start)
 
@@ -138,21 +161,24 @@ class Logdir:
         else:
             folder = inside(root, str(PurePath(name).parent))
             file = folder / PurePath(name).name
-        traces = _inside(root, folder)
+        traces, out = _traces(root, folder)
         if file in traces:
             return file, [file]
         if file is not None or not traces:
             raise NotFoundError(f"{name!r} is no run and no trace in the logdir")
-        if len(traces) < len(traces_in(folder)):
+        if out:
             raise NotFoundError(f"{name!r} holds a link that leads out of the logdir; choose one of its windows")
         return folder, traces
 
     def record(self, name: str) -> Path:
         """Return the path of a run's record; a window stands for its run. Raises NotFoundError if there is none."""
-        folder = name if inside(self.root, name).is_dir() else str(PurePath(name).parent)
-        file = inside(self.root, f"{folder}/{run_record.FILE_NAME}")
-        if not file.is_file():  # reading a named pipe would block
-            raise NotFoundError(f"{name!r} has no record")
+        root = self.root
+        folder = inside(root, name)
+        if not folder.is_dir():
+            folder = inside(root, str(PurePath(name).parent))
+        file = _record(root, folder)
+        if file is None:
+            raise NotFoundError(f"{name!r} has no {run_record.FILE_NAME}")
         return file
 
     def comparisons(self) -> list[Path]:
@@ -177,37 +203,66 @@ def inside(root: Path, name: str) -> Path:
     return path
 
 
-def _inside(root: Path, folder: Path) -> list[Path]:
-    """List the traces of a folder that lie inside the logdir."""
+def _traces(root: Path, folder: Path) -> tuple[list[Path], list[Path]]:
+    """List the traces of a folder, and the links among them that lead out of the logdir; these are not read."""
     try:
-        return [file for file in traces_in(folder) if not file.is_symlink() or file.resolve().is_relative_to(root)]
+        candidates = trace_candidates(folder)
+        out = [file for file in candidates if leads_out(root, file)]
+        return traces_among([file for file in candidates if file not in out]), out
     except (OSError, RuntimeError):
-        return []
+        return [], []
 
 
-def _describe(root: Path, folder: Path, traces: list[Path]) -> RunInfo:
-    name = folder.relative_to(root).as_posix()
+def _record(root: Path, folder: Path) -> Path | None:
+    """Return the path of a folder's record, if it has one. Raises NotFoundError if it is a link out of the logdir."""
+    file = folder / run_record.FILE_NAME
+    if not file.is_file():  # reading a named pipe would block
+        return None
+    if leads_out(root, file):
+        raise NotFoundError(f"{file.name} is a link that leads out of the logdir")
+    return file
+
+
+def _holds_comparison(root: Path, folder: Folder) -> bool:
+    """Return whether the analysis of the ladder finds a comparison here: it follows no links to folders."""
+    return COMPARISON_FILE in folder.files and folder.path == root / folder.name
+
+
+def _describe(root: Path, folder: Folder, traces: list[Path], links: list[Link]) -> RunInfo:
     record = error = None
     stages: dict[str, str] = {}
-    if (file := folder / run_record.FILE_NAME).is_file() and file.resolve().is_relative_to(root):
-        stat = file.stat()
-        result = _read_brief(file, stat.st_size, stat.st_mtime_ns)
-        if isinstance(result, str):
-            error = result
-        else:
-            record = result
-            stages = {stage.trace.path: title for title, stage in record.stages.items() if stage.trace}
-    is_arm = folder.name in COMPARED_ARMS and folder != root and (folder.parent / COMPARISON_FILE).is_file()
+    try:
+        if file := _record(root, folder.path):
+            stat = file.stat()
+            result = _read_brief(file, stat.st_size, stat.st_mtime_ns)
+            if isinstance(result, str):
+                error = result
+            else:
+                record = result
+                stages = {stage.trace.path: title for title, stage in record.stages.items() if stage.trace}
+    except NotFoundError as reason:
+        error = str(reason)
+    parent = folder.path.parent
+    is_arm = (
+        folder.path.name in COMPARED_ARMS
+        and folder.path == root / folder.name != root
+        and (parent / COMPARISON_FILE).is_file()
+    )
     return RunInfo(
-        run=name,
-        name=record.name if record else folder.name,
+        run=str(folder.name),
+        name=record.name if record else folder.path.name,
         status=record.status if record else None,
         started=record.started if record else None,
         windows=[_window(file, stages.get(file.name)) for file in traces],
         record=record is not None,
         record_error=error,
-        comparison=folder.parent.relative_to(root).as_posix() if is_arm else None,
-        arm=folder.name if is_arm else None,
+        comparison=parent.relative_to(root).as_posix() if is_arm else None,
+        arm=folder.path.name if is_arm else None,
+        links=[
+            str(link.name / folder.path.relative_to(link.target))
+            for link in links
+            if link.target is not None and folder.path.is_relative_to(link.target)
+        ],
     )
 
 

@@ -4,14 +4,12 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from profiling.diff.diff import diff, load_windows
 from profiling.format import duration, duration_change, ratio, size
-from profiling.terminal.tables import PlainConsole, new_table
+from profiling.terminal.tables import FittedTable, PlainConsole
 from profiling.verdict.judge import Comparison, PhaseEffect
 from profiling.verdict.ladder import Ladder
 from profiling.verdict.numerics import NumericsCheck
@@ -48,18 +46,22 @@ def show_comparison(
 
 def show_comparisons(console: Console, records: Sequence[ComparisonRecord], report: Path) -> None:
     """Print comparisons that were corrected as one family, and the path of their report."""
-    table = Table(title="the ladder, corrected for its length (Holm)", title_justify="left", box=SIMPLE_HEAD)
-    for heading in ("experiment", "phase", "ratio, 95 % interval", "verdict", "hypothesis", "results"):
-        table.add_column(heading, no_wrap=heading != "verdict")
+    table = FittedTable(
+        "the ladder, corrected for its length (Holm)",
+        ["experiment", "phase", "verdict", "hypothesis", "results"],
+        ["ratio, 95 % interval"],
+        leave_out=("results", "hypothesis", "phase", "verdict"),
+        wrapped=("verdict",),
+    )
     for record in records:
         comparison, effect = record.comparison, record.comparison.declared_effect
         table.add_row(
             comparison.experiment,
             comparison.hypothesis.phase,
-            _ratio(effect) if effect else "",
             describe_effect(effect) if effect else comparison.verdict.value,
             comparison.outcome.value,
             _numerics(comparison.numerics) if comparison.numerics else "",
+            _ratio(effect) if effect else "",
             style=STYLES.get(comparison.verdict, ""),
         )
     console.print(table)
@@ -76,37 +78,39 @@ def show_ladder(ladder: Ladder) -> None:
     if not ladder.effects:
         console.print("no comparison.json here; `python -m train.ab` writes them")
         return
-    table = new_table("effects", ["experiment", "hypothesis"], ["ratio", "from", "to"])
+    text, numbers = ["experiment", "hypothesis"], ["ratio", "from", "to"]
+    table = FittedTable("effects", text, numbers, leave_out=("from", "to"), wrapped=("hypothesis",))
     for entry in ladder.effects:
         effect = next((effect for effect in entry.phases if effect.phase == entry.hypothesis.phase), None)
         ratios = (effect.ratio, effect.ratio_low, effect.ratio_high) if effect else ()
         outcome = f"{entry.outcome}: {entry.hypothesis.phase} {entry.verdict_text}"
-        table.add_row(entry.title, outcome, *map(ratio, ratios))
+        table.add_row(entry.title, outcome, *(map(ratio, ratios) if effect else ("", "", "")))
     console.print(table)
 
 
-def _phase_table(record: ComparisonRecord) -> Table:
+def _phase_table(record: ComparisonRecord) -> FittedTable:
     """Return a table with one row for each phase; the declared phase is bold."""
     comparison = record.comparison
-    table = Table(title=f"{comparison.experiment} against the baseline", title_justify="left", box=SIMPLE_HEAD)
-    table.add_column("phase", no_wrap=True)
-    for heading in ("baseline", "variant", "ratio, 95 % interval", "share", "memory"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("verdict")
+    table = FittedTable(
+        f"{comparison.experiment} against the baseline",
+        ["phase", "verdict"],
+        ["baseline", "variant", "ratio, 95 % interval", "share", "memory"],
+        leave_out=("memory", "share", "baseline", "variant", "verdict"),
+        wrapped=("verdict",),
+        caption="time per sample; share of the baseline's step; memory: peak of tensors in the traced window",
+    )
     for effect in comparison.phases:
         is_declared = effect.phase == comparison.hypothesis.phase
         table.add_row(
             effect.phase,
+            describe_effect(effect),
             duration(effect.baseline_s_per_sample * 1e6),
             duration(effect.variant_s_per_sample * 1e6),
             _ratio(effect),
             "" if effect.share_of_step is None else f"{effect.share_of_step:.1%}",
             _memory(record, effect.phase),
-            describe_effect(effect),
             style=f"{'bold ' if is_declared else ''}{STYLES.get(effect.verdict, '')}",
         )
-    table.caption = "time per sample; share of the baseline's step; memory: peak of tensors in the traced window"
-    table.caption_justify = "left"
     return table
 
 

@@ -4,14 +4,13 @@ from collections import Counter
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from profiling.analysis.memory import DeviceMemory
 from profiling.analysis.summary import Summary, TraceInfo
 from profiling.diff.diff import Diff
 from profiling.format import duration, duration_change, size, visible
-from profiling.terminal.tables import PlainConsole, new_table, title_with_count
+from profiling.terminal.tables import FittedTable, PlainConsole, title_with_count
 
 _BARS = " ▁▂▃▄▅▆▇█"
 _CURVE_WIDTH = 72
@@ -78,19 +77,23 @@ def show_diff(difference: Diff, top: int) -> None:
         style="bold",
     )
     waits = any(row.waiting_us for row in difference.phases)
-    table = new_table("phases", ["phase"], ["A", "B", "change", "operators", "python"] + (["waiting"] if waits else []))
+    columns = ["A", "B", "change", "operators", "python"] + (["waiting"] if waits else [])
+    table = FittedTable("phases", ["phase"], columns, leave_out=("waiting", "python", "operators", "A", "B"))
     for row in difference.phases:
         parts = [row.difference_us, row.operators_us, row.python_us] + ([row.waiting_us] if waits else [])
         name = f"{row.phase} (derived)" if row.derived else row.phase
         table.add_row(name, duration(row.a_us), duration(row.b_us), *map(duration_change, parts))
     console.print(table)
-    table = new_table(title_with_count("causes", len(difference.causes), top), ["phase", "cause"], ["change"])
+    table = FittedTable(title_with_count("causes", len(difference.causes), top), ["phase", "cause"], ["change"])
     for cause in difference.causes[:top]:
         table.add_row(cause.phase, cause.text, duration_change(cause.difference_us))
     console.print(table)
     if difference.kernels:
         title = title_with_count("kernels by device time", len(difference.kernels), top)
-        table = new_table(title, ["kernel", "operator", "change"], ["A", "B", "difference"])
+        columns = ["A", "B", "difference"]
+        table = FittedTable(
+            title, ["kernel", "operator", "change"], columns, leave_out=("operator", "A", "B", "change")
+        )
         for kernel in difference.kernels[:top]:
             sides = duration(kernel.a_device_us), duration(kernel.b_device_us)
             table.add_row(kernel.name, kernel.operator, kernel.change, *sides, duration_change(kernel.difference_us))
@@ -118,11 +121,12 @@ def _show_trace(console: Console, info: TraceInfo) -> None:
         console.print(note, style="yellow")
 
 
-def _phases(summary: Summary, top: int) -> Table:
+def _phases(summary: Summary, top: int) -> FittedTable:
     columns = ["calls", "total", "own", "operators", "python"]
     columns += ["waiting", "device"] if summary.devices else []
     columns += ["allocated"] if summary.memory else []
-    table = new_table("phases", ["phase"], columns)
+    least = ("allocated", "calls", "total", "device", "python", "operators", "waiting")
+    table = FittedTable("phases", ["phase"], columns, leave_out=least)
     for row in summary.phases[:top]:
         times = [row.total_us, row.self_us, row.operator_us, row.python_us]
         times += [row.wait_us, row.device_us] if summary.devices else []
@@ -156,20 +160,22 @@ def _show_step(console: Console, summary: Summary) -> None:
         console.print(f"{call.kind}: {call.calls:,} calls of {call.name} block the host for {duration(call.wait_us)}")
 
 
-def _waited_for(summary: Summary, top: int) -> Table:
+def _waited_for(summary: Summary, top: int) -> FittedTable:
     title = title_with_count("the host waits for", len(summary.waited_for), top)
-    table = new_table(title, ["what", "launched by", "waits in"], ["waits", "time"])
+    text = ["what", "launched by", "waits in"]
+    table = FittedTable(title, text, ["waits", "time"], leave_out=("waits", "waits in", "launched by"))
     for row in summary.waited_for[:top]:
         by = f"{row.operator} ({row.launched_in})" if row.operator else ""
         table.add_row(f"{row.kind}: {row.name}", by, row.waited_in, f"{row.waits:,}", duration(row.wait_us))
     return table
 
 
-def _operators(summary: Summary, top: int) -> Table:
+def _operators(summary: Summary, top: int) -> FittedTable:
     columns = ["calls", "self", "total"]
     columns += ["device"] if summary.devices else []
     columns += ["allocated"] if summary.memory else []
-    table = new_table(title_with_count("operators", len(summary.operators), top), ["operator"], columns)
+    title = title_with_count("operators", len(summary.operators), top)
+    table = FittedTable(title, ["operator"], columns, leave_out=("allocated", "calls", "total", "device"))
     for row in summary.operators[:top]:
         times = [row.self_us, row.total_us] + ([row.device_us] if summary.devices else [])
         name = row.name if row.shapes is None else f"{row.name} {row.shapes}"
@@ -179,33 +185,37 @@ def _operators(summary: Summary, top: int) -> Table:
     return table
 
 
-def _stacks(summary: Summary, top: int) -> Table:
+def _stacks(summary: Summary, top: int) -> FittedTable:
     table = _operators(summary, top)
     if not any(row.stack for row in summary.operators):
         table.title = f"{table.title}: no stacks; record with stacks"
     return table
 
 
-def _modules(summary: Summary, top: int) -> Table:
+def _modules(summary: Summary, top: int) -> FittedTable:
     title = (
         title_with_count("modules", len(summary.modules), top)
         if summary.modules
         else "modules: none; record with stacks"
     )
-    table = new_table(title, ["module"], ["calls", "total", "self", "backward"])
+    table = FittedTable(
+        title, ["module"], ["calls", "total", "self", "backward"], leave_out=("calls", "backward", "self")
+    )
     for row in summary.modules[:top]:
         times = (row.total_us, row.self_us, row.backward_us)
         table.add_row("  " * row.depth + row.name, f"{row.calls:,}", *map(duration, times))
     return table
 
 
-def _kernels(summary: Summary, top: int) -> Table:
+def _kernels(summary: Summary, top: int) -> FittedTable:
     title = (
         title_with_count("kernels", len(summary.kernels), top)
         if summary.kernels
         else "kernels: none, nothing ran on a device"
     )
-    table = new_table(title, ["kernel", "operator"], ["calls", "device", "occupancy"])
+    table = FittedTable(
+        title, ["kernel", "operator"], ["calls", "device", "occupancy"], leave_out=("occupancy", "calls")
+    )
     for row in summary.kernels[:top]:
         occupancy = "" if row.occupancy_percent is None else f"{row.occupancy_percent:.0f} %"
         table.add_row(row.name, row.operator, f"{row.calls:,}", duration(row.device_us), occupancy)
@@ -233,8 +243,8 @@ def _show_device_memory(console: Console, device: DeviceMemory, top: int) -> Non
     )
     if not top:
         return
-    console.print(_curve(device), style="cyan")
-    table = new_table(
+    console.print(_curve(device, min(_CURVE_WIDTH, console.width)), style="cyan")
+    table = FittedTable(
         title_with_count("alive at the peak", len(device.alive_at_peak), top),
         ["operator", "phase"],
         ["bytes", "count"],
@@ -246,13 +256,13 @@ def _show_device_memory(console: Console, device: DeviceMemory, top: int) -> Non
     console.print(table)
 
 
-def _curve(device: DeviceMemory) -> str:
-    """Return the curve as a row of bars; each shows the highest value within its column."""
+def _curve(device: DeviceMemory, width: int) -> str:
+    """Return the curve as a row of `width` bars; each shows the highest value within its column."""
     times, values = device.curve.time_us, device.curve.bytes
     low, span = min(0, *values), max(times[-1] - times[0], 1e-9)
     highest = max(max(values) - low, 1)
-    columns = [low] * _CURVE_WIDTH
+    columns = [low] * width
     for time, value in zip(times, values, strict=True):
-        column = min(int((time - times[0]) / span * _CURVE_WIDTH), _CURVE_WIDTH - 1)
+        column = min(int((time - times[0]) / span * width), width - 1)
         columns[column] = max(columns[column], value)
     return "".join(_BARS[round((value - low) / highest * (len(_BARS) - 1))] for value in columns)

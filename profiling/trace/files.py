@@ -1,6 +1,7 @@
 """Which files of a folder are traces. Imports no numpy: the TensorBoard tab lists runs without it."""
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -53,13 +54,29 @@ def traces_in(folder: Path) -> list[Path]:
 
     Raises OSError if the folder cannot be listed.
     """
-    return sorted((first for first, *_ in _alike(folder)), key=_window_order)
+    return traces_among(trace_candidates(folder))
+
+
+def trace_candidates(folder: Path) -> list[Path]:
+    """List what may be the traces in a folder, from names alone: files named as traces, else all text files.
+
+    A link to another one of them is left out. Raises OSError if the folder cannot be listed.
+    """
+    files = [file for file in folder.iterdir() if TEXT_NAME.search(file.name) and is_unicode(file.name)]
+    files = [file for file in files if file.is_file()]
+    return _distinct([file for file in files if TRACE_NAME.search(file.name)] or files)
+
+
+def traces_among(candidates: Sequence[Path]) -> list[Path]:
+    """Sort candidates of one folder by time; those that are not named as traces are read, and must begin like one."""
+    return sorted((first for first, *_ in _alike(candidates)), key=_window_order)
 
 
 def duplicates_in(folder: Path) -> dict[Path, list[str]]:
     """Map traces of a folder to the names of the files that `traces_in` leaves out in their favor."""
     try:
-        return {first: [file.name for file in others] for first, *others in _alike(folder) if others}
+        candidates = trace_candidates(folder)
+        return {first: [file.name for file in others] for first, *others in _alike(candidates) if others}
     except OSError:  # for example a zip file, the folder of its members
         return {}
 
@@ -72,14 +89,21 @@ def natural_order(path: Path | str) -> list[list[tuple[int, str]]]:
     ]
 
 
-def _alike(folder: Path) -> list[list[Path]]:
-    """List the traces in a folder, those together that differ only in how they are packed; the unpacked one first."""
-    files = [file for file in folder.iterdir() if TEXT_NAME.search(file.name) and is_unicode(file.name)]
-    files = sorted((file for file in files if file.is_file()), key=lambda file: (file.suffix != ".json", file.name))
-    named = [file for file in files if TRACE_NAME.search(file.name)]
+def _distinct(files: Sequence[Path]) -> list[Path]:
+    links = {file for file in files if file.is_symlink()}
+    if not links:
+        return list(files)
+    distinct = {file.resolve(): file for file in sorted(links, reverse=True)}
+    distinct |= {file.resolve(): file for file in files if file not in links}
+    return list(distinct.values())
+
+
+def _alike(candidates: Sequence[Path]) -> list[list[Path]]:
+    """The traces among the candidates; those that differ only in how they are packed together, the unpacked one first."""
     groups: dict[str, list[Path]] = {}
-    for file in named or filter(_holds_events, files):
-        groups.setdefault(_PACKED_NAME.sub("", file.name), []).append(file)
+    for file in sorted(candidates, key=lambda file: (file.suffix != ".json", file.name)):
+        if TRACE_NAME.search(file.name) or _holds_events(file):
+            groups.setdefault(_PACKED_NAME.sub("", file.name), []).append(file)
     return list(groups.values())
 
 

@@ -20,6 +20,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from profiling.errors import NotApplicableError, Terminated, UserError, match, nearest, nearest_or_all
 from profiling.format import visible
+from profiling.terminal.encoding import replace_what_cannot_be_encoded
 from train.config import compose
 from train.config.options import TOPICS
 from train.event_writers import silence_event_writer_threads
@@ -100,6 +101,7 @@ def one_line_errors() -> Iterator[None]:
 
 def run(job: Callable[[], None]) -> int:
     """Run a Hydra application; return its exit status. `HYDRA_FULL_ERROR=1` shows tracebacks."""
+    replace_what_cannot_be_encoded()
     if _wants_traceback:
         job()
         return 0

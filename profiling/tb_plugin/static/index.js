@@ -3,6 +3,7 @@
 import * as address from "./address.js";
 import { el, message } from "./dom.js";
 import { size } from "./format.js";
+import { linksOut } from "./links.js";
 import * as model from "./model.js";
 import { baseline } from "./sides.js";
 import * as theme from "./theme.js";
@@ -106,18 +107,21 @@ async function refresh() {
 
 /** The state that the address asks for, with defaults from the listing. */
 function wanted() {
-  const { runs, comparisons } = listing;
+  const { runs, comparisons, links_out } = listing;
   const query = address.get();
   const view = query.view in VIEWS ? query.view : comparisons ? "effects" : "overview";
-  const run = query.run || newest(runs);
+  const run = listed(query.run, runs) || newest(runs);
   const selected = query.window ? `${run}/${query.window}` : run;
-  const against = query.against || (view === "compare" ? baseline(run, runs) : "");
+  const against = listed(query.against, runs) || (view === "compare" ? baseline(run, runs) : "");
   const files =
     view === "effects"
       ? JSON.stringify(listing)
-      : JSON.stringify([run, against].map((name) => name && model.stamp(name)));
-  return { ...query, view, run, against, selected, runs, files };
+      : JSON.stringify([links_out, ...[run, against].map((name) => name && model.stamp(name))]);
+  return { ...query, view, run, against, selected, runs, links_out, files };
 }
+
+/** The name under which a run is listed; `name` may be that of a link to it. */
+const listed = (name, runs) => runs.find(({ links }) => links.includes(name))?.run ?? name;
 
 function newest(runs) {
   const mtime = ({ windows }) => Math.max(0, ...windows.map(({ mtime_s }) => mtime_s));
@@ -156,12 +160,13 @@ async function load(view) {
 }
 
 /** A message if the view cannot be shown: no runs, or an unknown run or window; otherwise null. */
-function lacking({ view, run, window, against, runs }) {
+function lacking({ view, run, window, against, runs, links_out }) {
   if (view === "effects") return null;
   if (!runs.length) {
     const hint =
       "Record one with `python -m train`, or with torch.profiler and `tensorboard_trace_handler`. It appears here by itself.";
-    return message("empty", "No traces of torch.profiler lie below this logdir.", hint);
+    const nothing = message("empty", "No traces of torch.profiler lie below this logdir.", hint);
+    return links_out.length ? el("div", null, linksOut(links_out), nothing) : nothing;
   }
   for (const name of [run, against].filter(Boolean)) {
     if (!runs.some((info) => info.run === name))
@@ -194,7 +199,7 @@ function describe({ view, run, window, against, runs }) {
     if (name === view) tab.setAttribute("aria-current", "page");
     else tab.removeAttribute("aria-current");
   }
-  const names = runs.map((info) => [info.run, info.run]);
+  const names = runs.map((info) => [info.run, [info.run, ...info.links].join(" = ")]);
   const windows = runs.find((info) => info.run === run)?.windows ?? [];
   const files = windows.map(({ file, stage }) => [file, stage ? `${stage}: ${file}` : file]);
   offer(choices.run.select, names, run);

@@ -3,13 +3,16 @@
 /**
  * @typedef {{file: string, stage: string | null, bytes: number, mtime_s: number}} Window
  * @typedef {{run: string, name: string, status: string, started: string, windows: Window[], record: boolean,
- *   comparison: string | null, arm: "baseline" | "variant" | null}} Run
+ *   comparison: string | null, arm: "baseline" | "variant" | null, links: string[]}} Run
  */
 
 const cache = new Map(); // url -> {state, answer}
-let listing = { runs: [], comparisons: 0 };
+let listing = { runs: [], comparisons: 0, links_out: [] };
 
-/** The runs and the number of comparisons, never cached. @returns {Promise<{runs: Run[], comparisons: number}>} */
+/**
+ * The runs, the number of comparisons, and the links that lead out of the logdir; never cached.
+ * @returns {Promise<{runs: Run[], comparisons: number, links_out: string[]}>}
+ */
 export async function runs() {
   listing = await ask("runs");
   return listing;

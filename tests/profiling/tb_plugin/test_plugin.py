@@ -46,7 +46,7 @@ def test_runs_says_what_there_is(client: Client, logdir: Path) -> None:
     run_record.write(make_record(), logdir / "a" / "b")
     (logdir / "ab" / "comparison.json").write_bytes(comparison_text())
     found = get(client, "runs")
-    assert (found["schema_version"], found["comparisons"]) == (1, 1)
+    assert (found["schema_version"], found["comparisons"], found["links_out"]) == (1, 1, [])
     one, other = found["runs"]
     (window,) = one.pop("windows")
     assert one == {
@@ -58,6 +58,7 @@ def test_runs_says_what_there_is(client: Client, logdir: Path) -> None:
         "record_error": None,
         "comparison": None,
         "arm": None,
+        "links": [],
     }
     assert (window["file"], window["stage"]) == ("w.1.pt.trace.json", "train")
     assert window["bytes"] == (logdir / "a/b/w.1.pt.trace.json").stat().st_size

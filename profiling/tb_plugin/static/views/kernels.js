@@ -9,6 +9,8 @@ import { table } from "../table.js";
 import { namer } from "../windows.js";
 
 const LARGEST = 15; // kernels in the chart
+const SHORT = 0.15; // share of a bar that is too short for its label
+const LABEL_WIDTH = 130; // pixels right of the bars, for the label of a short idle time
 
 export async function show(root, state) {
   const summary = await model.summary(state.selected);
@@ -31,17 +33,21 @@ const title = ({ device, window }) => (window ? `${device}, ${window}` : device)
 
 function busy(devices, trace) {
   const { unit, per: scale } = axisUnit(Math.max(...devices.map(({ span_us }) => span_us)));
+  const labels = devices.map(({ busy_us, idle_us, span_us }) => {
+    const label = (name, time_us) => `${name} ${duration(time_us)}, ${percent(time_us / span_us || 0)}`;
+    const [busy, idle] = [label("busy", busy_us), label("idle", idle_us)];
+    return busy_us < span_us * SHORT ? ["", `${busy}; ${idle}`] : [busy, idle];
+  });
   const parts = () =>
     [
       ["busy", "busy_us", PARTS[0], "#ffffff"],
       ["idle", "idle_us", { color: color("level-fill") }, color("ink")],
-    ].map(([name, key, marker, ink]) =>
+    ].map(([name, key, marker, ink], i) =>
       part({
         name,
         x: devices.map((device) => device[key] / scale),
-        text: devices.map(
-          (device) => `${name} ${duration(device[key])}, ${percent(device[key] / device.span_us || 0)}`,
-        ),
+        text: labels.map((label) => label[i]),
+        cliponaxis: false,
         marker,
         ink,
       }),
@@ -58,6 +64,7 @@ function busy(devices, trace) {
       layout: {
         barmode: "stack",
         height: 40 * devices.length + 80,
+        margin: { r: LABEL_WIDTH },
         xaxis: { title: { text: unit } },
         yaxis: rows(devices.map(title)),
         legend: LEGEND,

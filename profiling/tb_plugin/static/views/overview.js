@@ -3,6 +3,7 @@
 import { chart, escapeLabel, LEGEND, load, rows as rowsAxis } from "../chart.js";
 import { el, message, panel } from "../dom.js";
 import { axisUnit, count, duration, moment, percent, size } from "../format.js";
+import { linksOut } from "../links.js";
 import * as model from "../model.js";
 import { look, timedSteps, tracedSteps } from "../step_charts.js";
 import { table } from "../table.js";
@@ -27,7 +28,7 @@ export async function show(root, state) {
   const stage = info.windows.find(({ file }) => file === window)?.stage ?? null;
   const nameOf = namer(summary, state, run);
   root.append(
-    ...notes(info, summary, record),
+    ...notes(info, summary, record, state.links_out),
     cards(summary, record, stage, nameOf),
     ...timedSteps(record, stage),
     tracedSteps(summary, nameOf),
@@ -39,8 +40,8 @@ export async function show(root, state) {
 }
 
 /** Messages about what is partial or missing, with the reason. */
-function notes(info, summary, record) {
-  const messages = [];
+function notes(info, summary, record, links_out) {
+  const messages = links_out.length ? [linksOut(links_out)] : [];
   if (record && record.status !== "complete") {
     messages.push(
       message(
