@@ -13,7 +13,7 @@ import msgspec
 from profiling.errors import nearest
 from profiling.format import visible
 from profiling.trace.parse import TraceError
-from profiling.trace.trace import read_trace, read_traces
+from profiling.trace.trace import read_trace, read_traces, split_ranks
 
 USAGE, UNREADABLE = 2, 1
 """Exit statuses: a wrong command line; a file that cannot be read."""
@@ -146,7 +146,7 @@ def _check(options: argparse.Namespace) -> int:
     for path in options.paths:
         try:
             for file in find_traces(path):
-                trace = read_trace(file)
+                trace, *_ = split_ranks(read_trace(file))
                 counts = ", ".join(f"{number:,} {category}" for category, number in trace.counts.items())
                 state = "whole" if trace.whole else "PARTIAL"
                 lines = [f"{file}: {state}; {trace.backend}, rank {trace.rank}; {counts or 'no events'}"]

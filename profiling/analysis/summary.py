@@ -6,25 +6,30 @@ from typing import TypeVar
 
 from msgspec import Struct, structs
 
-from profiling.analysis.communication import Communication, Straggler, communication, stragglers
+from profiling.analysis.collectives import find_collectives
+from profiling.analysis.communication import Communication, communication
 from profiling.analysis.index import Index
 from profiling.analysis.kernels import Copies, DeviceActivity, Kernel, device_work
 from profiling.analysis.memory import DeviceMemory, memory
 from profiling.analysis.modules import Module, modules
 from profiling.analysis.operators import Operator, operators, operators_by_shape, operators_by_stack
 from profiling.analysis.phases import Phase, Step, StepTime, phases, step_time, steps
+from profiling.analysis.stragglers import Straggler, compare_ranks
 from profiling.analysis.timings import StageTiming
 from profiling.format import size
 from profiling.trace.columns import FOLDED_NAME, MAX_NAME_CHARACTERS
 from profiling.trace.trace import Trace
 
 SCHEMA_VERSION = 1
+_LISTED_RANKS = 8
 
 Row = TypeVar("Row", bound=Struct)
 
 
 class TraceInfo(Struct, frozen=True):
     """What was read. `notes` says in words what is missing or was repaired; empty if the files are whole.
+
+    `files` has one entry per window and rank: a file into which several ranks were merged is listed for each of them.
 
     `rank` is the first of `ranks`; `device` is the type of device that ran kernels and copies, `cpu` if there are none.
     """
@@ -82,10 +87,13 @@ def summarize(traces: Sequence[Trace], *, by: str = "operator", timings: Sequenc
     step_tables = [steps(index, number) for number, index in enumerate(indices)]
     step_rows = [step for table in step_tables for step in table]
     marked = [index.steps.marked for index in indices]
+    collectives = [find_collectives(index) for index in indices]
+    compared = compare_ranks(collectives)
+    info = describe(traces)
     operator_table = {"shape": operators_by_shape, "stack": operators_by_stack}.get(by, operators)
     return Summary(
         schema_version=SCHEMA_VERSION,
-        trace=describe(traces),
+        trace=structs.replace(info, notes=info.notes + compared.notes),
         events=_count(traces),
         step_time=step_time(step_rows, marked=all(marked)),
         step_times=[step_time(table, marked=known) for table, known in zip(step_tables, marked, strict=True)],
@@ -105,8 +113,8 @@ def summarize(traces: Sequence[Trace], *, by: str = "operator", timings: Sequenc
         memory=[device for number, index in enumerate(indices) for device in memory(index, number)],
         modules=_joined([modules(index) for index in indices], lambda row: row.path),
         communication=Collectives(
-            ranks=[rank for index in indices if (rank := communication(index)) is not None],
-            stragglers=stragglers(indices),
+            ranks=[rank for calls in collectives if (rank := communication(calls)) is not None],
+            stragglers=compared.stragglers,
         ),
         timings=list(timings),
     )
@@ -119,7 +127,7 @@ def describe(traces: Sequence[Trace]) -> TraceInfo:
     return TraceInfo(
         files=[str(trace.path) for trace in traces],
         whole=all(trace.whole for trace in traces),
-        notes=[note for trace in traces for note in notes(trace)],
+        notes=[note for trace in _one_per_file(traces) for note in notes(trace)],
         device="+".join(devices) or "cpu",
         device_names=sorted({name for trace in traces for name in trace.device_names}),
         rank=ranks[0],
@@ -132,6 +140,10 @@ def describe(traces: Sequence[Trace]) -> TraceInfo:
 def notes(trace: Trace) -> list[str]:
     """Describe what is missing or was repaired: one line each, starting with the name of the file."""
     lines = []
+    if trace.merged:
+        labels = [f"rank {rank} is {label}" for label, rank in islice(trace.merged.items(), _LISTED_RANKS)]
+        more = f" and {len(trace.merged) - _LISTED_RANKS} more" if len(trace.merged) > _LISTED_RANKS else ""
+        lines.append(f"{len(trace.merged)} ranks were merged into this file: {', '.join(labels)}{more}")
     if trace.cut:
         lines.append(f"partial: {trace.cut}")
     if trace.unreadable and trace.damage:
@@ -151,6 +163,11 @@ def notes(trace: Trace) -> list[str]:
     return [f"{trace.path.name}: {line}" for line in lines]
 
 
+def _one_per_file(traces: Sequence[Trace]) -> list[Trace]:
+    """The first trace of each file: what is said about a file is the same in all of its ranks."""
+    return list({trace.path: trace for trace in reversed(traces)}.values())[::-1]
+
+
 def _few(counts: Mapping[str, int], shown: int = 20) -> str:
     kinds = [f"{number:,} {category}" for category, number in islice(counts.items(), shown)]
     return ", ".join(kinds) + (f" and {len(counts) - shown:,} more categories" if len(counts) > shown else "")
@@ -158,7 +175,7 @@ def _few(counts: Mapping[str, int], shown: int = 20) -> str:
 
 def _count(traces: Sequence[Trace]) -> dict[str, int]:
     total: dict[str, int] = {}
-    for trace in traces:
+    for trace in _one_per_file(traces):
         for category, number in trace.counts.items():
             total[category] = total.get(category, 0) + number
     return dict(sorted(total.items()))

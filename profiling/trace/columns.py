@@ -77,7 +77,10 @@ def kind_of(category: str) -> Kind:
 
 
 class Detail(NamedTuple):
-    """Launch configuration of a kernel or message of a collective; many events share one. -1 and empty are unknown."""
+    """Launch configuration of a kernel, and group, message and call of a collective; events of equal values share one.
+
+    -1 and empty are unknown.
+    """
 
     grid: bytes = b""
     block: bytes = b""
@@ -87,8 +90,10 @@ class Detail(NamedTuple):
     collective: str = ""
     group: bytes = b""
     group_size: int = 0
-    elements: int = 0
+    elements: int = -1
     dtype: bytes = b""
+    group_ranks: bytes = b""
+    call: bytes = b""
 
 
 class Numbering(dict[Any, int]):
@@ -123,6 +128,7 @@ class Columns:
         self.names = Names()
         self.threads = Numbering()
         self.thread_labels: dict[tuple[int | str, int | str], str] = {}
+        self.process_labels: dict[int | str, str] = {}
         self.shapes = Numbering({b"": 0})
         self.details = Numbering({Detail(): 0})
         self.flow_ids = Numbering()
@@ -227,6 +233,8 @@ class Columns:
                 args.group_size,
                 args.elements,
                 bytes(args.dtype),
+                bytes(args.group_ranks),
+                bytes(args.call),
             )
         ]
 
@@ -251,11 +259,17 @@ class Columns:
         _extend(self.flows, columns)
 
     def _add_uncategorized(self, events: list[Event]) -> None:
-        """Count metadata and marks, collect thread names; times are ignored, as marks may have invalid ones."""
+        """Count metadata and marks, collect names of threads and processes; times may be invalid and are ignored."""
         for event in events:
             self.counts[METADATA if event.ph == "M" else UNCATEGORIZED] += 1
-            if event.ph == "M" and event.name == "thread_name" and event.args is not None:
-                self.thread_labels[event.pid, event.tid] = bytes(event.args.label).decode("utf-8", "replace").strip('"')
+            if event.ph != "M" or event.args is None:
+                continue
+            label = bytes(event.args.label or event.args.labels).decode("utf-8", "replace").strip('"')
+            if event.name == "thread_name":
+                self.thread_labels[event.pid, event.tid] = label
+            elif event.name in ("process_name", "process_labels"):
+                known = self.process_labels.get(event.pid, "")
+                self.process_labels[event.pid] = f"{known} {label}".strip()
 
 
 def _by_category(batch: list[Event]) -> dict[str | None, list[Event]]:

@@ -9,7 +9,7 @@ Names and threads are indices into `names` and `threads`. Nothing here imports t
 """
 
 from array import array
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from profiling.trace.columns import MAX_TIME_US, NOT_A_CATEGORY, Columns, Detail, Kind, kind_of
 from profiling.trace.files import find_traces
+from profiling.trace.merged import Events, Part, parts
 from profiling.trace.parallel_reader import Half, SecondHalf, second_half
 from profiling.trace.parse import Damage, EventReader, TraceError
 
@@ -108,6 +109,8 @@ class Trace:
     mended: int
     timeless: int
     origin_ns: int
+    process_labels: dict[int | str, str]
+    merged: dict[str, int]
     names: list[str]
     threads: list[Thread]
     shapes: list[str]
@@ -197,11 +200,52 @@ def read_trace(path: str | Path) -> Trace:
 
 
 def read_traces(path: str | Path) -> list[Trace]:
-    """Read every trace at a path, see `find_traces`.
+    """Read every trace at a path, see `find_traces` and `split_ranks`.
 
     Raises TraceError if there is none, or if one of them is unreadable.
     """
-    return [read_trace(file) for file in find_traces(path)]
+    return [trace for file in find_traces(path) for trace in split_ranks(read_trace(file))]
+
+
+def split_ranks(trace: Trace) -> list[Trace]:
+    """Split the trace of a file into which several ranks were merged, by rank; the trace alone if it has one rank.
+
+    Raises TraceError if the events of the ranks cannot be told apart.
+    """
+    spans, pids = trace.spans, [thread.pid for thread in trace.threads]
+    events = Events(pids, spans.thread, spans.kind, spans.start_ns, spans.correlation)
+    try:
+        ranks = parts(events, trace.process_labels)
+    except TraceError as error:
+        raise TraceError(f"{trace.path}: {error}") from None
+    merged = {part.label: part.rank for part in ranks}
+    return [replace(_part(trace, part), merged=merged) for part in ranks] or [trace]
+
+
+def _part(trace: Trace, part: Part) -> Trace:
+    """The events of one rank of a merged file."""
+    of_rank = np.array([thread.pid in part.pids for thread in trace.threads], dtype=bool)
+    tables: tuple[Any, ...] = (trace.spans, trace.frames, trace.allocations, trace.flows)
+    rows = [part.owns, *(of_rank[table.thread] for table in tables[1:])]
+    used = np.unique(np.concatenate([table.thread[own] for table, own in zip(tables, rows, strict=True)]))
+    number = np.zeros(len(trace.threads), dtype=np.int32)
+    number[used] = np.arange(used.size, dtype=np.int32)
+
+    def select(table: Any, own: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
+        columns = {field.name: getattr(table, field.name)[own] for field in fields(table)}
+        return columns | {"thread": number[columns["thread"]]}
+
+    spans, frames, allocations, flows = (select(table, own) for table, own in zip(tables, rows, strict=True))
+    info = trace.header.get("distributedInfo")
+    return replace(
+        trace,
+        header=trace.header | {"distributedInfo": (info if isinstance(info, dict) else {}) | {"rank": part.rank}},
+        threads=[trace.threads[i] for i in used],
+        spans=Spans(**spans),
+        frames=Frames(**frames),
+        allocations=Allocations(**allocations),
+        flows=Flows(**flows),
+    )
 
 
 def _join(reader: EventReader, columns: Columns, second: SecondHalf) -> None:
@@ -225,6 +269,7 @@ def _append(columns: Columns, later: Columns) -> None:
     columns.counts.update(later.counts)
     columns.ignored.update(later.ignored)
     columns.thread_labels |= later.thread_labels
+    columns.process_labels |= later.process_labels
     numberings = columns.numberings()
     numbers = {
         name: np.array([numberings[name][value] for value in values], dtype=np.int32)
@@ -269,6 +314,8 @@ def _assemble(reader: EventReader, columns: Columns) -> Trace:
         mended=reader.mended,
         timeless=sum(int(mask.size - np.count_nonzero(mask)) for mask in keep),
         origin_ns=origin * 1000,
+        process_labels=columns.process_labels,
+        merged={},
         names=list(columns.names),
         threads=[Thread(pid, tid, labels.get((pid, tid), f"{pid}/{tid}")) for pid, tid in columns.threads],
         shapes=[_text(shape) for shape in columns.shapes],
