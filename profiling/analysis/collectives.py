@@ -1,7 +1,7 @@
 """Collectives: which rows they are, and the name, process group and message of each."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -111,13 +111,19 @@ def _rows(trace: Trace) -> NDArray[np.intp]:
     described = np.array([bool(detail.collective) for detail in trace.details])
     for kind, is_collective in ((Kind.KERNEL, _is_kernel), (Kind.ANNOTATION, _is_annotation)):
         rows = trace.rows(kind)
-        named = np.zeros(len(trace.names), dtype=bool)
-        for name in distinct(spans.name[rows]).tolist():
-            named[name] = is_collective(trace.names[name])
-        rows = rows[named[spans.name[rows]] | described[spans.detail[rows]]]
+        rows = rows[_named(trace, rows, is_collective) | described[spans.detail[rows]]]
         if rows.size:
             break
     return np.asarray(rows)
+
+
+def _named(trace: Trace, rows: NDArray[np.intp], wanted: Callable[[str], bool]) -> NDArray[np.bool_]:
+    """Which of the rows have a wanted name."""
+    names = trace.spans.name[rows]
+    chosen = np.zeros(len(trace.names), dtype=bool)
+    for name in distinct(names).tolist():
+        chosen[name] = wanted(trace.names[name])
+    return np.asarray(chosen[names])
 
 
 def _is_kernel(name: str) -> bool:
@@ -134,10 +140,12 @@ def _is_annotation(name: str) -> bool:
 def _annotations(index: Index, rows: NDArray[np.intp]) -> list[str]:
     """The name of the annotation, such as `nccl:all_to_all`, in which each kernel was launched; empty for none."""
     trace, spans = index.trace, index.trace.spans
-    labels = np.array([_is_annotation(name) for name in trace.names], dtype=bool)
-    annotations = nest(spans, np.flatnonzero((spans.kind == Kind.ANNOTATION) & labels[spans.name]))
     names = [""] * rows.size
-    if not annotations.rows.size or spans.kind[rows[:1]] != Kind.KERNEL:
+    if not rows.size or spans.kind[rows[0]] != Kind.KERNEL:
+        return names
+    annotated = trace.rows(Kind.ANNOTATION)
+    annotations = nest(spans, annotated[_named(trace, annotated, _is_annotation)])
+    if not annotations.rows.size:
         return names
     launch = index.launching_rows[np.searchsorted(index.device_rows, rows)]
     launched = np.flatnonzero(launch >= 0)

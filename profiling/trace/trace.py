@@ -109,7 +109,7 @@ class Trace:
     mended: int
     timeless: int
     origin_ns: int
-    process_labels: dict[int | str, str]
+    process_labels: dict[int | str, list[str]]
     merged: dict[str, int]
     names: list[str]
     threads: list[Thread]
@@ -269,7 +269,8 @@ def _append(columns: Columns, later: Columns) -> None:
     columns.counts.update(later.counts)
     columns.ignored.update(later.ignored)
     columns.thread_labels |= later.thread_labels
-    columns.process_labels |= later.process_labels
+    for pid, labels in later.process_labels.items():
+        columns.process_labels.setdefault(pid, []).extend(labels)
     numberings = columns.numberings()
     numbers = {
         name: np.array([numberings[name][value] for value in values], dtype=np.int32)
