@@ -121,8 +121,8 @@ def test_in_old_traces_the_annotation_around_the_launch_names_the_collective(tmp
 
 
 BYTES = {
-    1: "Float8_e4m3fn, Float8_e5m2, Float8_e4m3fnuz, Float8_e5m2fnuz, Float8_e8m0fnu, Float4_e2m1fn_x2, Byte, Char, Bool, "
-    "QInt8, QUInt8, QUInt4x2, QUInt2x4, Bits8, Bits1x8, Bits2x4, Bits4x2, UInt1, UInt7, Int4, uint8, int8_t, "
+    1: "Float8_e4m3fn, Float8_e5m2, Float8_e4m3fnuz, Float8_e5m2fnuz, Float8_e8m0fnu, Float4_e2m1fn_x2, Byte, Char, "
+    "Bool, QInt8, QUInt8, QUInt4x2, QUInt2x4, Bits8, Bits1x8, Bits2x4, Bits4x2, UInt1, UInt7, Int4, uint8, int8_t, "
     "signed char, unsigned char, c10::Float8_e4m3fn, torch.float8_e5m2, bool",
     2: "Half, BFloat16, Short, UInt16, Bits16, c10::Half, c10::BFloat16, bfloat16, float16, torch.bfloat16, short int, "
     "int16_t",

@@ -1,5 +1,6 @@
 """Files into which several ranks were merged: device work belongs to the rank that launched it, or nothing is said."""
 
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,7 @@ def process_name(pid: int | str, name: str) -> Event:
 
 
 def read(path: Path, *ranks: list[Event]) -> Summary:
-    return summarize(read_traces(write(path / "merged.json", sum(ranks, []))))
+    return summarize(read_traces(write(path / "merged.json", [*chain(*ranks)])))
 
 
 def device_us(summary: Summary) -> dict[str, float]:
@@ -111,7 +112,7 @@ def hidden_label(host: int) -> list[Event]:
 def test_ranks_that_nothing_tells_apart_are_refused(
     ranks: list[list[Event]], command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = write(tmp_path / "merged.json", sum(ranks, []))
+    path = write(tmp_path / "merged.json", [*chain(*ranks)])
     assert main([command, str(path)]) != 0
     (line,) = capsys.readouterr().err.splitlines()
     assert "merged.json" in line
