@@ -32,6 +32,7 @@ _MEETING = re.compile(
 _WITHIN_ONE_DEVICE = re.compile(r"^triton_[a-z]+_fused|(?:block|warp|cta|thread|lane)_?(?i:all_?reduce)")
 """Compiled code is named after the operators around it; the others are sums over the threads of a block."""
 _MEETING_KERNEL = re.compile(r"cross_device_reduce|barrier", re.IGNORECASE)
+_RETURN_TYPE = re.compile(r"^(?:(?:static|__global__|void)\s+)+")
 _TEMPLATE = re.compile(r"<[^<>]*>")
 _CALL_NUMBER = re.compile(r"(?:__\d+)+(?:_\d+)*$")
 _MAX_NAME = 4096
@@ -97,7 +98,7 @@ def find_collectives(index: Index) -> CollectiveCalls:
         index=index,
         rows=rows,
         names=[
-            details[number].collective or annotation or function_of(trace.names[name])
+            details[number].collective or annotation or _declared(trace.names[name])
             for number, annotation, name in zip(numbers, _annotations(index, rows), spans.name[rows], strict=True)
         ],
         groups=[groups[number] for number in numbers],
@@ -127,7 +128,7 @@ def _named(trace: Trace, rows: NDArray[np.intp], wanted: Callable[[str], bool]) 
 
 
 def _is_kernel(name: str) -> bool:
-    function = function_of(name)
+    function = _function(name)
     if _LIBRARY_KERNEL.search(function):
         return True
     return bool(_MEETING.search(function)) and not _WITHIN_ONE_DEVICE.search(function)
@@ -198,14 +199,18 @@ def element_bytes(dtype: str) -> int | None:
     return _BYTES.get(name)
 
 
-@lru_cache(maxsize=4096)
-def function_of(kernel: str) -> str:
-    """A kernel's function with its namespaces, without return type, template arguments, parameters and call number."""
-    name = kernel[:_MAX_NAME].replace("(anonymous namespace)::", "")
+def _declared(kernel: str) -> str:
+    """The name of a kernel's function, without return type, parameters and the number of the call."""
+    name = kernel.replace("(anonymous namespace)::", "").partition("(")[0].strip()
+    return _CALL_NUMBER.sub("", _RETURN_TYPE.sub("", name)) or kernel
+
+
+def _function(kernel: str) -> str:
+    """A kernel's function and its namespaces, without template arguments, which may name other functions."""
+    name = kernel[:_MAX_NAME]
     while (shorter := _TEMPLATE.sub("", name)) != name:
         name = shorter
-    name = re.sub(r"^(?:(?:static|__global__|void)\s+)+", "", name.partition("(")[0].strip())
-    return _CALL_NUMBER.sub("", name) or kernel
+    return _declared(name)
 
 
 def _text(raw: bytes) -> str:

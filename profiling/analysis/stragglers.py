@@ -72,6 +72,8 @@ def compare_ranks(windows: Sequence[CollectiveCalls]) -> RankComparison:
     remarks: dict[str, list[str]] = defaultdict(list)
     for (group, name), by_rank in calls.items():
         members, label = of_group[group], _label(name, group)
+        if group.size == 1:
+            continue
         if name not in symmetric:
             remarks[_ONE_SIDED].append(label)
         elif group == Group() and several:

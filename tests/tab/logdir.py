@@ -133,6 +133,7 @@ def hostile_events(scale: float) -> list[Event]:
     device = [
         event(f"kernel{HOSTILE}", 20, 30 * scale, "kernel", tid=7, correlation=1, device=0, stream=7),
         event(f"ncclDevKernel_{HOSTILE}", 25, 40 * scale, "kernel", tid=8, correlation=2, device=0, stream=8),
+        event("nccl", 70, 5, "kernel", tid=8, Collective_name=HOSTILE, Process_Group_Name=HOSTILE, dtype=HOSTILE),
     ]
     operators = [
         event(HOSTILE, 11, 20 * scale, Input_Dims=[[2, 2]], External_id=1),

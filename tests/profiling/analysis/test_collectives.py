@@ -106,7 +106,7 @@ def test_a_kernel_without_a_recorded_name_is_named_by_its_function(tmp_path: Pat
     name = "void c10d::symmetric_memory::(anonymous namespace)::multimem_all_reduce_kernel<c10::BFloat16, 16>(x)"
     calls = [kernel(name), kernel("hcom_allReduce__567_1_1"), kernel("hcom_allReduce__567_2_1")]
     found = {row.name: row.calls for row in collectives(tmp_path, *calls)}
-    assert found == {"c10d::symmetric_memory::multimem_all_reduce_kernel": 1, "hcom_allReduce": 2}
+    assert found == {"c10d::symmetric_memory::multimem_all_reduce_kernel<c10::BFloat16, 16>": 1, "hcom_allReduce": 2}
 
 
 def test_in_old_traces_the_annotation_around_the_launch_names_the_collective(tmp_path: Path) -> None:

@@ -207,6 +207,12 @@ def test_a_rank_alone_has_no_stragglers_and_no_note(tmp_path: Path) -> None:
     assert (summary.communication.stragglers, summary.trace.notes) == ([], [])
 
 
+def test_a_group_of_one_rank_is_no_matter(tmp_path: Path) -> None:
+    windows = {(rank, 1): one_after_another([10], ranks=(rank,)) for rank in (0, 1)}
+    summary = compare(tmp_path, windows)
+    assert (summary.communication.stragglers, summary.trace.notes) == ([], [])
+
+
 def test_the_terminal_names_the_group(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     compare(tmp_path, {(rank, 1): one_after_another([10 + rank], ranks=(0, 1)) for rank in (0, 1)})
     assert main(["summary", str(tmp_path)]) == 0
