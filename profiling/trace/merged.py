@@ -17,6 +17,8 @@ from profiling.trace.parse import TraceError
 _LABEL = re.compile(r"\[([^\[\]]+)\]|(?<![a-z])(rank[\s_:=#-]*\d+)", re.IGNORECASE)
 _HOST = (Kind.OPERATOR, Kind.LAUNCH)
 _DEVICE = (Kind.KERNEL, Kind.COPY, Kind.SET)
+_REPEATED_SHARE = 0.01
+"""Share of correlation ids that may repeat in the file of one rank: a damaged event does not refuse the others."""
 
 Pid = int | str
 
@@ -26,6 +28,7 @@ class Events(NamedTuple):
 
     pids: Sequence[Pid]
     thread: NDArray[np.int32]
+    name: NDArray[np.int32]
     kind: NDArray[np.int8]
     start_ns: NDArray[np.int64]
     correlation: NDArray[np.int64]
@@ -158,16 +161,22 @@ def _refuse_collisions(events: Events, part: NDArray[np.bool_], launching: Seque
 
 
 def _refuse_repeated(events: Events, launching: Sequence[Pid]) -> None:
-    """Refuse if most launches with device work have the id of another launch: ranks whose pids are the same."""
-    ids = np.sort(events.correlation[_rows(events, launching, Kind.LAUNCH)], kind="stable")  # in order in most files
-    if np.count_nonzero(ids[1:] == ids[:-1]) < ids.size / 4:
+    """Refuse if launches of one process share their ids and each had device work: ranks whose pids are the same."""
+    rows = _rows(events, launching, Kind.LAUNCH)
+    ids = events.correlation[rows]
+    if not (np.diff(np.sort(ids, kind="stable")) == 0).any():  # ids are in order in most files: sorting is fast
         return
-    of_devices = np.isin(events.kind, _DEVICE) & (events.correlation != 0)
-    times = np.unique(ids[np.isin(ids, events.correlation[of_devices])], return_counts=True)[1]
-    if times.size > 1 and (times > 1).mean() > 0.5:
+    rows = rows[np.lexsort((events.name[rows], ids))]
+    ids, names = events.correlation[rows], events.name[rows]
+    # A call of another name may be that of the driver within one of the runtime, which has the same id.
+    again = ids[1:][(ids[1:] == ids[:-1]) & (names[1:] == names[:-1]) & (ids[1:] != 0)]
+    repeated, times = np.unique(again, return_counts=True)
+    work = np.sort(events.correlation[np.isin(events.kind, _DEVICE)])
+    pieces = np.searchsorted(work, repeated, side="right") - np.searchsorted(work, repeated)
+    if np.count_nonzero(pieces > times) > max(1, _REPEATED_SHARE * np.unique(ids).size):
         raise TraceError(
-            "most correlation ids stand for several launches: several ranks of the same process id were merged into "
-            "this file, and nothing tells them apart; analyze the file of each rank"
+            "correlation ids stand for several launches each: ranks, or windows, of the same process id were merged "
+            "into this file, and nothing tells them apart; analyze the file of each"
         )
 
 

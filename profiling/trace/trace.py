@@ -213,7 +213,7 @@ def split_ranks(trace: Trace) -> list[Trace]:
     Raises TraceError if the events of the ranks cannot be told apart.
     """
     spans, pids = trace.spans, [thread.pid for thread in trace.threads]
-    events = Events(pids, spans.thread, spans.kind, spans.start_ns, spans.correlation)
+    events = Events(pids, spans.thread, spans.name, spans.kind, spans.start_ns, spans.correlation)
     try:
         ranks = parts(events, trace.process_labels)
     except TraceError as error:

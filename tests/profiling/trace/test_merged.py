@@ -127,6 +127,17 @@ def test_one_rank_with_a_label_and_the_rows_of_the_profiler_is_one_rank(tmp_path
     assert summary.trace.notes == []
 
 
+def test_ids_that_one_rank_repeats_are_no_second_rank(tmp_path: Path) -> None:
+    own = rank_events(0, 100, 0)
+    drivers = [
+        {**row, "cat": "cuda_driver", "name": "cuGraphLaunch", "dur": 2} for row in own if row["cat"] == "cuda_runtime"
+    ]
+    graphs = [{**row, "tid": 8, "name": "second of the graph"} for row in own if row["cat"] == "kernel"]
+    summary = read(tmp_path, own, drivers, graphs)
+    assert device_us(summary) == {"aten::mm": 5000}
+    assert summary.trace.notes == []
+
+
 def test_stragglers_are_found_within_a_merged_file(tmp_path: Path) -> None:
     ranks = [
         [event("ncclDevKernel_AllReduce", 0, dur, "kernel", tid=7) | {"pid": f"[TP0{rank}] 0"}]
