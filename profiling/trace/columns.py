@@ -128,7 +128,7 @@ class Columns:
         self.names = Names()
         self.threads = Numbering()
         self.thread_labels: dict[tuple[int | str, int | str], str] = {}
-        self.process_labels: dict[int | str, list[str]] = {}
+        self.process_labels: dict[str, list[str]] = {}
         self.shapes = Numbering({b"": 0})
         self.details = Numbering({Detail(): 0})
         self.flow_ids = Numbering()
@@ -268,7 +268,7 @@ class Columns:
             if event.name == "thread_name":
                 self.thread_labels[event.pid, event.tid] = label
             elif event.name in ("process_name", "process_labels"):
-                self.process_labels.setdefault(event.pid, []).append(label)
+                self.process_labels.setdefault(str(event.pid), []).append(label)
 
 
 def _by_category(batch: list[Event]) -> dict[str | None, list[Event]]:

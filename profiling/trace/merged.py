@@ -6,7 +6,8 @@ correlation ids from the same number, so device work is assigned to its rank bef
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +21,11 @@ _DEVICE = (Kind.KERNEL, Kind.COPY, Kind.SET)
 _REPEATED_SHARE = 0.01
 """Share of correlation ids that may repeat in the file of one rank: a damaged event does not refuse the others."""
 
-Pid = int | str
-
 
 class Events(NamedTuple):
     """The columns of a trace that tell ranks apart; `thread` is an index into `pids`."""
 
-    pids: Sequence[Pid]
+    pids: Sequence[str]
     thread: NDArray[np.int32]
     name: NDArray[np.int32]
     kind: NDArray[np.int8]
@@ -40,10 +39,10 @@ class Part(NamedTuple):
     label: str
     rank: int
     owns: NDArray[np.bool_]
-    pids: set[Pid]
+    pids: set[str]
 
 
-def parts(events: Events, process_labels: Mapping[Pid, Sequence[str]]) -> list[Part]:
+def parts(events: Events, process_labels: Mapping[str, Sequence[str]]) -> list[Part]:
     """Tell the ranks of a merged file apart; empty for the file of one rank.
 
     A rank is known by a label in the pid or in the name of the process, such as `[TP00] 101` or `rank 1`; without
@@ -54,7 +53,7 @@ def parts(events: Events, process_labels: Mapping[Pid, Sequence[str]]) -> list[P
     used = np.bincount(events.thread.astype(np.intp) * len(Kind) + events.kind, minlength=len(events.pids) * len(Kind))
     used = used.reshape(-1, len(Kind))  # [thread, kind]
 
-    def pids(*kinds: Kind) -> list[Pid]:
+    def pids(*kinds: Kind) -> list[str]:
         return list(dict.fromkeys(events.pids[i] for i in np.flatnonzero(used[:, kinds].any(axis=1)).tolist()))
 
     hosts, launching, devices = pids(*_HOST), pids(Kind.LAUNCH), pids(*_DEVICE)
@@ -85,9 +84,21 @@ def parts(events: Events, process_labels: Mapping[Pid, Sequence[str]]) -> list[P
     ]
 
 
-def _label(pid: Pid, process_labels: Mapping[Pid, Sequence[str]]) -> str:
+def select(tables: Sequence[tuple[Any, NDArray[np.bool_]]]) -> tuple[list[Any], list[int]]:
+    """Select rows of tables, dataclasses of columns, and the threads that are left: their numbers are the new ones."""
+    kept = [
+        replace(table, **{name: column[rows] for name, column in vars(table).items() if isinstance(column, np.ndarray)})
+        for table, rows in tables
+    ]
+    threads = np.unique(np.concatenate([table.thread for table in kept]))
+    return [replace(table, thread=np.searchsorted(threads, table.thread).astype(np.int32)) for table in kept], (
+        threads.tolist()
+    )
+
+
+def _label(pid: str, process_labels: Mapping[str, Sequence[str]]) -> str:
     """The label in a pid or, if there is one only, in the names of its process; empty for none."""
-    for texts in ([str(pid)], process_labels.get(pid, ())):
+    for texts in ([pid], process_labels.get(pid, ())):
         matches = [match for match in map(_LABEL.search, texts) if match]
         found = {match[1] or "rank " + re.sub(r"\D", "", match[2]) for match in matches}
         if len(found) == 1:
@@ -148,7 +159,7 @@ def _refuse_idle(events: Events, owner: NDArray[np.intp], names: Sequence[str]) 
             raise _untold(f"the device work of {name}", names)
 
 
-def _refuse_collisions(events: Events, part: NDArray[np.bool_], launching: Sequence[Pid]) -> None:
+def _refuse_collisions(events: Events, part: NDArray[np.bool_], launching: Sequence[str]) -> None:
     """Refuse if processes under one label made different launches with the same id."""
     device = part & np.isin(events.kind, _DEVICE) & (events.correlation != 0)
     hosts = [pid for pid in launching if part[_rows(events, [pid], Kind.LAUNCH)].any()]
@@ -160,7 +171,7 @@ def _refuse_collisions(events: Events, part: NDArray[np.bool_], launching: Seque
             raise _untold("device work", [f"process {host}" for host in hosts])
 
 
-def _refuse_repeated(events: Events, launching: Sequence[Pid]) -> None:
+def _refuse_repeated(events: Events, launching: Sequence[str]) -> None:
     """Refuse if launches of one process share their ids and each had device work: ranks whose pids are the same."""
     rows = _rows(events, launching, Kind.LAUNCH)
     ids = events.correlation[rows]
@@ -188,6 +199,6 @@ def _untold(what: str, names: Sequence[str]) -> TraceError:
     )
 
 
-def _rows(events: Events, pids: Sequence[Pid], *kinds: Kind) -> NDArray[np.intp]:
+def _rows(events: Events, pids: Sequence[str], *kinds: Kind) -> NDArray[np.intp]:
     of_pid = np.array([pid in pids for pid in events.pids], dtype=bool)
     return np.flatnonzero(np.isin(events.kind, kinds) & of_pid[events.thread])

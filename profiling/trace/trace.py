@@ -9,7 +9,7 @@ Names and threads are indices into `names` and `threads`. Nothing here imports t
 """
 
 from array import array
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from profiling.trace.columns import MAX_TIME_US, NOT_A_CATEGORY, Columns, Detail, Kind, kind_of
 from profiling.trace.files import find_traces
-from profiling.trace.merged import Events, Part, parts
+from profiling.trace.merged import Events, parts, select
 from profiling.trace.parallel_reader import Half, SecondHalf, second_half
 from profiling.trace.parse import Damage, EventReader, TraceError
 
@@ -109,7 +109,7 @@ class Trace:
     mended: int
     timeless: int
     origin_ns: int
-    process_labels: dict[int | str, list[str]]
+    process_labels: dict[str, list[str]]
     merged: dict[str, int]
     names: list[str]
     threads: list[Thread]
@@ -212,40 +212,35 @@ def split_ranks(trace: Trace) -> list[Trace]:
 
     Raises TraceError if the events of the ranks cannot be told apart.
     """
-    spans, pids = trace.spans, [thread.pid for thread in trace.threads]
+    spans, pids = trace.spans, [str(thread.pid) for thread in trace.threads]
     events = Events(pids, spans.thread, spans.name, spans.kind, spans.start_ns, spans.correlation)
     try:
         ranks = parts(events, trace.process_labels)
     except TraceError as error:
         raise TraceError(f"{trace.path}: {error}") from None
     merged = {part.label: part.rank for part in ranks}
-    return [replace(_part(trace, part), merged=merged) for part in ranks] or [trace]
-
-
-def _part(trace: Trace, part: Part) -> Trace:
-    """The events of one rank of a merged file."""
-    of_rank = np.array([thread.pid in part.pids for thread in trace.threads], dtype=bool)
-    tables: tuple[Any, ...] = (trace.spans, trace.frames, trace.allocations, trace.flows)
-    rows = [part.owns, *(of_rank[table.thread] for table in tables[1:])]
-    used = np.unique(np.concatenate([table.thread[own] for table, own in zip(tables, rows, strict=True)]))
-    number = np.zeros(len(trace.threads), dtype=np.int32)
-    number[used] = np.arange(used.size, dtype=np.int32)
-
-    def select(table: Any, own: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
-        columns = {field.name: getattr(table, field.name)[own] for field in fields(table)}
-        return columns | {"thread": number[columns["thread"]]}
-
-    spans, frames, allocations, flows = (select(table, own) for table, own in zip(tables, rows, strict=True))
     info = trace.header.get("distributedInfo")
-    return replace(
-        trace,
-        header=trace.header | {"distributedInfo": (info if isinstance(info, dict) else {}) | {"rank": part.rank}},
-        threads=[trace.threads[i] for i in used],
-        spans=Spans(**spans),
-        frames=Frames(**frames),
-        allocations=Allocations(**allocations),
-        flows=Flows(**flows),
-    )
+    traces = []
+    for part in ranks:
+        of_rank = np.array([pid in part.pids for pid in pids], dtype=bool)
+        others = (trace.frames, trace.allocations, trace.flows)
+        (own_spans, frames, allocations, flows), threads = select(
+            [(spans, part.owns), *((table, of_rank[table.thread]) for table in others)]
+        )
+        header = trace.header | {"distributedInfo": (info if isinstance(info, dict) else {}) | {"rank": part.rank}}
+        traces.append(
+            replace(
+                trace,
+                header=header,
+                merged=merged,
+                threads=[trace.threads[number] for number in threads],
+                spans=own_spans,
+                frames=frames,
+                allocations=allocations,
+                flows=flows,
+            )
+        )
+    return traces or [trace]
 
 
 def _join(reader: EventReader, columns: Columns, second: SecondHalf) -> None:

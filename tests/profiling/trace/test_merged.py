@@ -138,6 +138,27 @@ def test_ids_that_one_rank_repeats_are_no_second_rank(tmp_path: Path) -> None:
     assert summary.trace.notes == []
 
 
+def test_stacks_and_memory_are_those_of_the_rank(tmp_path: Path) -> None:
+    def more(number: int, host: str) -> list[Event]:
+        names = ("outer", "inner") if number else ("main",)
+        frames = [
+            event(f"r{number}.py({i}): {name}", 10 * i, 9_000 - 20 * i, "python_function", tid=100, Python_id=i + 1)
+            for i, name in enumerate(names)
+        ]
+        for i, frame in enumerate(frames):
+            frame["args"]["Python parent id"] = i or None
+        sizes = {"Bytes": 1024 * (number + 1), "Addr": 1, "Device Type": 0, "Device Id": -1}
+        memory = event("[memory]", 105, 0, "cpu_instant_event", tid=100) | {"ph": "i", "args": sizes}
+        return [row | {"pid": host} for row in (*frames, memory)]
+
+    ranks = [rank_events(i, f"[TP0{i}] 1", f"[TP0{i}] 0", calls=1) + more(i, f"[TP0{i}] 1") for i in (0, 1)]
+    found = summarize(read_traces(write(tmp_path / "merged.json", [*chain(*ranks)])), by="stack")
+    assert {(row.name, row.stack, row.allocated_bytes) for row in found.operators} == {
+        ("aten::mm", "r0.py(0): main", 1024),
+        ("aten::conv2d", "r1.py(1): inner\nr1.py(0): outer", 2048),
+    }
+
+
 def test_stragglers_are_found_within_a_merged_file(tmp_path: Path) -> None:
     ranks = [
         [event("ncclDevKernel_AllReduce", 0, dur, "kernel", tid=7) | {"pid": f"[TP0{rank}] 0"}]
