@@ -34,6 +34,7 @@ _WITHIN_ONE_DEVICE = re.compile(r"^triton_[a-z]+_fused|(?:block|warp|cta|thread|
 _MEETING_KERNEL = re.compile(r"cross_device_reduce|barrier", re.IGNORECASE)
 _RETURN_TYPE = re.compile(r"^(?:(?:static|__global__|void)\s+)+")
 _TEMPLATE = re.compile(r"<[^<>]*>")
+_NUMBER = re.compile(rb'"?(\d{1,18})"?')
 _CALL_NUMBER = re.compile(r"(?:__\d+)+(?:_\d+)*$")
 _MAX_NAME = 4096
 
@@ -92,8 +93,8 @@ def find_collectives(index: Index) -> CollectiveCalls:
     numbers = spans.detail[rows].tolist()
     details = {number: trace.details[number] for number in set(numbers)}
     configured = _configured_groups(trace.header)
-    groups = {number: _group(detail, configured) for number, detail in details.items()}
-    calls = {number: _text(detail.call) for number, detail in details.items()}
+    keys = {number: (detail.group, detail.group_ranks, detail.group_size) for number, detail in details.items()}
+    groups = {key: _group(*key, configured) for key in set(keys.values())}
     return CollectiveCalls(
         index=index,
         rows=rows,
@@ -101,8 +102,8 @@ def find_collectives(index: Index) -> CollectiveCalls:
             details[number].collective or annotation or _declared(trace.names[name])
             for number, annotation, name in zip(numbers, _annotations(index, rows), spans.name[rows], strict=True)
         ],
-        groups=[groups[number] for number in numbers],
-        numbers=[int(calls[number]) if re.fullmatch("[0-9]{1,18}", calls[number]) else None for number in numbers],
+        groups=[groups[keys[number]] for number in numbers],
+        numbers=[int(match[1]) if (match := _NUMBER.fullmatch(details[number].call)) else None for number in numbers],
         several=len(configured) > 1,
     )
 
@@ -170,18 +171,18 @@ def _configured_groups(header: Mapping[str, Any]) -> list[Group]:
     return groups
 
 
-def _group(detail: Detail, configured: Sequence[Group]) -> Group:
-    name, ranks = _text(detail.group), _ranks(_text(detail.group_ranks))
-    if not (name or ranks):
+def _group(name: bytes, ranks: bytes, size: int, configured: Sequence[Group]) -> Group:
+    own = Group(_text(name), _ranks(_text(ranks)), size)
+    if not (own.name or own.ranks):
         return configured[0] if len(configured) == 1 else Group()
-    known = next((group for group in configured if group.name == name), Group())
-    ranks = ranks or known.ranks
-    return Group(name, ranks, detail.group_size or known.size or _count(ranks))
+    known = next((group for group in configured if group.name == own.name), Group())
+    listed = own.ranks or known.ranks
+    return Group(own.name, listed, size or known.size or _count(listed))
 
 
 def message_bytes(detail: Detail) -> int | None:
     """Bytes of the message that a rank puts in; None if the elements or their type are unknown."""
-    element = element_bytes(_text(detail.dtype))
+    element = element_bytes(detail.dtype.decode("utf-8", "replace").strip('"'))
     if detail.elements < 0 or (element is None and detail.elements):
         return None
     return detail.elements * (element or 0)
