@@ -17,7 +17,7 @@ from profiling.format import visible
 from profiling.terminal.encoding import replace_what_cannot_be_encoded
 from profiling.trace.parse import TraceError
 from profiling.trace.text import STDIN
-from profiling.trace.trace import iterate_traces, read_traces
+from profiling.trace.trace import iterate_traces, read_traces, split_ranks
 
 USAGE, UNREADABLE = 2, 1
 """Exit statuses: a wrong command line; a file that cannot be read."""
@@ -155,12 +155,13 @@ def _add_check(commands: Any) -> None:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from profiling.analysis.summary import notes
+    from profiling.analysis.notes import notes
 
     status = 0
     for path in options.paths:
         try:
-            for trace in iterate_traces(path):
+            for read in iterate_traces(path):
+                trace, *_ = split_ranks(read)
                 counts = ", ".join(f"{number:,} {category}" for category, number in trace.counts.items())
                 state = "whole" if trace.whole else "NOTHING TO ANALYZE" if trace.blank else "PARTIAL"
                 lines = [f"{trace.path}: {state}; {trace.backend}, rank {trace.rank}; {counts or 'no events'}"]

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from profiling.analysis.nesting import Nest, nest, tolerance_ns
-from profiling.trace.trace import UNKNOWN_CALLER, Int64s, Trace
+from profiling.trace.callers import UNKNOWN_CALLER
+from profiling.trace.trace import Int64s, Trace
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from profiling.analysis.account import OTHER_STREAMS, TimeAccount
 from profiling.analysis.blocking_calls import WaitKind
-from profiling.analysis.communication import collective_rows
+from profiling.analysis.collectives import collective_rows
 from profiling.analysis.owners import owners
 from profiling.trace.columns import Kind
 from profiling.vocabulary import PHASE_LABELS
@@ -126,7 +126,7 @@ def work_kinds(account: TimeAccount) -> NDArray[np.intp]:
     by_row = np.full(index.trace.spans.kind.size, kinds.index(WorkKind.kernel), dtype=np.intp)
     by_row[index.trace.rows(Kind.COPY)] = kinds.index(WorkKind.copy)
     by_row[index.trace.rows(Kind.SET)] = kinds.index(WorkKind.fill)
-    by_row[collective_rows(index)] = kinds.index(WorkKind.collective)
+    by_row[collective_rows(index.trace)] = kinds.index(WorkKind.collective)
     alone = np.array([kinds.index(_ALONE.get(kind, WorkKind.idle)) for kind in WaitKind])
     call = account.waits.call[parts.wait]
     result = alone[account.blocking_calls.kinds[call]]

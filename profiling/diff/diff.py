@@ -18,9 +18,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from profiling import run_record
-from profiling.analysis.account import TimeAccount
 from profiling.analysis.index import Index
-from profiling.analysis.summary import account_notes, notes
 from profiling.diff.call_tree import CallNode, call_tree
 from profiling.diff.totals import (
     KernelTotals,
@@ -210,7 +208,7 @@ def diff(a: Sequence[StageWindow], b: Sequence[StageWindow]) -> Diff:
         unit=unit,
         a_units=a_totals.units,
         b_units=b_totals.units,
-        notes=list(dict.fromkeys(unpaired + _notes(both) + _derived_notes(a_totals, b_totals))),
+        notes=list(dict.fromkeys(unpaired + a_totals.notes + b_totals.notes + _derived_notes(a_totals, b_totals))),
         a_us=sum(row.a_us for row in phases),
         b_us=sum(row.b_us for row in phases),
         difference_us=sum(row.difference_us for row in phases),
@@ -256,10 +254,6 @@ def _unit(windows: Sequence[StageWindow]) -> str:
 
 def _list(windows: Sequence[StageWindow]) -> str:
     return ", ".join(f"{w.trace.path} is {w.stage or 'of no known stage'}" for w in windows)
-
-
-def _notes(windows: Sequence[StageWindow]) -> list[str]:
-    return [note for w in windows for note in (*notes(w.trace), *account_notes(TimeAccount(Index(w.trace))))]
 
 
 def _derived_notes(a: TraceTotals, b: TraceTotals) -> list[str]:

@@ -12,6 +12,7 @@ from profiling.analysis.kernels import device_work
 from profiling.analysis.memory import memory
 from profiling.analysis.modules import modules
 from profiling.analysis.nesting import call_chains
+from profiling.analysis.notes import account_notes, reading_notes
 from profiling.analysis.phases import phases
 from profiling.analysis.waits import WaitedFor, waited_for
 from profiling.trace.trace import Trace
@@ -81,7 +82,7 @@ class TraceTotals:
 
     Phases are named `stage/phase` if the windows are from several stages. `operators` has the key (phase, name),
     `kernels` (name, operator), `waiting` (phase that waits, what it waits for); `chains` maps (phase, names from a root
-    down to an operator) to self time.
+    down to an operator) to self time. `notes` are those of reading and analyzing the windows.
     """
 
     def __init__(self, windows: Sequence[StageWindow], unit: str) -> None:
@@ -93,6 +94,7 @@ class TraceTotals:
         self.waiting: defaultdict[tuple[str, str], float] = defaultdict(float)
         self.modules: defaultdict[str, ModuleTotals] = defaultdict(ModuleTotals)
         self.memory: defaultdict[str, MemoryTotals] = defaultdict(MemoryTotals)
+        self.notes = reading_notes([window.trace for window in windows])
         self.units = 0
         stages = list(dict.fromkeys(window.stage for window in windows))
         for stage in stages:
@@ -105,6 +107,7 @@ class TraceTotals:
 
     def _add(self, index: Index, prefix: str, units: int) -> None:
         account = TimeAccount(index)
+        self.notes += account_notes(account)
         for row in phases(account):
             phase = self.phases[prefix + row.name]
             phase.self_us += row.self_us / units

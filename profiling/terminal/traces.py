@@ -47,9 +47,10 @@ def show_summary(summary: Summary, by: str, top: int) -> None:
             "by computing",
         )
     for late in summary.communication.stragglers:
+        group = " ".join(filter(None, (late.group, late.group_ranks)))
         console.print(
-            f"{late.collective}: ranks waited {duration(late.waited_us)} in {late.calls} calls, "
-            f"{late.last_share:.0%} of them for rank {late.last_rank}",
+            f"{late.collective}{f' of {group}' if group else ''}: ranks waited {duration(late.waited_us)} in "
+            f"{late.calls} calls, {late.last_share:.0%} of them for rank {late.last_rank}",
         )
 
 
@@ -114,7 +115,8 @@ def _few(names: Sequence[str], shown: int = 3) -> str:
 
 
 def _show_trace(console: Console, info: TraceInfo) -> None:
-    files = info.files[0] if len(info.files) == 1 else f"{info.files[0]} and {len(info.files) - 1} more"
+    first, *others = dict.fromkeys(info.files)  # a file of several ranks is listed once for each
+    files = f"{first} and {len(others)} more" if others else first
     ranks = "rank " + ", ".join(map(str, info.ranks))
     console.print(f"{files}: {info.device}, {ranks}, {duration(info.extent_us)}", style="bold")
     for note in info.notes:

@@ -80,9 +80,9 @@ def kind_of(category: str) -> Kind:
 
 
 class Detail(NamedTuple):
-    """Launch configuration of a kernel, message of a collective, or what a synchronization waits for.
+    """Launch configuration of a kernel, message and call of a collective, or what a synchronization waits for.
 
-    Many events share one. -1 and empty are unknown.
+    Events of equal values share one. -1 and empty are unknown.
     """
 
     grid: bytes = b""
@@ -93,9 +93,11 @@ class Detail(NamedTuple):
     collective: str = ""
     group: bytes = b""
     group_size: int = 0
-    elements: int = 0
+    elements: int = -1
     dtype: bytes = b""
     wait_on_stream: int = -1
+    group_ranks: bytes = b""
+    call: bytes = b""
 
 
 class Numbering(dict[Any, int]):
@@ -132,6 +134,7 @@ class Columns:
         self.names = Names()
         self.threads = Numbering()
         self.thread_labels: dict[tuple[int | str, int | str], str] = {}
+        self.process_labels: dict[str, list[str]] = {}
         self.shapes = Numbering({b"": 0})
         self.details = Numbering({Detail(): 0})
         self.flow_ids = Numbering()
@@ -248,6 +251,8 @@ class Columns:
                 args.elements,
                 bytes(args.dtype),
                 args.wait_on_stream,
+                bytes(args.group_ranks),
+                bytes(args.call),
             )
         ]
 
@@ -277,9 +282,7 @@ class Columns:
         for event in events:
             self.counts[METADATA if event.ph == "M" else UNCATEGORIZED] += 1
             if event.ph == "M":
-                if event.name == "thread_name" and event.args is not None:
-                    label = bytes(event.args.label).decode("utf-8", "replace").strip('"')
-                    self.thread_labels[event.pid, event.tid] = label
+                self._add_label(event)
             elif event.name == "[memory]" and event.args is not None:
                 memory.append(event)
             elif event.ph == "X" and _is_operator(event):
@@ -290,6 +293,16 @@ class Columns:
             self._add_spans(operators, Kind.OPERATOR)
         if memory:
             self._add_memory(memory)
+
+    def _add_label(self, event: Event) -> None:
+        """Collect the names of threads and processes."""
+        if event.args is None:
+            return
+        label = bytes(event.args.label or event.args.labels).decode("utf-8", "replace").strip('"')
+        if event.name == "thread_name":
+            self.thread_labels[event.pid, event.tid] = label
+        elif event.name in ("process_name", "process_labels"):
+            self.process_labels.setdefault(str(event.pid), []).append(label)
 
 
 def _is_operator(event: Event) -> bool:

@@ -99,7 +99,7 @@ def _distinct(files: Sequence[Path]) -> list[Path]:
 
 
 def _alike(candidates: Sequence[Path]) -> list[list[Path]]:
-    """The traces among the candidates; those that differ only in how they are packed together, the unpacked one first."""
+    """The traces among the candidates, in groups that differ only in how they are packed; the unpacked one first."""
     groups: dict[str, list[Path]] = {}
     for file in sorted(candidates, key=lambda file: (file.suffix != ".json", file.name)):
         if TRACE_NAME.search(file.name) or _holds_events(file):

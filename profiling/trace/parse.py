@@ -59,10 +59,13 @@ class Args(Struct, gc=False):
     collective: str = field(name="Collective name", default="")
     group: Raw = field(name="Process Group Name", default=Raw(b""))
     group_size: int = field(name="Group size", default=0)
-    elements: int = field(name="In msg nelems", default=0)
+    group_ranks: Raw = field(name="Process Group Ranks", default=Raw(b""))
+    call: Raw = field(name="Seq", default=Raw(b""))
+    elements: int = field(name="In msg nelems", default=-1)
     dtype: Raw = Raw(b"")
     wait_on_stream: int = -1
     label: Raw = field(name="name", default=Raw(b""))
+    labels: Raw = Raw(b"")
 
 
 class Event(Struct, gc=False):

@@ -19,22 +19,21 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from profiling.trace.callers import caller_rows, callers_among
 from profiling.trace.columns import Columns, Detail, Kind
 from profiling.trace.files import duplicates_in, find_traces
 from profiling.trace.layouts import annotations_among_operators, one_spelling
+from profiling.trace.merged import Events, parts, select
 from profiling.trace.parallel_reader import Half, SecondHalf, second_half
 from profiling.trace.parse import Damage, EventReader, TraceError
 from profiling.trace.ranks import rank_of
-from profiling.trace.times import usable_times
+from profiling.trace.times import durations, nanoseconds, resolution_ns, usable_times
 
 _MAX_SUM = 2**62
 """Half of what int64 holds: the difference of two sums fits, too."""
 
 Int64s = NDArray[np.int64]
 Int32s = NDArray[np.int32]
-
-NO_CALLER, UNKNOWN_CALLER = -1, -2
-"""Instead of the row of a caller: a Python frame has none, or the file does not tell it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,6 +141,8 @@ class Trace:
     left_out: list[str]
     duplicates: list[str]
     too_large: int
+    process_labels: dict[str, list[str]]
+    merged: dict[str, int]
     names: list[str]
     threads: list[Thread]
     shapes: list[str]
@@ -237,15 +238,18 @@ def read_trace(path: str | Path) -> Trace:
 
 
 def read_traces(path: str | Path) -> list[Trace]:
-    """Read every trace at a path, see `find_traces`.
+    """Read every trace at a path, see `find_traces` and `split_ranks`.
 
     Raises TraceError if there is none, or if one of them is unreadable.
     """
-    return list(iterate_traces(path))
+    return [part for trace in iterate_traces(path) for part in split_ranks(trace)]
 
 
 def iterate_traces(path: str | Path) -> Iterator[Trace]:
-    """Read the traces at a path one by one, as `read_traces`."""
+    """Read the files at a path one by one, without splitting merged ranks.
+
+    Raises TraceError as `read_traces`.
+    """
     files = find_traces(path)
     duplicates: dict[Path, list[str]] = {}
     if Path(path).is_dir():
@@ -253,6 +257,41 @@ def iterate_traces(path: str | Path) -> Iterator[Trace]:
             duplicates |= duplicates_in(folder)
     for file in files:
         yield replace(read_trace(file), duplicates=duplicates.get(file, []))
+
+
+def split_ranks(trace: Trace) -> list[Trace]:
+    """Split the trace of a file into which several ranks were merged, by rank; the trace alone if it has one rank.
+
+    Raises TraceError if the events of the ranks cannot be told apart.
+    """
+    spans, pids = trace.spans, [str(thread.pid) for thread in trace.threads]
+    events = Events(pids, spans.thread, spans.name, spans.kind, spans.start_ns, spans.correlation)
+    try:
+        ranks = parts(events, trace.process_labels)
+    except TraceError as error:
+        raise TraceError(f"{trace.path}: {error}") from None
+    merged = {part.label: part.rank for part in ranks}
+    traces = []
+    for part in ranks:
+        of_rank = np.array([pid in part.pids for pid in pids], dtype=bool)
+        others = (trace.frames, trace.allocations, trace.flows)
+        (own_spans, frames, allocations, flows), threads = select(
+            [(spans, part.owns), *((table, of_rank[table.thread]) for table in others)]
+        )
+        traces.append(
+            replace(
+                trace,
+                rank=part.rank,
+                rank_note=None,
+                merged=merged,
+                threads=[trace.threads[number] for number in threads],
+                spans=own_spans,
+                frames=replace(frames, caller=callers_among(trace.frames.caller, of_rank[trace.frames.thread])),
+                allocations=allocations,
+                flows=flows,
+            )
+        )
+    return traces or [trace]
 
 
 def _join(reader: EventReader, columns: Columns, second: SecondHalf) -> None:
@@ -276,6 +315,8 @@ def _append(columns: Columns, later: Columns) -> None:
     columns.counts.update(later.counts)
     columns.ignored.update(later.ignored)
     columns.thread_labels |= later.thread_labels
+    for pid, labels in later.process_labels.items():
+        columns.process_labels.setdefault(pid, []).extend(labels)
     numberings = columns.numberings()
     numbers = {
         name: np.array([numberings[name][value] for value in values], dtype=np.int32)
@@ -311,13 +352,13 @@ def _assemble(reader: EventReader, columns: Columns) -> Trace:
         if len(threads) < thread_numbers.size:
             filled["thread"] = thread_numbers[filled["thread"]]
         if "dur" in filled:
-            filled["dur_ns"] = _durations(filled.pop("dur"))
-            filled["resolution_ns"] = _resolution_ns(filled["ts"])
-        filled["start_ns"] = _nanoseconds(filled.pop("ts"), origin)
+            filled["dur_ns"] = durations(filled.pop("dur"))
+            filled["resolution_ns"] = resolution_ns(filled["ts"])
+        filled["start_ns"] = nanoseconds(filled.pop("ts"), origin)
         return filled
 
     spans, frames, memory, flows = (fill(table, mask) for table, mask in zip(tables, keep, strict=True))
-    frames["caller"] = _caller_rows(frames["thread"], frames.pop("id"), frames["caller"])
+    frames["caller"] = caller_rows(frames["thread"], frames.pop("id"), frames["caller"])
     annotations = annotations_among_operators(columns, spans["name"], spans["kind"], spans["shapes"])
     spans["kind"][annotations] = Kind.ANNOTATION
     counts, levels = ((spans, "copied"), (spans, "flops")), ((memory, "allocated"), (memory, "reserved"))
@@ -343,6 +384,8 @@ def _assemble(reader: EventReader, columns: Columns) -> Trace:
         left_out=reader.left_out,
         duplicates=[],
         too_large=too_large,
+        process_labels=columns.process_labels,
+        merged={},
         names=list(columns.names),
         threads=[Thread(pid, tid, labels.get((str(pid), str(tid)), f"{pid}/{tid}")) for pid, tid in threads],
         shapes=[_text(shape) for shape in columns.shapes],
@@ -372,55 +415,3 @@ def _text(shapes: bytes) -> str:
         return str(msgspec.json.decode(shapes)) if shapes else ""
     except (ValueError, RecursionError):
         return shapes.decode("utf-8", "replace")
-
-
-def _caller_rows(thread: Int32s, ids: Int32s, caller_ids: Int32s) -> Int32s:
-    """Rows of the calling frames, from their ids (-1: none); ids that are not unique on a thread tell nothing."""
-    invalid = (ids < 0) | (caller_ids < -1)
-    ids, caller_ids = np.maximum(ids, -1), np.maximum(caller_ids, -1)
-    if caller_ids.max(initial=-1) < 0:
-        return np.full(ids.size, UNKNOWN_CALLER, dtype=np.int32)
-    if max(ids.max(), caller_ids.max()) > 8 * ids.size or np.bincount(ids + 1)[1:].max(initial=0) > 1:
-        # Threads, or the processes of a merged file, count on their own.
-        ids, caller_ids = _renumbered(thread, ids, caller_ids)
-    rows = np.arange(ids.size, dtype=np.int32)
-    row = np.full(max(ids.max(), caller_ids.max()) + 2, UNKNOWN_CALLER, dtype=np.int32)
-    row[ids] = rows
-    row[ids[row[ids] != rows]] = UNKNOWN_CALLER
-    row[-1] = NO_CALLER
-    callers = row[caller_ids]
-    callers[(callers >= 0) & (thread[np.maximum(callers, 0)] != thread)] = UNKNOWN_CALLER
-    callers[invalid] = UNKNOWN_CALLER
-    return callers
-
-
-def _renumbered(thread: Int32s, ids: Int32s, caller_ids: Int32s) -> tuple[Int32s, Int32s]:
-    """Replace ids that are unique on a thread by small ones that are unique in the trace; -1 stays."""
-    both = np.concatenate([ids, caller_ids])
-    keys = np.concatenate([thread, thread]).astype(np.int64) << 32 | both
-    numbers = np.unique(keys, return_inverse=True)[1].astype(np.int32)
-    numbers[both < 0] = -1
-    return numbers[: ids.size], numbers[ids.size :]
-
-
-def _resolution_ns(ts: NDArray[np.float64]) -> int:
-    """Distance of neighboring float64 microseconds at these times, in whole nanoseconds, at least 1."""
-    some = ts[:: max(ts.size // 1000, 1)]
-    return max(int(np.spacing(np.median(np.abs(some))) * 1000), 1) if some.size else 1
-
-
-def _nanoseconds(ts: NDArray[np.float64], origin: int) -> Int64s:
-    """Convert microseconds to nanoseconds since `origin` (in microseconds), exactly.
-
-    Near 4.4e12 us the error of a float64 is up to 0.49 ns, so its fractional part still rounds to the right nanosecond.
-    """
-    whole = np.floor(ts)
-    fraction = np.rint((ts - whole) * 1000).astype(np.int64)
-    nanoseconds: Int64s = np.asarray((whole.astype(np.int64) - origin) * 1000 + fraction)
-    return nanoseconds
-
-
-def _durations(dur: NDArray[np.float64]) -> Int64s:
-    """Convert microseconds to nanoseconds; durations that are negative or missing become 0."""
-    exact: Int64s = np.rint(np.fmax(dur, 0.0) * 1000).astype(np.int64)
-    return exact

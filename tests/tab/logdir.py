@@ -24,7 +24,7 @@ HOSTILE = "<img src=x onerror=alert(1)>"
 
 BASELINE, NOGRAD_OFF, COMPARISON = "baseline/tiny", "nograd_off/tiny", "ab/nograd_off"
 ARMS = (f"{COMPARISON}/baseline", f"{COMPARISON}/variant")
-FOREIGN, PARTIAL, BROKEN = "foreign", "partial", "broken"
+FOREIGN, PARTIAL, BROKEN, GROUPS = "foreign", "partial", "broken", "groups"
 FOREIGN_AND_CUT = (PARTIAL, FOREIGN)
 EVIL, EVIL_COMPARISON = HOSTILE, f"evil/{HOSTILE}"
 
@@ -45,6 +45,7 @@ def build(logdir: Path) -> None:
     measured = ("+experiment=nograd_off", "ab.budget_s=1", f"hydra.run.dir={logdir / COMPARISON}")
     with _start("train", "-m", *both) as train, _start("train.ab", *measured) as ab:
         foreign(logdir / FOREIGN)
+        groups(logdir / GROUPS)
         broken(logdir)
         hostile(logdir)
         shared(logdir)
@@ -79,6 +80,16 @@ def foreign(folder: Path) -> None:
                 loss = network(torch.ones(size, 8)).sum()
             loss.backward()
             profiler.step()
+
+
+def groups(folder: Path) -> None:
+    """Four ranks in two process groups of one name; of the first, the messages have no known size."""
+    folder.mkdir()
+    for rank, dur in enumerate((40, 10, 100, 300)):
+        members, message = ("[0, 1]", {}) if rank < 2 else ("[2, 3]", {"In_msg_nelems": 1024, "dtype": "Half"})
+        args = {"Collective_name": "allreduce", "Process_Group_Name": "tp", "Process_Group_Ranks": members, **message}
+        call = event("ncclDevKernel_AllReduce", 0, dur, "kernel", tid=7, **args)
+        write(folder / f"rank{rank}.pt.trace.json", [call], distributedInfo={"rank": rank})
 
 
 def broken(logdir: Path) -> None:
@@ -122,6 +133,7 @@ def hostile_events(scale: float) -> list[Event]:
     device = [
         event(f"kernel{HOSTILE}", 20, 30 * scale, "kernel", tid=7, correlation=1, device=0, stream=7),
         event(f"ncclDevKernel_{HOSTILE}", 25, 40 * scale, "kernel", tid=8, correlation=2, device=0, stream=8),
+        event("nccl", 70, 5, "kernel", tid=8, Collective_name=HOSTILE, Process_Group_Name=HOSTILE, dtype=HOSTILE),
     ]
     operators = [
         event(HOSTILE, 11, 20 * scale, Input_Dims=[[2, 2]], External_id=1),

@@ -65,6 +65,23 @@ def test_operators_group_by_shape(tab: Tab) -> None:
     assert asked(tab)["by"] == "shape"
 
 
+def test_a_process_group_filters_who_waits_for_whom(tab: Tab, new_tab: Callable[..., Tab]) -> None:
+    root = tab.open("communication", run=made.GROUPS)
+    waiting, collectives = root.get_by_role("table").all()
+    assert [row[1:5] for row in tab.cells(waiting)] == [
+        ["tp [2, 3]", "ranks 2, 3", "1", "rank 2"],
+        ["tp [0, 1]", "ranks 0, 1", "1", "rank 1"],
+    ]
+    assert [row[-1] for row in tab.cells(collectives)] == ["unknown", "unknown", "2 KiB", "2 KiB"]
+    root.get_by_label("Process group").select_option("tp [0, 1]")
+    root.get_by_role("row", name="tp [2, 3]").first.wait_for(state="detached")
+    other = new_tab()
+    root = other.open("communication", run=made.GROUPS, group=asked(tab)["group"])
+    waiting, collectives = root.get_by_role("table").all()
+    assert [row[1] for row in other.cells(waiting)] == ["tp [0, 1]"]
+    assert [row[1] for row in other.cells(collectives)] == ["tp [0, 1]", "tp [0, 1]"]
+
+
 def test_the_tree_of_modules_opens_and_closes_by_keyboard(tab: Tab) -> None:
     rows = tab.open("modules", run=made.BASELINE).get_by_role("treegrid").locator("tbody tr:visible")
     everything = rows.count()

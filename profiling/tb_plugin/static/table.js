@@ -18,6 +18,7 @@ const collator = new Intl.Collator("en", { numeric: true });
  * @property {boolean} [wraps] text wraps; by default it is cut after one line
  * @property {boolean} [brief] short text that is never cut
  * @property {boolean} [hidden] searched and exported, but not shown
+ * @property {string} [missing] the content of the cell of a row without a value; empty by default
  * @property {(row: any) => any} [value] the value to sort, search and export; `row[key]` by default
  */
 
@@ -126,7 +127,8 @@ export function table({ columns, rows, sort, search = false, csvName, onOpen, op
   function line(row) {
     const cells = visible.map((column) => {
       const value = valueOf(column, row);
-      const content = value === null || value === undefined ? "" : (column.format?.(value, row) ?? String(value));
+      const known = value !== null && value !== undefined;
+      const content = known ? (column.format?.(value, row) ?? String(value)) : (column.missing ?? "");
       if (column.numeric) return el("td", { class: value === 0 ? "num zero" : "num" }, content);
       const kind = column.brief ? "brief" : column.wraps ? "text wraps" : "text";
       return el("td", { class: kind }, el("span", { title: typeof content === "string" ? content : null }, content));

@@ -1,10 +1,13 @@
-/** Collectives: the time of each rank in them, the part that overlaps with computing, and stragglers. */
+/** Collectives: the time of each rank in them, the part that overlaps with computing, and stragglers by group. */
 
+import * as address from "../address.js";
 import { chart, LEGEND, load, part, PARTS, rows } from "../chart.js";
 import { el, message, panel } from "../dom.js";
 import { axisUnit, count, duration, percent, size } from "../format.js";
 import * as model from "../model.js";
 import { table } from "../table.js";
+
+const NO_GROUP = "not recorded";
 
 export async function show(root, state) {
   const { communication, trace } = await model.summary(state.selected);
@@ -18,7 +21,31 @@ export async function show(root, state) {
     return;
   }
   load().catch(() => {}); // the chart shows the error
-  root.append(overlap(ranks), waiting(stragglers, trace), collectives(ranks));
+  const groups = [...new Set(ranks.flatMap(({ collectives }) => collectives.map(groupOf)))];
+  const chosen = groups.includes(state.group) ? state.group : "";
+  const shown = (row) => !chosen || groupOf(row) === chosen;
+  const late = stragglers.filter(shown);
+  root.append(
+    overlap(ranks),
+    ...(groups.length > 1 ? [choice(groups, chosen)] : []),
+    waiting(late, trace, stragglers.length > 0),
+    collectives(ranks.map((rank) => ({ ...rank, collectives: rank.collectives.filter(shown) }))),
+  );
+}
+
+/** The label of a process group: its name and ranks, as several groups may have one name. */
+function groupOf({ group, group_ranks: ranks }) {
+  return [group, ranks].filter(Boolean).join(" ") || NO_GROUP;
+}
+
+function choice(groups, chosen) {
+  const options = [["", `all ${groups.length} groups`], ...groups.map((group) => [group, group])];
+  const select = el(
+    "select",
+    { onchange: () => address.set({ group: select.value }) },
+    ...options.map(([value, text]) => el("option", { value, selected: value === chosen }, text)),
+  );
+  return el("div", { class: "tools" }, el("label", null, el("span", null, "Process group"), " ", select));
 }
 
 function overlap(ranks) {
@@ -63,26 +90,30 @@ function overlap(ranks) {
   );
 }
 
-function waiting(stragglers, trace) {
+function waiting(stragglers, trace, elsewhere) {
   if (!stragglers.length) {
     const alone =
       "Only one rank is here, so nobody can be seen waiting: " +
       "put the traces of all ranks into one folder and choose all its windows.";
-    const uneven = "The ranks ran no collective equally often, so their calls cannot be paired.";
-    return panel("Who waits for whom", el("p", { class: "note" }, trace.ranks.length < 2 ? alone : uneven));
+    const none = elsewhere
+      ? "No collective of this group could be compared between its ranks; a note above says why."
+      : "No collective could be compared between ranks; a note above says why.";
+    return panel("Who waits for whom", el("p", { class: "note" }, trace.ranks.length < 2 ? alone : none));
   }
   return panel(
     "Who waits for whom",
     el(
       "p",
       { class: "note" },
-      "A collective ends everywhere at once: the rank that spends least time in it came last, " +
-        "and the others waited for it.",
+      "A collective ends on all ranks of its group at once: the rank that spends least time in it came last, " +
+        "and the others of the group waited for it.",
     ),
     table({
       label: "stragglers",
       columns: [
         { key: "collective", label: "collective" },
+        { key: "process_group", label: "group", title: "name and ranks of the process group", value: groupOf },
+        { key: "compared", label: "compared", title: "the ranks that were compared", brief: true, value: compared },
         { key: "calls", label: "calls", numeric: true, format: count },
         {
           key: "last_rank",
@@ -100,6 +131,11 @@ function waiting(stragglers, trace) {
   );
 }
 
+function compared({ ranks, group_size: size }) {
+  const missing = size > ranks.length ? ` of ${count(size)}` : "";
+  return ranks.length > 8 || missing ? `${count(ranks.length)}${missing} ranks` : `ranks ${ranks.join(", ")}`;
+}
+
 function collectives(ranks) {
   return panel(
     "Collectives",
@@ -107,16 +143,17 @@ function collectives(ranks) {
       label: "collectives of each rank",
       columns: [
         { key: "name", label: "collective" },
+        { key: "process_group", label: "group", title: "name and ranks of the process group", value: groupOf },
         { key: "rank", label: "rank", numeric: true },
         { key: "calls", label: "calls", numeric: true, format: count },
         { key: "total_us", label: "total", numeric: true, format: duration },
         {
           key: "bytes",
           label: "bytes",
-          title: "empty where the trace does not say",
+          title: "of the messages that the rank puts in",
           numeric: true,
-          value: ({ bytes }) => bytes || null,
           format: size,
+          missing: "unknown",
         },
       ],
       rows: ranks.flatMap(({ rank, collectives: calls }) => calls.map((row) => ({ ...row, rank }))),
