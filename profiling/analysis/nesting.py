@@ -96,10 +96,10 @@ def nest(table: Intervals, rows: Rows, parents: NDArray[np.int32] | None = None)
     than the resolution of its start is nobody's parent, and none is the parent of one of its own name that begins
     within that resolution of its end.
     """
-    thread, start, dur, name = table.thread[rows], table.start_ns[rows], table.dur_ns[rows], table.name[rows]
+    thread, start, dur = table.thread[rows], table.start_ns[rows], table.dur_ns[rows]
     if not _in_order(thread, start, dur):
         order = np.lexsort((-dur, start, thread))
-        rows, thread, start, dur, name = rows[order], thread[order], start[order], dur[order], name[order]
+        rows, thread, start, dur = rows[order], thread[order], start[order], dur[order]
         parents = None if parents is None else parents[order]
     end = start + dur
     resolution, tolerance = table.resolution_ns, tolerance_ns(table, start)
@@ -122,7 +122,8 @@ def nest(table: Intervals, rows: Rows, parents: NDArray[np.int32] | None = None)
         overlap = end[candidate] - start[pending]
         past = (overlap <= 0) | (end[pending] > end[candidate] + tolerance) | (dur[pending] > dur[candidate])
         if resolution > 1:
-            past |= (dur[candidate] < resolution) | ((overlap < resolution) & (name[pending] == name[candidate]))
+            same_name = table.name[rows[pending]] == table.name[rows[candidate]]
+            past |= (dur[candidate] < resolution) | ((overlap < resolution) & same_name)
         pending = pending[past]
         parent[pending] = parent[parent[pending]]
         pending = pending[parent[pending] >= 0]
@@ -130,10 +131,13 @@ def nest(table: Intervals, rows: Rows, parents: NDArray[np.int32] | None = None)
 
 
 def tolerance_ns(table: Intervals, start_ns: Int64s) -> int:
-    """How much later than its parent a child may seem to end, if times were rounded as these starts of a table are."""
+    """How much later than its parent a child may seem to end, if times were rounded as these starts of a table are.
+
+    Writers round starts and durations; a float64 with too few digits rounds the starts once more.
+    """
     few = start_ns[:1000]  # usually these tell
     grid = next((grid for grid in _GRIDS_NS if not (few % grid).any() and not (start_ns % grid).any()), 1)
-    return min(2 * max(grid, table.resolution_ns), TOLERANCE_NS)
+    return min(max(2 * grid, table.resolution_ns + 1), TOLERANCE_NS)
 
 
 def call_chains(nested: Nest, names: NDArray[np.int32]) -> tuple[NDArray[np.intp], list[tuple[int, int]]]:

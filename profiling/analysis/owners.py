@@ -55,11 +55,11 @@ def owners(index: Index) -> Owners:
 def largest_other_owner(index: Index) -> tuple[str, int, int] | None:
     """The owner that is no operator, if most of the device time is its own: name, its time and all time (ns).
 
-    A compiled region is none either, also where it is recorded as an operator. Work that was launched outside the
-    window does not count.
+    A compiled region is none either, also where it is recorded as an operator. Work without a recorded launch does not
+    count.
     """
     owned = owners(index)
-    dur_ns = np.where(index.launched_outside, 0, index.trace.spans.dur_ns[index.device_rows])
+    dur_ns = np.where(index.launching_rows < 0, 0, index.trace.spans.dur_ns[index.device_rows])
     region = np.array([name.startswith(_REGION) for name in owned.names], dtype=bool)
     other = (owned.operator < 0) | region[owned.of]
     time = np.bincount(owned.of[other], weights=dur_ns[other], minlength=1)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from profiling.analysis.index import Index
 from profiling.analysis.memory import DeviceMemory, memory
-from profiling.analysis.summary import notes
+from profiling.analysis.notes import notes
 from profiling.diff.diff import load_windows
 from profiling.diff.explanation import Explanation, explain
 from profiling.diff.totals import StageWindow

@@ -56,6 +56,8 @@ def test_an_operator_that_follows_another_is_not_its_child_by_rounding(tmp_path:
     # Starts of 0.13 and 5.24 us are read as 0.25 and 5.25: the first seems to end 0.1 us after the second began.
     rows = rows_of(tmp_path / "a.json", [at_epoch("long", 130, 5100), at_epoch("next", 5240, 900)])
     assert (rows["long"].self_us, rows["next"].self_us) == (5.1, 0.9)
+    rows = rows_of(tmp_path / "c.json", [at_epoch("first", 130, 900), at_epoch("next", 1030, 600)])
+    assert (rows["first"].self_us, rows["next"].self_us) == (0.9, 0.6)
     same = rows_of(tmp_path / "b.json", [at_epoch("same", 130, 5100), at_epoch("same", 5240, 80)])["same"]
     assert (same.calls, same.self_us) == (2, pytest.approx(5.18))
 

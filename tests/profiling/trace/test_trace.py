@@ -16,9 +16,10 @@ from profiling.analysis.account import TimeAccount
 from profiling.analysis.index import Index
 from profiling.analysis.kernels import device_work
 from profiling.analysis.memory import memory
-from profiling.analysis.notes import notes, summarize
+from profiling.analysis.notes import notes
 from profiling.analysis.operators import operators
 from profiling.analysis.phases import steps
+from profiling.analysis.summary import summarize
 from profiling.trace import columns, parallel_reader, parse, text
 from profiling.trace.columns import Kind
 from profiling.trace.files import find_traces
