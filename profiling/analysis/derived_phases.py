@@ -73,7 +73,10 @@ class Stretches:
 
 @dataclass(frozen=True, eq=False)
 class DerivedPhases(Stretches):
-    """Stretches of the main thread; `phase` is an index into TRACE_PHASES."""
+    """Stretches of the main thread, disjoint except that an optimizer's step may contain others.
+
+    `phase` is an index into TRACE_PHASES.
+    """
 
     phase: NDArray[np.int8]
 
@@ -107,24 +110,28 @@ def derive_phases(trace: Trace, operators: Nest, backward: Positions, marks: Mar
         return DerivedPhases(_NO_TIMES, _NO_TIMES, np.empty(0, dtype=np.int8))
     work = _MainThread(trace, operators, backward, marks)
     backward_passes = work.backward_passes()
-    forward, loss = work.split_off_loss(work.forward_passes(backward_passes))
-    marked_by_torch = (marks.phase_ids == _OPTIMIZER).any()
-    optimizer = (
-        work.joined_updates(backward_passes) if marked_by_torch else work.unmarked_updates(forward, backward_passes)
-    )
-    found = dict(zip(_DERIVABLE, (forward, loss, backward_passes, optimizer), strict=True))
+    forward_passes = work.forward_passes(backward_passes)
+    if (marks.phase_ids == _OPTIMIZER).any():
+        updates = work.joined_updates(backward_passes)
+    else:
+        updates = work.unmarked_updates(forward_passes, backward_passes)
+    found = dict(zip(_DERIVABLE, (*work.split_off_loss(forward_passes), backward_passes, updates), strict=True))
     start = np.concatenate([found[phase].start_ns for phase in missing])
     end = np.concatenate([found[phase].end_ns for phase in missing])
     phase = np.repeat(np.array(missing, dtype=np.int8), [found[phase].start_ns.size for phase in missing])
     order = np.argsort(start, kind="stable")
-    return work.with_pauses(DerivedPhases(start[order], end[order], phase[order]))
+    start, end, phase = start[order], end[order], phase[order]
+    passes = np.flatnonzero(phase != _OPTIMIZER)
+    end[passes[:-1]] = np.minimum(end[passes[:-1]], start[passes[1:]])  # of several threads
+    return work.with_pauses(DerivedPhases(start, end, phase))
 
 
 class _MainThread:
     """What the main thread does besides running backward functions, and where its phases can begin and end.
 
     `tops` are its outermost such operators, disjoint, in order of time. `edges` are the bounds of marked phases and of
-    steps, `joined_bounds` those of joined updates, and `exact` those of derived phases that Python functions tell.
+    steps, `update_edges` those without the bounds of updates, and `exact` are bounds of derived phases that
+    Python functions tell.
     """
 
     def __init__(self, trace: Trace, operators: Nest, backward: Positions, marks: Marks) -> None:
@@ -133,7 +140,9 @@ class _MainThread:
         bounds = marks.phases.start_ns[on_main], marks.phases.end_ns[on_main]
         self.edges = _merged(*bounds, marks.step_edges_ns)
         self.exact: list[Int64s] = []
-        self.joined_bounds = _NO_TIMES
+        other = on_main & (marks.phase_ids != _OPTIMIZER)
+        bounds = marks.phases.start_ns[other], marks.phases.end_ns[other]
+        self.update_edges = _merged(*bounds, marks.step_edges_ns)
         parent, inside = operators.parent, backward >= 0
         pids = [thread.pid for thread in trace.threads]
         in_process = np.array([pid == pids[marks.main_thread] for pid in pids], dtype=bool)
@@ -241,18 +250,16 @@ class _MainThread:
         own = is_update & (phases.thread == self.marks.main_thread) & ((phases.parent < 0) | ~is_update[phases.parent])
         updates = Stretches(phases.start_ns[own], phases.end_ns[own])
         length, pause = updates.end_ns - updates.start_ns, updates.start_ns[1:] - updates.end_ns[:-1]
-        edges = (
-            np.setdiff1d(self.edges, np.append(updates.start_ns, updates.end_ns)),
+        others = _merged(self.update_edges, self.top_start, backward.start_ns)
+        edges = _merged(
+            others[updates.open_at(others) < 0],
             self.marks.step_edges_ns,
-            self.top_start[updates.open_at(self.top_start) < 0],
-            backward.start_ns,
-            updates.start_ns[1:][pause > length[:-1] + length[1:]],
+            updates.start_ns[1:][(pause > length[:-1] + length[1:]) | (np.diff(phases.parent[own]) != 0)],
         )
-        joined = _joined(updates.start_ns, updates.end_ns, _merged(*edges))
+        joined = _joined(updates.start_ns, updates.end_ns, edges)
         number = np.searchsorted(updates.start_ns, joined.end_ns) - np.searchsorted(updates.start_ns, joined.start_ns)
-        joined = Stretches(joined.start_ns[number > 1], joined.end_ns[number > 1])
-        self.joined_bounds = np.append(joined.start_ns, joined.end_ns)
-        return joined
+        several = (number > 1) & np.isin(joined.end_ns, updates.end_ns)
+        return Stretches(joined.start_ns[several], joined.end_ns[several])
 
     def with_pauses(self, phases: DerivedPhases) -> DerivedPhases:
         """Extend the phases into the pauses before and after them, unless a call of Python tells where they end."""
@@ -262,9 +269,15 @@ class _MainThread:
         def pause(at: Int64s, away: Int64s) -> Int64s:
             return np.where(np.isin(at, exact), 0, np.minimum(np.abs(away - at) // 2, longest))
 
-        edges = np.append(np.setdiff1d(self.edges, self.joined_bounds), self.marks.step_edges_ns)
-        starts, ends = (edges, phases.end_ns, self.top_end), (edges, phases.start_ns, self.top_start)
-        before, after = _last(_merged(*starts), phases.start_ns), _next(_merged(*ends), phases.end_ns)
+        def nearest(edges: Int64s) -> tuple[Int64s, Int64s]:
+            before, after = (edges, phases.end_ns, self.top_end), (edges, phases.start_ns, self.top_start)
+            return _last(_merged(*before), phases.start_ns), _next(_merged(*after), phases.end_ns)
+
+        is_update = phases.phase == _OPTIMIZER
+        before, after = (
+            np.where(is_update, of_update, of_pass)
+            for of_update, of_pass in zip(nearest(self.update_edges), nearest(self.edges), strict=True)
+        )
         return DerivedPhases(
             phases.start_ns - pause(phases.start_ns, before), phases.end_ns + pause(phases.end_ns, after), phases.phase
         )
@@ -281,7 +294,7 @@ class _MainThread:
         return Stretches(start, end)
 
     def _module_calls(self, backward: Stretches) -> Stretches:
-        """Calls of root modules, without those that contain a backward pass or the end of a step."""
+        """Calls of root modules, without those that contain a backward pass, the end of a step or half of a mark."""
         spans, thread = self.trace.spans, self.marks.main_thread
         rows = np.flatnonzero((spans.kind == Kind.ANNOTATION) & (spans.thread == thread))
         rows = rows[_matches(self.trace, spans.name[rows], _PARALLEL_MODULE)]
@@ -290,6 +303,13 @@ class _MainThread:
         end = np.append(modules.end_ns, spans.start_ns[rows] + spans.dur_ns[rows])
         cuts = _merged(self.marks.step_edges_ns, backward.start_ns)
         whole = np.searchsorted(cuts, start, side="right") == np.searchsorted(cuts, end)
+        phases = self.marks.phases
+        on_main = phases.thread == thread
+        begun = np.sort(phases.start_ns[on_main])
+        ended = np.sort(phases.end_ns[on_main])
+        whole &= np.searchsorted(begun, end) - np.searchsorted(begun, start) == (
+            np.searchsorted(ended, end, side="right") - np.searchsorted(ended, start, side="right")
+        )
         return _outermost(start[whole], end[whole])
 
     def _calls(self, pattern: re.Pattern[str]) -> Stretches:
