@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 from hydra import compose, initialize_config_module
@@ -16,6 +17,9 @@ from train.config import cli
 from train.config.compose import to_config
 from train.config.schema import Config
 from train.device import DEFAULT_THREADS
+
+hypothesis.settings.register_profile("suite", deadline=None)  # on a busy machine, an example may take long
+hypothesis.settings.load_profile("suite")
 
 ROOT = Path(__file__).parent.parent
 

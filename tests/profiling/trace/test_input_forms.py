@@ -360,10 +360,11 @@ def test_a_huge_execution_trace_says_what_it_is(length: int, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("events", [{"traceEvents": []}, []], ids=["an object", "a list"])
-def test_a_trace_without_events_is_whole(events: Any, tmp_path: Path) -> None:
+def test_a_trace_without_events_has_nothing_to_analyze(events: Any, tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text(json.dumps(events))
-    assert summary(path).trace.whole
+    assert not summary(path).trace.whole
+    assert any("nothing to analyze" in note for note in summary(path).trace.notes)
     assert summary(path).events == {}
 
 
