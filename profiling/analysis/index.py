@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from profiling.analysis.derived_phases import DerivedPhases, Marks, derive_phases
-from profiling.analysis.nesting import Nest, Positions, Rows, distinct, nest
+from profiling.analysis.nesting import TOLERANCE_NS, Nest, Positions, Rows, distinct, nest
 from profiling.analysis.stacks import Stacks, stacks
 from profiling.trace.columns import Kind
 from profiling.trace.trace import Int64s, Intervals, Trace
@@ -58,13 +58,17 @@ def is_step(annotation: str) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Steps:
-    """Steps in order of time, and their thread; if none is marked (`marked` False), one step that covers the trace."""
+    """Steps in order of time, disjoint, and their thread; if none is marked (`marked` False), one that covers the trace.
+
+    `overlapping`: number of marks that overlapped an earlier one by more than the rounding of times.
+    """
 
     numbers: list[int]
     start_ns: Int64s
     end_ns: Int64s
     thread: int | None
     marked: bool
+    overlapping: int = 0
 
 
 PhaseNumbers = NDArray[np.intp]
@@ -234,7 +238,10 @@ class Index:
 
     @cached_property
     def steps(self) -> Steps:
-        """The `ProfilerStep#N` annotations of the thread that has most of them."""
+        """The `ProfilerStep#N` annotations of the thread that has most of them.
+
+        One inside an earlier one is left out, and one that reaches into the next ends where that begins.
+        """
         trace, spans = self.trace, self.trace.spans
         numbers = {number: int(name[len(_STEP) :]) for number, name in enumerate(trace.names) if _IS_STEP(name)}
         rows = np.flatnonzero((spans.kind == Kind.ANNOTATION) & np.isin(spans.name, list(numbers)))
@@ -243,9 +250,14 @@ class Index:
             return Steps([0], np.array([start]), np.array([end]), None, marked=False)
         thread = int(np.bincount(spans.thread[rows]).argmax())
         rows = rows[spans.thread[rows] == thread]
-        rows = rows[np.argsort(spans.start_ns[rows], kind="stable")]
-        start = spans.start_ns[rows]
-        return Steps([numbers[n] for n in spans.name[rows]], start, start + spans.dur_ns[rows], thread, marked=True)
+        rows = rows[np.lexsort((-spans.dur_ns[rows], spans.start_ns[rows]))]
+        start, end = spans.start_ns[rows], spans.start_ns[rows] + spans.dur_ns[rows]
+        earlier = np.maximum.accumulate(end)[:-1]
+        overlapping = int(np.count_nonzero(np.minimum(end[1:], earlier) - start[1:] > TOLERANCE_NS))
+        kept = np.concatenate(([True], (end[1:] > earlier) | (start[1:] >= earlier)))
+        rows, start, end = rows[kept], start[kept], end[kept]
+        end[:-1] = np.minimum(end[:-1], start[1:])
+        return Steps([numbers[n] for n in spans.name[rows]], start, end, thread, marked=True, overlapping=overlapping)
 
     @cached_property
     def device_rows(self) -> Rows:

@@ -79,7 +79,7 @@ def _device(index: Index, window: int, rows: NDArray[np.intp], device: str) -> D
     rows = rows[np.argsort(events.start_ns[rows], kind="stable")]
     moved, at, address = events.moved[rows], events.start_ns[rows], events.address[rows]
     recorded = events.allocated[rows]
-    level = recorded if (recorded >= 0).any() else np.cumsum(moved)
+    level = recorded if (recorded >= 0).any() else _summed(moved)
     peak = int(level.argmax())
     alive = _alive(moved, address, peak)
     gained = moved > 0
@@ -98,6 +98,12 @@ def _device(index: Index, window: int, rows: NDArray[np.intp], device: str) -> D
         alive_at_peak=_holders(index, rows[alive]),
         curve=_thin(at, level),
     )
+
+
+def _summed(moved: Int64s) -> Int64s:
+    """Level after each event, where the trace has no totals: what is freed without an allocation was there before."""
+    level = np.cumsum(moved)
+    return level - min(int(level.min()), 0)
 
 
 def _alive(moved: Int64s, address: Int64s, peak: int) -> NDArray[np.intp]:

@@ -90,6 +90,11 @@ def account_notes(account: TimeAccount) -> list[str]:
             f"operators of {duration(account.operator_ns_outside / 1e3)} run outside the steps: they are in the table "
             "of operators, but belong to no step"
         )
+    if index.steps.overlapping:
+        lines.append(
+            f"{index.steps.overlapping:,} marks of steps overlap an earlier one: those inside it are left out, else it "
+            "ends where the next begins"
+        )
     if index.stacks.overlapping:
         known = "the ids of the frames tell their callers" if index.stacks.by_id else "the stacks there are a guess"
         lines.append(f"{index.stacks.overlapping:,} Python frames overlap others, as if they never returned: {known}")

@@ -1,0 +1,1 @@
+"""Seeded fuzzing of everything that reads what others wrote or typed: `python -m tests.fuzz`."""

@@ -1,0 +1,47 @@
+"""Fuzz: `python -m tests.fuzz [KIND ...] [--cases N] [--seed S]`; `--again FILE` runs a case that failed once more."""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+
+from tests.fuzz.case import Case, printed
+from tests.fuzz.harness import KINDS, again, fuzz
+
+SAVED = Path("runs/fuzz")
+
+
+def main() -> int:
+    """Run the cases; return 1 if one of them failed."""
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"any of {', '.join(KINDS)}; none is all of them")
+    parser.add_argument("--cases", type=int, default=2000, help="of each kind (default: %(default)s)")
+    parser.add_argument("--first", type=int, default=0, help="number of the first case (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    parser.add_argument("--again", type=Path, metavar="FILE", help="run this saved case, and nothing else")
+    options = parser.parse_args()
+    if unknown := sorted(set(options.kinds) - set(KINDS)):
+        parser.error(f"no such kind: {', '.join(unknown)}; there are: {', '.join(KINDS)}")
+    if options.again:
+        fault = again(msgspec.json.decode(options.again.read_bytes(), type=Case))
+        printed(fault or "nothing wrong")
+        return 1 if fault else 0
+    failed = False
+    for kind in options.kinds or KINDS:
+        start, faults = time.monotonic(), 0
+        for failure in fuzz(kind, options.seed, range(options.first, options.first + options.cases)):
+            case = failure.case
+            SAVED.mkdir(parents=True, exist_ok=True)
+            file = SAVED / f"{kind}-{case.seed}-{case.number}.json"
+            file.write_bytes(msgspec.json.encode(case))
+            printed(f"{kind}, case {case.number}: {failure.fault}\n  again: python -m tests.fuzz --again {file}")
+            faults += 1
+        printed(f"{kind}: {options.cases} cases, {faults} failed, {time.monotonic() - start:.0f} s")
+        failed = failed or bool(faults)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

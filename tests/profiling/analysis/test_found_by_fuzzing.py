@@ -1,0 +1,57 @@
+"""Traces that `python -m tests.fuzz traces` found to be read wrongly."""
+
+from pathlib import Path
+
+import pytest
+
+from profiling.analysis.summary import Summary, summarize
+from profiling.trace.trace import read_trace
+from tests.profiling.analysis.test_account import adds_up
+from tests.profiling.make_trace import Event, event, write
+
+
+def summary(folder: Path, *events: Event) -> Summary:
+    return summarize([read_trace(write(folder / "a.json", events))])
+
+
+def step(number: int, start: float, end: float) -> Event:
+    return event(f"ProfilerStep#{number}", start, end - start, "user_annotation")
+
+
+def memory(ts: float, moved: int) -> Event:
+    args = {"Bytes": moved, "Addr": 1, "Device Type": 0, "Device Id": -1}
+    return {"ph": "i", "cat": "cpu_instant_event", "name": "[memory]", "pid": 1, "tid": 1, "ts": ts, "args": args}
+
+
+WAIT = [event("cudaStreamSynchronize", 15, 60, "cuda_runtime"), event("gemm", 10, 70, "kernel", tid=7)]
+
+
+@pytest.mark.parametrize(
+    ("marks", "kept"),
+    [
+        ([(1, 0, 100), (1, 0, 100), (1, 0, 100)], [(1, 0, 100)]),
+        ([(1, 0, 100), (2, 20, 40)], [(1, 0, 100)]),
+        ([(1, 0, 60), (2, 50, 100)], [(1, 0, 50), (2, 50, 50)]),
+    ],
+)
+def test_the_time_of_steps_that_overlap_counts_once(
+    marks: list[tuple[int, int, int]], kept: list[tuple[int, int, int]], tmp_path: Path
+) -> None:
+    found = summary(tmp_path, *(step(*mark) for mark in marks), *WAIT)
+    assert [(row.number, row.start_us, row.total_us) for row in found.steps] == kept
+    adds_up(found)
+    assert sum(row.device_wait_us for row in found.steps) == 60
+    assert "marks of steps overlap" in "".join(found.trace.notes)
+
+
+def test_steps_that_touch_or_overlap_by_rounding_are_no_news(tmp_path: Path) -> None:
+    found = summary(tmp_path, step(1, 0, 50), step(2, 49.5, 80), step(3, 80, 100), *WAIT)
+    assert [row.number for row in found.steps] == [1, 2, 3]
+    adds_up(found)
+    assert not any("overlap" in note for note in found.trace.notes)
+
+
+def test_memory_that_is_freed_without_an_allocation_was_there_before(tmp_path: Path) -> None:
+    (device,) = summary(tmp_path, step(1, 0, 50), memory(1, -512), memory(2, 256), memory(3, -1024)).memory
+    assert (device.start_bytes, device.peak_bytes, device.before_bytes) == (1280, 1280 - 512 + 256, 768)
+    assert device.curve.bytes == [768, 1024, 0]
