@@ -16,6 +16,9 @@ import msgspec
 import psutil
 
 LIMIT_S = 5.0
+"""Processor time of a case."""
+WAITING_LIMIT_S = 30.0
+"""Time of a case, which may wait for other processes of a busy machine."""
 LIMIT_BYTES = 1 << 30
 CONTROL = frozenset(map(chr, [*range(9), *range(11, 32), *range(127, 160)]))
 """Characters that a terminal may obey; lines end in a newline alone."""
@@ -39,7 +42,7 @@ class Fault(AssertionError):
 
 
 class Hang(BaseException):
-    """More than LIMIT_S; no Exception, so that no `except Exception` of the program stops it."""
+    """More than a limit of time; no Exception, so that no `except Exception` of the program stops it."""
 
 
 class Kind(Protocol):
@@ -69,7 +72,7 @@ def run(kind: Kind, case: Case, folder: Path) -> str | None:
     except Fault as fault:
         return str(fault)
     except Hang:
-        return f"hang: more than {LIMIT_S:g} s\n{traceback.format_exc()}"
+        return f"hang: more than {LIMIT_S:g} s of work, or {WAITING_LIMIT_S:g} s of waiting\n{traceback.format_exc()}"
     except MemoryError:
         return f"more than {LIMIT_BYTES >> 30} GiB\n{traceback.format_exc()}"
     except BaseException as error:
@@ -91,15 +94,18 @@ def limited() -> Iterator[None]:
         raise Hang
 
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    before = signal.signal(signal.SIGALRM, stop)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGPROF, signal.SIGALRM)}
     resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + LIMIT_BYTES, hard))
-    signal.setitimer(signal.ITIMER_REAL, LIMIT_S)
+    signal.setitimer(signal.ITIMER_PROF, LIMIT_S)
+    signal.setitimer(signal.ITIMER_REAL, WAITING_LIMIT_S)
     try:
         yield
     finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
-        signal.signal(signal.SIGALRM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def command(main: Callable[[], int], *, finds: bool = False) -> tuple[int, str, str]:

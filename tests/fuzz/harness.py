@@ -14,12 +14,12 @@ from pathlib import Path
 
 import msgspec
 
-from tests.fuzz.case import LIMIT_S, Case, Kind, run
+from tests.fuzz.case import WAITING_LIMIT_S, Case, Kind, run
 
 KINDS = ("traces", "configs", "checkpoints", "images", "requests")
 """Modules of this package, each with a class `Inputs`."""
 START_S = 120  # imports and the inputs that all cases share, on a busy machine
-STUCK_S = 4 * LIMIT_S  # the limit of a case stops Python code alone
+STUCK_S = 2 * WAITING_LIMIT_S  # the limit of a case stops Python code alone
 
 
 class Failure(msgspec.Struct, frozen=True):
