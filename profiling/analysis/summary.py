@@ -197,5 +197,5 @@ def _sum(first: Row, second: Row) -> Row:
 
 def shorten(summary: Summary, top: int) -> Summary:
     """Keep the first rows of each table."""
-    tables = ("steps", "phases", "operators", "kernels", "copies", "modules")
+    tables = ("steps", "phases", "blocked_by", "waited_for", "operators", "kernels", "copies", "modules")
     return structs.replace(summary, **{name: getattr(summary, name)[:top] for name in tables})
