@@ -1,29 +1,37 @@
 """The command line around Hydra: labels of runs, the list of experiments, and error messages of one line."""
 
 import dataclasses
+import hashlib
+import inspect
 import os
 import re
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import resources
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import hydra
 import yaml
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
 from profiling.errors import NotApplicableError, Terminated, UserError, match, nearest, nearest_or_all
 from profiling.format import visible
-from train.config import compose
+from train.config import compose, folders
 from train.config.options import TOPICS
 from train.event_writers import silence_event_writer_threads
 
+MAX_LABEL_BYTES = 128  # a name in most file systems has at most 255, in encrypted ones 143
+HASH_DIGITS = 8
 NOT_IN_LABEL = ("name", "task", "output", "checkpoint", "images", "profiler")
 INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM  # exit statuses, by the convention of shells
 
@@ -38,18 +46,34 @@ def register() -> None:
 def run_label(name: str, overrides: Sequence[str], task: str) -> str:
     """The name of a run's folder, from its overrides: `nograd_off`, `a+b`, `baseline+model-vit`, `infer`.
 
-    Contains only characters that need no quotes in Hydra's `checkpoint=runs/<name>/...`: neither `=` nor `,`.
+    Contains only characters that need no quotes in Hydra's `checkpoint=runs/<name>/...`: neither `=` nor `,`. A long one
+    is shortened to `baseline+model-custom+6-more-3f2a90c1`; the run's record has the full list, as `changed`.
     """
     if task == "infer":
         return "infer"
-    parts = [name]
+    names, settings = [name], []
     for override in overrides:
         key, _, value = override.lstrip("+~").partition("=")
         if key == "experiment":
-            parts[0] = value.strip("[]").replace(",", "+")
+            names = value.strip("[]").split(",") if value.strip("[]") else names
         elif key not in NOT_IN_LABEL and not key.startswith(("profiler.", "ab.")):
-            parts.append(f"{key}-{value}")
-    return re.sub(r"[^\w.+-]", "_", "+".join(parts))
+            settings.append(f"{key}-{value}")
+    return _shortened([*names, *settings])
+
+
+def _shortened(parts: Sequence[str]) -> str:
+    """`parts`, joined; those that do not fit into MAX_LABEL_BYTES are counted, and a hash tells them apart."""
+    code = hashlib.sha256(repr(parts).encode()).hexdigest()[:HASH_DIGITS]
+    parts = [re.sub(r"[^\w.+-]|^[.]+", "_", part) for part in parts]
+    label = "+".join(parts)
+    kept = len(parts)
+    while len(label.encode()) > MAX_LABEL_BYTES and kept > 1:
+        kept -= 1
+        label = "+".join([*parts[:kept], f"{len(parts) - kept}-more-{code}"])
+    if len(label.encode()) <= MAX_LABEL_BYTES:
+        return label
+    end = f"-{code}" if len(parts) == 1 else f"+{len(parts) - 1}-more-{code}"
+    return parts[0].encode()[: MAX_LABEL_BYTES - len(end)].decode(errors="ignore") + end
 
 
 def experiment_list() -> str:
@@ -77,6 +101,7 @@ def changed_from_baseline(composed: DictConfig) -> dict[str, tuple[Any, Any]]:
     return {key: (baseline.get(key), values.get(key)) for key in keys if baseline.get(key) != values.get(key)}
 
 
+BEFORE_THE_RUN = "interrupted before the run began"
 _failures: list[str] = []
 _wants_traceback = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("0", "")
 
@@ -87,15 +112,20 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, Terminated) as stop:
-        print_line(f"interrupted; what was written is whole: {HydraConfig.get().runtime.output_dir}")
+        folder = HydraConfig.get().runtime.output_dir
+        nothing_written = folders.discard(Path(folder))
+        print_line(BEFORE_THE_RUN if nothing_written else f"interrupted; what was written is whole: {folder}")
         raise SystemExit(TERMINATED if isinstance(stop, Terminated) else INTERRUPTED) from stop
     except NotApplicableError as reason:
         print_line(str(reason), sys.stdout)
-    except (UserError, OSError) as error:
-        if _wants_traceback:
+        folders.discard(Path(HydraConfig.get().runtime.output_dir))
+    except Exception as error:
+        message = explain(error)
+        if _wants_traceback or message is None:
             raise
-        _failures.append(explain(error))
-        print_line(f"error: {_failures[-1]}")
+        _failures.append(message)
+        print_line(f"error: {message}")
+        folders.discard(Path(HydraConfig.get().runtime.output_dir))
 
 
 def run(job: Callable[[], None]) -> int:
@@ -112,12 +142,15 @@ def run(job: Callable[[], None]) -> int:
     try:
         job()
     except (KeyboardInterrupt, Terminated) as stop:
-        print_line("interrupted before the run began")
+        print_line(BEFORE_THE_RUN)
         return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
-    except (HydraException, OmegaConfBaseException, yaml.YAMLError, OSError, UserError) as error:
-        print_line(f"error: {explain(error)}")
+    except Exception as error:
+        if any(frame.f_code is inspect.unwrap(job).__code__ for frame, _ in traceback.walk_tb(error.__traceback__)):
+            raise  # `one_line_errors` did not know it: a defect of this program, or of a class of the user's
+        print_line(f"error: {explain(error) or _explain_group(sys.argv[1:]) or f'{type(error).__name__}: {error}'}")
         return 1
     finally:
+        folders.discard_first()
         del os.environ["HYDRA_FULL_ERROR"]
     return 1 if _failures else 0
 
@@ -134,8 +167,8 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 # --- messages of one line: what is wrong, where, what is allowed, and the nearest match -------------------------------
 
 
-def explain(error: BaseException) -> str:
-    """A message of one line for an error that the user can correct."""
+def explain(error: Exception) -> str | None:
+    """A message of one line for an error that the user can correct; None for any other."""
     if isinstance(error, MissingConfigException):
         return _explain_missing(error)
     if isinstance(error, OverrideParseException):
@@ -151,7 +184,32 @@ def explain(error: BaseException) -> str:
         return _explain_composition(error)
     if "Original Traceback" in str(error):  # the error of a DataLoader worker contains its traceback as text
         return str(error).strip().splitlines()[-1].partition(": ")[2]
-    return str(error).replace("\n", " ")
+    if isinstance(error, OmegaConfBaseException):
+        return f"{error.full_key}: {_first_line(error)}" if error.full_key else _first_line(error)
+    if isinstance(error, UserError | HydraException | yaml.YAMLError):
+        return str(error).replace("\n", " ")
+    from train.memory import explain_out_of_memory  # imports psutil: not before the first message
+
+    return explain_out_of_memory(error)
+
+
+def _first_line(error: OmegaConfBaseException) -> str:
+    return str(error.msg or error).splitlines()[0]
+
+
+def _explain_group(arguments: Sequence[str]) -> str | None:
+    """The first of `arguments` that gives a group no name of a file, but a number for example; None if there is none."""
+    overrides = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
+    for override in OverridesParser.create().parse_overrides(overrides):
+        value = override.value()
+        options = value.list if isinstance(value, ChoiceSweep) else value if isinstance(value, list) else [value]
+        group = override.key_or_group
+        folder = resources.files("configs").joinpath(group)
+        if (folder.is_dir() or group.split("/")[0] == "hydra") and not all(isinstance(o, str) for o in options):
+            files = sorted(f.name.removesuffix(".yaml") for f in folder.iterdir()) if folder.is_dir() else ()
+            there_are = f"; there are: {', '.join(files)}" if files else ""
+            return f"{override.input_line}: a group takes the name of a file{there_are}"
+    return None
 
 
 def _explain_missing(error: MissingConfigException) -> str:
@@ -172,7 +230,7 @@ def _explain_composition(error: ConfigCompositionException) -> str:
         if key not in siblings:
             return f"{where}{cause.full_key}: no such key{_hint(key, siblings)}"
     if isinstance(cause, ValidationError):
-        reason = str(cause.msg or cause).splitlines()[0]
+        reason = _first_line(cause)
         allowed = re.search(r"expected one of \[(.*)\]", reason)
         value = re.search(r"'([^']*)'", reason)
         suggestion = nearest(value.group(1), allowed.group(1).split(", ")) if allowed and value else ""
