@@ -14,7 +14,7 @@ AttentionFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 class ModelClass(Protocol):
-    """A subclass of nn.Module, or a function that returns a module; forward: images [B, C, H, W] to [B, classes] logits.
+    """A subclass of nn.Module, or a function that returns one: maps float images [B, C, H, W] to logits [B, classes].
 
     Besides the fields of its YAML file it may have these parameters, which the switches of the same names set:
 

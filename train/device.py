@@ -79,7 +79,7 @@ def reserve_heap() -> None:
 
 
 def set_process(config: Config, device: torch.device) -> None:
-    """Apply the settings of the whole process for a run on `device`; each is set every time, because a sweep runs in one process.
+    """Apply the settings of the whole process; each is set every time, because a sweep runs in one process.
 
     Raises:
         UserError: `keep_heap` is false, but an earlier run of this process has irreversibly set it.

@@ -92,7 +92,7 @@ def prepare(config: Config) -> Session:
     data = load(config.data)
     shift = config.augment.shift
     if shift >= data.image_size:
-        raise UserError(f"augment.shift={shift}: out of range; allowed: 0 to {data.image_size - 1}: the image's side")
+        raise UserError(f"augment.shift={shift}: out of range; allowed: 0 to {data.image_size - 1} pixels")
     torch.manual_seed(config.seed)
     module = build_model(config, data)
     needs.check(needs.ExperimentContext(config, device, data, module))

@@ -1,4 +1,4 @@
-"""What `_target_` of a configuration names: a class or a function, imported by its dotted path, checked, then called."""
+"""What `_target_` of a configuration names: a class or a function, imported by its path, checked, then called."""
 
 import importlib
 import inspect

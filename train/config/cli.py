@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import inspect
 import os
 import re
 import signal
@@ -28,6 +27,7 @@ from profiling.errors import NotApplicableError, Terminated, UserError, match, n
 from profiling.format import visible
 from train.config import compose, folders
 from train.config.options import TOPICS
+from train.early_signals import BEFORE_THE_RUN
 from train.event_writers import silence_event_writer_threads
 
 MAX_LABEL_BYTES = 128  # a name in most file systems has at most 255, in encrypted ones 143
@@ -46,8 +46,8 @@ def register() -> None:
 def run_label(name: str, overrides: Sequence[str], task: str) -> str:
     """The name of a run's folder, from its overrides: `nograd_off`, `a+b`, `baseline+model-vit`, `infer`.
 
-    Contains only characters that need no quotes in Hydra's `checkpoint=runs/<name>/...`: neither `=` nor `,`. A long one
-    is shortened to `baseline+model-custom+6-more-3f2a90c1`; the run's record has the full list, as `changed`.
+    Contains only characters that need no quotes in Hydra's `checkpoint=runs/<name>/...`: neither `=` nor `,`. A long
+    one is shortened to `baseline+model-custom+6-more-3f2a90c1`; the run's record has the full list, as `changed`.
     """
     if task == "infer":
         return "infer"
@@ -101,7 +101,6 @@ def changed_from_baseline(composed: DictConfig) -> dict[str, tuple[Any, Any]]:
     return {key: (baseline.get(key), values.get(key)) for key in keys if baseline.get(key) != values.get(key)}
 
 
-BEFORE_THE_RUN = "interrupted before the run began"
 _failures: list[str] = []
 _wants_traceback = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("0", "")
 
@@ -128,24 +127,30 @@ def one_line_errors() -> Iterator[None]:
         folders.discard(Path(HydraConfig.get().runtime.output_dir))
 
 
-def run(job: Callable[[], None]) -> int:
-    """Run a Hydra application; return its exit status. `HYDRA_FULL_ERROR=1` shows tracebacks."""
+def run(job: Callable[[DictConfig], None], config_name: str) -> int:
+    """Run `job` as a Hydra application; return its exit status. `HYDRA_FULL_ERROR=1` shows tracebacks."""
+    register()
+    application = hydra.main(config_path="pkg://configs", config_name=config_name, version_base="1.3")(job)
     if _wants_traceback:
-        job()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        application()
         return 0
     _failures.clear()
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # hides the profiler's messages at its start and stop
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # hides "allocated before the profiling started" and the like
     silence_event_writer_threads()
-    signal.signal(signal.SIGTERM, _terminate)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints composition errors itself, in several lines
     try:
-        job()
+        signal.signal(signal.SIGTERM, _terminate)
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        application()
     except (KeyboardInterrupt, Terminated) as stop:
         print_line(BEFORE_THE_RUN)
         return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
     except Exception as error:
-        if any(frame.f_code is inspect.unwrap(job).__code__ for frame, _ in traceback.walk_tb(error.__traceback__)):
+        if any(frame.f_code is job.__code__ for frame, _ in traceback.walk_tb(error.__traceback__)):
             raise  # `one_line_errors` did not know it: a defect of this program, or of a class of the user's
         print_line(f"error: {explain(error) or _explain_group(sys.argv[1:]) or f'{type(error).__name__}: {error}'}")
         return 1
@@ -198,7 +203,7 @@ def _first_line(error: OmegaConfBaseException) -> str:
 
 
 def _explain_group(arguments: Sequence[str]) -> str | None:
-    """The first of `arguments` that gives a group no name of a file, but a number for example; None if there is none."""
+    """The first of `arguments` that gives a group a number, for example, not a file's name; None if there is none."""
     overrides = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
     for override in OverridesParser.create().parse_overrides(overrides):
         value = override.value()

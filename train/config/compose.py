@@ -155,7 +155,7 @@ def _allowed(hint: Any) -> str:
         return f"the keys {', '.join(field.name for field in dataclasses.fields(hint))}"
     if issubclass(hint, Enum):
         return ", ".join(hint)
-    return NAMES_OF_TYPES[hint] if hint in NAMES_OF_TYPES else "names with values"
+    return NAMES_OF_TYPES.get(hint, "names with values")
 
 
 def plain(tree: Any) -> dict[str, Any]:

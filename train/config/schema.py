@@ -55,7 +55,7 @@ class Augment:
     noise: float
 
     def __post_init__(self) -> None:
-        _check(0 <= self.shift < MAX_IMAGE_SIZE, "augment.shift", self.shift, "0 or more pixels, below the image's side")
+        _check_range("augment.shift", self.shift, 0, MAX_IMAGE_SIZE)
         _check(self.noise >= 0, "augment.noise", self.noise, "0 or more")
 
 
