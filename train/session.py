@@ -254,8 +254,7 @@ def trace(session: Session, folder: Path, after_step: Callable[[loop.EpochMetric
     if profiler.active == 0:
         return {}
     options = {
-        name: getattr(profiler, name)
-        for name in ("record_shapes", "profile_memory", "with_stack", "with_modules", "with_flops")
+        name: getattr(profiler, name) for name in ("record_shapes", "profile_memory", "with_stack", "with_flops")
     }
     window = ProfilerWindow(folder, profiler.wait, profiler.warmup, profiler.active, options)
     passes: dict[str, tuple[Batches, Callable[[Any, Capture], object]]] = {

@@ -21,7 +21,7 @@ def import_target(target: str, key: str, accepts: Callable[[Any], bool], allowed
         allowed: what `accepts` accepts, for messages.
 
     Raises:
-        UserError: the module cannot be imported, has nothing callable of that name, or what it has is not accepted.
+        UserError: the module cannot be imported, has nothing of that name, or what it has is not accepted.
     """
     module_name, _, name = target.rpartition(".")
     try:
@@ -30,9 +30,9 @@ def import_target(target: str, key: str, accepts: Callable[[Any], bool], allowed
         known = isinstance(error, ImportError | ValueError)  # ValueError: the module's name is empty
         raise UserError(f"{key}={target}: cannot be imported: {error if known else repr(error)}") from error
     imported: Callable[..., Any] | None = getattr(module, name, None)
-    if not callable(imported):
+    if imported is None:
         raise UserError(f"{key}={target}: {module_name} has no {name}{nearest(name, list(vars(module)))}")
-    if not accepts(imported):
+    if not callable(imported) or not accepts(imported):
         raise UserError(f"{key}={target}: {_kind(imported)}; allowed: {allowed}")
     return imported
 

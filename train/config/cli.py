@@ -190,7 +190,10 @@ def explain(error: Exception) -> str | None:
     if "Original Traceback" in str(error):  # the error of a DataLoader worker contains its traceback as text
         return str(error).strip().splitlines()[-1].partition(": ")[2]
     if isinstance(error, OmegaConfBaseException):
-        return f"{error.full_key}: {_first_line(error)}" if error.full_key else _first_line(error)
+        key = str(error.full_key or "")
+        if key.startswith("hydra."):  # the names of folders contain the overrides, in which the interpolation is
+            key = next((argument for argument in sys.argv[1:] if "${" in argument), key)
+        return f"{key}: {_first_line(error)}{compose.allowed(key)}" if key else _first_line(error)
     if isinstance(error, UserError | HydraException | yaml.YAMLError):
         return str(error).replace("\n", " ")
     from train.memory import explain_out_of_memory  # imports psutil: not before the first message
@@ -233,18 +236,24 @@ def _explain_composition(error: ConfigCompositionException) -> str:
         siblings = [field.name for field in dataclasses.fields(cause.object_type)]
         key = str(cause.key)
         if key not in siblings:
-            return f"{where}{cause.full_key}: no such key{_hint(key, siblings)}"
+            return f"{where}{cause.full_key}: no such key{_hint(key, str(cause.full_key), siblings)}"
     if isinstance(cause, ValidationError):
         reason = _first_line(cause)
+        if reason.startswith("Merge error") and file:
+            return f"{file[1].removeprefix('schema/').rpartition('/')[0]}: takes one file of its group, not several"
         allowed = re.search(r"expected one of \[(.*)\]", reason)
         value = re.search(r"'([^']*)'", reason)
         suggestion = nearest(value.group(1), allowed.group(1).split(", ")) if allowed and value else ""
-        return f"{where}{cause.full_key}: {reason}{suggestion}"
-    return " ".join(str(error).split())
+        allowed_here = "" if allowed else compose.allowed(cause.full_key or "")
+        return f"{where}{cause.full_key}: {reason}{suggestion or allowed_here}"
+    merged = re.match(r"Error merging override \+*([\w.]+)=", str(error))
+    return " ".join(str(error).split()) + (compose.allowed(merged[1]) if merged else "")
 
 
-def _hint(key: str, siblings: Sequence[str]) -> str:
+def _hint(key: str, full_key: str, siblings: Sequence[str]) -> str:
     """The nearest key in the same group, else the nearest in any group, else all keys of this group."""
+    if full_key in compose.every_key():  # of another file of the same group
+        return nearest_or_all("", siblings)
     elsewhere = {path.rpartition(".")[2]: path for path in compose.every_key()}
     suggestion = match(key, siblings) or elsewhere.get(match(key, elsewhere) or "")
     return f"; did you mean {suggestion!r}?" if suggestion else nearest_or_all(key, siblings)

@@ -77,6 +77,18 @@ def _keys(schema: type, prefix: str) -> Iterator[str]:
             yield f"{prefix}{field.name}"
 
 
+def allowed(key: str) -> str:
+    """`; allowed: ...` for a dotted key, for messages; empty for a key that does not exist."""
+    for path, schema in SCHEMAS.items():
+        group = path.split("/")[1]
+        hint: Any = schema
+        for part in (key if group == "config" else key.removeprefix(f"{group}.")).split("[")[0].split("."):
+            hint = get_type_hints(hint).get(part) if dataclasses.is_dataclass(hint) else None
+        if hint not in (None, Any):
+            return f"; allowed: {_allowed(hint)}"
+    return ""
+
+
 def _editable(schema: type) -> DictConfig:
     """The schema as a node that Hydra can modify: OmegaConf makes nodes of frozen dataclasses read-only."""
     node = cast(DictConfig, OmegaConf.structured(schema))

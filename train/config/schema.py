@@ -305,7 +305,6 @@ class Profiler:
     record_shapes: bool
     profile_memory: bool
     with_stack: bool
-    with_modules: bool
     with_flops: bool
 
     def __post_init__(self) -> None:
