@@ -14,7 +14,7 @@ AttentionFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 class ModelClass(Protocol):
-    """A subclass of nn.Module whose forward maps float images [B, C, H, W] to logits [B, classes].
+    """A subclass of nn.Module, or a function that returns one: maps float images [B, C, H, W] to logits [B, classes].
 
     Besides the fields of its YAML file it may have these parameters, which the switches of the same names set:
 
@@ -25,6 +25,9 @@ class ModelClass(Protocol):
     def __call__(self, *, channels: int, image_size: int, classes: int, **fields: Any) -> nn.Module:
         """Build a model for images [channels, image_size, image_size]."""
 
+
+CONSTRUCTOR_PARAMETERS = ("channels", "image_size", "classes")
+"""The parameters of a `ModelClass` that the data set decides."""
 
 CONSTRUCTOR_SWITCHES = ("conv_bias", "attention")
 """The optional parameters of a `ModelClass`."""

@@ -17,7 +17,7 @@ from typing import Any, Protocol, Self
 
 import psutil
 import torch
-from torch.profiler import ProfilerActivity, profile, record_function, schedule
+from torch.profiler import ProfilerAction, ProfilerActivity, profile, record_function
 
 from profiling.analysis.index import Index
 from profiling.analysis.memory import memory
@@ -175,6 +175,14 @@ class ProfilerWindow:
         """Length of a traced pass."""
         return self.wait + self.warmup + self.active
 
+    def action(self, step: int) -> ProfilerAction:
+        """The profiler's schedule; `torch.profiler.schedule` warns of a window without warm-up, allowed here."""
+        if step < self.wait or step >= self.steps:
+            return ProfilerAction.NONE
+        if step < self.wait + self.warmup:
+            return ProfilerAction.WARMUP
+        return ProfilerAction.RECORD if step < self.steps - 1 else ProfilerAction.RECORD_AND_SAVE
+
 
 class TracedCapture:
     """Exports a torch.profiler trace of `window.active` steps, in which every phase is a `record_function`.
@@ -197,7 +205,7 @@ class TracedCapture:
             activities.append(getattr(ProfilerActivity, device.type.upper()))
         self._profiler = profile(
             activities=activities,
-            schedule=schedule(wait=window.wait, warmup=window.warmup, active=window.active, repeat=1),
+            schedule=window.action,
             on_trace_ready=self._export,
             **window.options,
         )

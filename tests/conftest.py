@@ -1,6 +1,7 @@
 """Shared by tests: composing configurations, and running the command line as a user does."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -72,7 +73,9 @@ def command() -> Callable[..., subprocess.CompletedProcess[str]]:
 @pytest.fixture(autouse=True)
 def restored_process() -> Iterator[None]:
     """Restore the settings that a run changes for the whole process."""
+    limits = resource.getrlimit(resource.RLIMIT_DATA)
     yield
+    resource.setrlimit(resource.RLIMIT_DATA, limits)
     torch.set_num_threads(DEFAULT_THREADS)
     torch.use_deterministic_algorithms(False)
     torch.autograd.set_detect_anomaly(False)

@@ -1,22 +1,22 @@
 """python -m train: compose the configuration, check it, run."""
 
-import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import hydra
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from train.early_signals import run_command
 
-from train.config import cli
-from train.config.compose import to_config
-from train.config.options import Task
-
-cli.register()
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 
-@hydra.main(config_path="pkg://configs", config_name="config", version_base="1.3")
-def job(composed: DictConfig) -> None:
+def job(composed: "DictConfig") -> None:
     """Run the configured task, in the folder that Hydra created for it."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from train.config import cli
+    from train.config.compose import to_config
+    from train.config.options import Task
+
     with cli.one_line_errors():
         config = to_config(composed)
         folder = Path(HydraConfig.get().runtime.output_dir)
@@ -30,9 +30,16 @@ def job(composed: DictConfig) -> None:
             train(config, cli.changed_from_baseline(composed), folder)
 
 
+def start() -> int:
+    """Run `job` as a Hydra application; return its exit status."""
+    from train.config import cli
+
+    return cli.run(job, "config")
+
+
 def main() -> None:
-    """Entry point of the command line: run `job` and exit with its status."""
-    sys.exit(cli.run(job))
+    """Entry point of the command line."""
+    run_command(start)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ Both yield the same batches in the same order for the same seed, so runs with di
 """
 
 import math
+import os
+import warnings
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -82,17 +84,20 @@ def dataloader(
     https://docs.pytorch.org/docs/stable/data.html
     """
     sampler = SequentialSampler(split) if generator is None else Shuffled(len(split), generator)
-    return DataLoader(
-        split,
-        batch_size=batch_size,
-        sampler=sampler,
-        num_workers=workers,
-        pin_memory=loader.pin_memory and device.type != "cpu",
-        persistent_workers=loader.persistent_workers and workers > 0,
-        prefetch_factor=loader.prefetch_factor if workers > 0 else None,
-        # Seeds the workers. Otherwise torch's default generator would, which also drives dropout.
-        generator=torch.Generator(),
-    )
+    with warnings.catch_warnings():
+        # More workers than cores are allowed: they may wait for files.
+        warnings.filterwarnings("ignore", "This DataLoader will create")
+        return DataLoader(
+            split,
+            batch_size=batch_size,
+            sampler=sampler,
+            num_workers=workers,
+            pin_memory=loader.pin_memory and device.type != "cpu",
+            persistent_workers=loader.persistent_workers and workers > 0,
+            prefetch_factor=loader.prefetch_factor if workers > 0 else None,
+            # Seeds the workers. Otherwise torch's default generator would, which also drives dropout.
+            generator=torch.Generator(),
+        )
 
 
 def make_batches(
@@ -125,7 +130,12 @@ def worker_count(split: Split, loader: Loader) -> int:
     """`loader.workers` with null resolved: one per core if files must be decoded, else 0."""
     if loader.workers is not None:
         return loader.workers
-    return (psutil.cpu_count() or 1) if isinstance(split, FileSplit) else 0
+    return usable_cores() if isinstance(split, FileSplit) else 0
+
+
+def usable_cores() -> int:
+    """Cores that this process may use: fewer than the machine has under taskset, in a container or on a cluster."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _fits(split: TensorSplit, device: torch.device) -> bool:

@@ -10,7 +10,7 @@ import tempfile
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from torch.utils.data import Dataset
 from profiling.errors import UserError
 from train.config.schema import DataConfig
 from train.image_files import SUFFIXES, FileSplit, unlabeled
-from train.targets import import_target
+from train.targets import call_target, import_target, is_function_of
 
 __all__ = [
     "DataSet", "FileSplit", "TensorSplit", "cifar10", "digits", "fashion_mnist", "image_folder", "jpeg_digits", "load",
@@ -67,9 +67,14 @@ def load(data: DataConfig) -> DataSet:
     Raises:
         UserError: there is no such function, or it cannot read its data.
     """
-    function = import_target(data._target_, "data._target_")
+    key, target = "data._target_", data._target_
     fields = {field.name: getattr(data, field.name) for field in dataclasses.fields(data) if field.name != "_target_"}
-    return cast(DataSet, function(**fields))
+    allowed = f"a function of {', '.join(fields)} that returns a train.data.DataSet"
+    function = import_target(target, key, lambda imported: is_function_of(imported, *fields), allowed)
+    loaded = call_target(function, f"data={target}", **fields)
+    if not isinstance(loaded, DataSet):
+        raise UserError(f"{key}={target}: returned a {type(loaded).__name__}; allowed: {allowed}")
+    return loaded
 
 
 def digits(root: str, image_size: int, test_fraction: float) -> DataSet:

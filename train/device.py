@@ -10,6 +10,7 @@ import torch
 from profiling.errors import UserError
 from train.config.options import Device, Precision
 from train.config.schema import Config
+from train.memory import limit_memory
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # mallopt's parameters, in glibc's malloc.h
 RESERVE_BYTES = 2**28  # several times the memory of a traced window of nograd_off
@@ -77,7 +78,7 @@ def reserve_heap() -> None:
     torch.ones(RESERVE_BYTES, dtype=torch.uint8)  # writing to the pages makes the kernel map them
 
 
-def set_process(config: Config) -> None:
+def set_process(config: Config, device: torch.device) -> None:
     """Apply the settings of the whole process; each is set every time, because a sweep runs in one process.
 
     Raises:
@@ -90,6 +91,8 @@ def set_process(config: Config) -> None:
             "keep_heap=false: an earlier run of this process keeps its heap, for good; "
             "give this one a process of its own, as train.ab does"
         )
+    if device.type == "cpu":  # drivers of accelerators map host memory of their own
+        limit_memory()
     torch.set_num_threads(config.threads or DEFAULT_THREADS)
     torch.backends.cuda.matmul.fp32_precision = "tf32" if config.tf32 else "ieee"
     torch.backends.cudnn.conv.fp32_precision = "tf32" if config.tf32 else "ieee"  # type: ignore[attr-defined]

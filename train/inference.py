@@ -32,7 +32,7 @@ def infer(config: Config, folder: Path) -> None:
     """
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device)
-    set_process(config)
+    set_process(config, device)
     assert config.checkpoint is not None  # Config requires it for task=infer
     saved = checkpoint.load(Path(config.checkpoint))
     data = inputs(config, saved)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from models.interface import CONSTRUCTOR_SWITCHES, ModelClass, has_backbone
+from models.interface import CONSTRUCTOR_PARAMETERS, CONSTRUCTOR_SWITCHES, ModelClass, has_backbone
 from profiling.capture import Capture, NullCapture, ProfilerWindow, TracedCapture
 from profiling.errors import UserError
 from profiling.run_record import TraceFile
@@ -28,7 +28,7 @@ from train.config.options import Parameters, Precision, Schedule
 from train.config.schema import Config, CustomModelConfig
 from train.data import DataSet, load
 from train.device import choose_device, choose_precision, reserve_heap, set_process
-from train.targets import import_target
+from train.targets import call_target, import_target, is_class, is_function_of
 
 WARMUP_SHARE = 0.3  # of the steps of a one-cycle schedule: the learning rate rises
 START_FACTOR = 0.04  # of the peak learning rate: the first step of a one-cycle schedule
@@ -88,8 +88,11 @@ def prepare(config: Config) -> Session:
     """
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device)
-    set_process(config)
+    set_process(config, device)
     data = load(config.data)
+    shift = config.augment.shift
+    if shift >= data.image_size:
+        raise UserError(f"augment.shift={shift}: out of range; allowed: 0 to {data.image_size - 1} pixels")
     torch.manual_seed(config.seed)
     module = build_model(config, data)
     needs.check(needs.ExperimentContext(config, device, data, module))
@@ -124,7 +127,12 @@ def build_model(config: Config, data: DataSet) -> nn.Module:
         UserError: there is no such class, or it rejects its arguments.
     """
     target = config.model._target_
-    model_class: ModelClass = import_target(target, "model._target_")
+    model_class: ModelClass = import_target(
+        target,
+        "model._target_",
+        lambda imported: is_class(imported, nn.Module) or is_function_of(imported, *CONSTRUCTOR_PARAMETERS),
+        f"a subclass of torch.nn.Module, or a function of {', '.join(CONSTRUCTOR_PARAMETERS)} that returns one",
+    )
     if isinstance(config.model, CustomModelConfig):
         fields = dict(config.model.params)
     else:
@@ -133,10 +141,12 @@ def build_model(config: Config, data: DataSet) -> nn.Module:
     for name in CONSTRUCTOR_SWITCHES:
         if name in inspect.signature(model_class).parameters:
             fields[name] = variants.TABLES[name][getattr(config.switches, name)]
-    try:
-        model = model_class(channels=data.channels, image_size=data.image_size, classes=len(data.classes), **fields)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"model={target}: {error}") from error
+    sizes = (data.channels, data.image_size, len(data.classes))
+    for name, value in zip(CONSTRUCTOR_PARAMETERS, sizes, strict=True):
+        if name in fields:
+            raise UserError(f"model.params.{name}: not free, the data decides it: {value}")
+        fields[name] = value
+    model = call_target(model_class, f"model={target}", **fields)
     if not isinstance(model, nn.Module):
         raise UserError(f"model._target_={target}: not an nn.Module")
     variants.ACTIVATIONS[config.switches.activations](model)
@@ -165,11 +175,22 @@ def freeze_and_select(module: nn.Module, config: Config) -> nn.Module:
 
 
 def build_optimizer(trained: nn.Module, config: Config) -> Optimizer:
-    """The class that `optimizer._target_` names, over the parameters of `trained` that require grad."""
+    """The class that `optimizer._target_` names, over the parameters of `trained` that require grad.
+
+    Raises:
+        UserError: there is no such class, or it rejects its arguments.
+    """
     fields = {field.name: getattr(config.optimizer, field.name) for field in dataclasses.fields(config.optimizer)}
-    optimizer_class = import_target(fields.pop("_target_"), "optimizer._target_")
+    target = fields.pop("_target_")
+    optimizer_class = import_target(
+        target,
+        "optimizer._target_",
+        lambda imported: is_class(imported, Optimizer),
+        "a subclass of torch.optim.Optimizer",
+    )
     parameters = [parameter for parameter in trained.parameters() if parameter.requires_grad]
-    optimizer: Optimizer = optimizer_class(parameters, **fields, **variants.OPTIMIZER_LOOP[config.switches.optimizer])
+    fields |= variants.OPTIMIZER_LOOP[config.switches.optimizer]
+    optimizer: Optimizer = call_target(optimizer_class, f"optimizer={target}", parameters, **fields)
     return optimizer
 
 
@@ -233,8 +254,7 @@ def trace(session: Session, folder: Path, after_step: Callable[[loop.EpochMetric
     if profiler.active == 0:
         return {}
     options = {
-        name: getattr(profiler, name)
-        for name in ("record_shapes", "profile_memory", "with_stack", "with_modules", "with_flops")
+        name: getattr(profiler, name) for name in ("record_shapes", "profile_memory", "with_stack", "with_flops")
     }
     window = ProfilerWindow(folder, profiler.wait, profiler.warmup, profiler.active, options)
     passes: dict[str, tuple[Batches, Callable[[Any, Capture], object]]] = {

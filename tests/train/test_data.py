@@ -332,7 +332,10 @@ def test_the_configuration_chooses_the_data_set() -> None:
         ("train.data.mnits", "data._target_=train.data.mnits: train.data has no mnits; did you mean 'mnist'?"),
         ("train.dta.mnist", "data._target_=train.dta.mnist: cannot be imported: No module named 'train.dta'"),
         ("mnist", "data._target_=mnist: cannot be imported: Empty module name"),
-        ("train.data.SPLIT_SEED", "data._target_=train.data.SPLIT_SEED: train.data has no SPLIT_SEED"),
+        (
+            "train.data.SPLIT_SEED",
+            "data._target_=train.data.SPLIT_SEED: neither a class nor a function of Python code;",
+        ),
     ],
 )
 def test_a_wrong_target_is_a_user_error_with_the_nearest_name(target: str, line: str) -> None:

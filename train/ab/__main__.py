@@ -15,26 +15,25 @@ The status is 1 when the ratio variant / baseline of the hypothesis' phase has f
 more than the noise floor of the new measurement: the optimization is worth less than it was.
 """
 
-import sys
 from pathlib import Path
-
-import hydra
-from hydra.conf import HydraConf
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
-from omegaconf import DictConfig
+from typing import TYPE_CHECKING
 
 from profiling.errors import Terminated
-from train.ab import gate
-from train.ab.experiment import run_experiment
-from train.ab.ladder import comparisons_in, write_ladder
-from train.config import cli
-from train.config.compose import to_config
+from train.early_signals import run_command
+
+if TYPE_CHECKING:
+    from hydra.conf import HydraConf
+    from omegaconf import DictConfig
 
 
-@hydra.main(config_path="pkg://configs", config_name="ab", version_base="1.3")
-def job(composed: DictConfig) -> None:
+def job(composed: "DictConfig") -> None:
     """One comparison, in the folder that Hydra made for it."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    from train.ab.ladder import write_ladder
+    from train.config import cli
+
     run = HydraConfig.get()
     sweep = Path(run.sweep.dir) if run.mode is RunMode.MULTIRUN else None
     with cli.one_line_errors():
@@ -46,7 +45,13 @@ def job(composed: DictConfig) -> None:
             raise
 
 
-def _compare(composed: DictConfig, run: HydraConf, sweep: Path | None) -> None:
+def _compare(composed: "DictConfig", run: "HydraConf", sweep: Path | None) -> None:
+    from train.ab import gate
+    from train.ab.experiment import run_experiment
+    from train.ab.ladder import comparisons_in
+    from train.config import cli
+    from train.config.compose import to_config
+
     config = to_config(composed)
     recorded = gate.read(Path(config.ab.gate)) if config.ab.gate else None
     record, stop = run_experiment(
@@ -63,10 +68,16 @@ def _compare(composed: DictConfig, run: HydraConf, sweep: Path | None) -> None:
         gate.check(record, recorded)
 
 
+def start() -> int:
+    """Run `job` as a Hydra application; return its exit status."""
+    from train.config import cli
+
+    return cli.run(job, "ab")
+
+
 def main() -> None:
     """The command line."""
-    cli.register()
-    sys.exit(cli.run(job))
+    run_command(start)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,24 @@
 """The command line around Hydra: labels of runs, the list of experiments, and error messages of one line."""
 
 import dataclasses
+import hashlib
 import os
 import re
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import resources
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import hydra
 import yaml
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
@@ -21,10 +26,13 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from profiling.errors import NotApplicableError, Terminated, UserError, match, nearest, nearest_or_all
 from profiling.format import visible
 from profiling.terminal.encoding import replace_what_cannot_be_encoded
-from train.config import compose
+from train.config import compose, folders
 from train.config.options import TOPICS
+from train.early_signals import BEFORE_THE_RUN
 from train.event_writers import silence_event_writer_threads
 
+MAX_LABEL_BYTES = 128  # a name in most file systems has at most 255, in encrypted ones 143
+HASH_DIGITS = 8
 NOT_IN_LABEL = ("name", "task", "output", "checkpoint", "images", "profiler")
 INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM  # exit statuses, by the convention of shells
 
@@ -39,18 +47,34 @@ def register() -> None:
 def run_label(name: str, overrides: Sequence[str], task: str) -> str:
     """The name of a run's folder, from its overrides: `nograd_off`, `a+b`, `baseline+model-vit`, `infer`.
 
-    Contains only characters that need no quotes in Hydra's `checkpoint=runs/<name>/...`: neither `=` nor `,`.
+    Contains only characters that need no quotes in Hydra's `checkpoint=runs/<name>/...`: neither `=` nor `,`. A long
+    one is shortened to `baseline+model-custom+6-more-3f2a90c1`; the run's record has the full list, as `changed`.
     """
     if task == "infer":
         return "infer"
-    parts = [name]
+    names, settings = [name], []
     for override in overrides:
         key, _, value = override.lstrip("+~").partition("=")
         if key == "experiment":
-            parts[0] = value.strip("[]").replace(",", "+")
+            names = value.strip("[]").split(",") if value.strip("[]") else names
         elif key not in NOT_IN_LABEL and not key.startswith(("profiler.", "ab.")):
-            parts.append(f"{key}-{value}")
-    return re.sub(r"[^\w.+-]", "_", "+".join(parts))
+            settings.append(f"{key}-{value}")
+    return _shortened([*names, *settings])
+
+
+def _shortened(parts: Sequence[str]) -> str:
+    """`parts`, joined; those that do not fit into MAX_LABEL_BYTES are counted, and a hash tells them apart."""
+    code = hashlib.sha256(repr(parts).encode()).hexdigest()[:HASH_DIGITS]
+    parts = [re.sub(r"[^\w.+-]|^[.]+", "_", part) for part in parts]
+    label = "+".join(parts)
+    kept = len(parts)
+    while len(label.encode()) > MAX_LABEL_BYTES and kept > 1:
+        kept -= 1
+        label = "+".join([*parts[:kept], f"{len(parts) - kept}-more-{code}"])
+    if len(label.encode()) <= MAX_LABEL_BYTES:
+        return label
+    end = f"-{code}" if len(parts) == 1 else f"+{len(parts) - 1}-more-{code}"
+    return parts[0].encode()[: MAX_LABEL_BYTES - len(end)].decode(errors="ignore") + end
 
 
 def experiment_list() -> str:
@@ -88,38 +112,52 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, Terminated) as stop:
-        print_line(f"interrupted; what was written is whole: {HydraConfig.get().runtime.output_dir}")
+        folder = HydraConfig.get().runtime.output_dir
+        nothing_written = folders.discard(Path(folder))
+        print_line(BEFORE_THE_RUN if nothing_written else f"interrupted; what was written is whole: {folder}")
         raise SystemExit(TERMINATED if isinstance(stop, Terminated) else INTERRUPTED) from stop
     except NotApplicableError as reason:
         print_line(str(reason), sys.stdout)
-    except (UserError, OSError) as error:
-        if _wants_traceback:
+        folders.discard(Path(HydraConfig.get().runtime.output_dir))
+    except Exception as error:
+        message = explain(error)
+        if _wants_traceback or message is None:
             raise
-        _failures.append(explain(error))
-        print_line(f"error: {_failures[-1]}")
+        _failures.append(message)
+        print_line(f"error: {message}")
+        folders.discard(Path(HydraConfig.get().runtime.output_dir))
 
 
-def run(job: Callable[[], None]) -> int:
-    """Run a Hydra application; return its exit status. `HYDRA_FULL_ERROR=1` shows tracebacks."""
+def run(job: Callable[[DictConfig], None], config_name: str) -> int:
+    """Run `job` as a Hydra application; return its exit status. `HYDRA_FULL_ERROR=1` shows tracebacks."""
     replace_what_cannot_be_encoded()
+    register()
+    application = hydra.main(config_path="pkg://configs", config_name=config_name, version_base="1.3")(job)
     if _wants_traceback:
-        job()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        application()
         return 0
     _failures.clear()
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # hides the profiler's messages at its start and stop
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # hides "allocated before the profiling started" and the like
     silence_event_writer_threads()
-    signal.signal(signal.SIGTERM, _terminate)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints composition errors itself, in several lines
     try:
-        job()
+        signal.signal(signal.SIGTERM, _terminate)
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        application()
     except (KeyboardInterrupt, Terminated) as stop:
-        print_line("interrupted before the run began")
+        print_line(BEFORE_THE_RUN)
         return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
-    except (HydraException, OmegaConfBaseException, yaml.YAMLError, OSError, UserError) as error:
-        print_line(f"error: {explain(error)}")
+    except Exception as error:
+        if any(frame.f_code is job.__code__ for frame, _ in traceback.walk_tb(error.__traceback__)):
+            raise  # `one_line_errors` did not know it: a defect of this program, or of a class of the user's
+        print_line(f"error: {explain(error) or _explain_group(sys.argv[1:]) or f'{type(error).__name__}: {error}'}")
         return 1
     finally:
+        folders.discard_first()
         del os.environ["HYDRA_FULL_ERROR"]
     return 1 if _failures else 0
 
@@ -136,8 +174,8 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 # --- messages of one line: what is wrong, where, what is allowed, and the nearest match -------------------------------
 
 
-def explain(error: BaseException) -> str:
-    """A message of one line for an error that the user can correct."""
+def explain(error: Exception) -> str | None:
+    """A message of one line for an error that the user can correct; None for any other."""
     if isinstance(error, MissingConfigException):
         return _explain_missing(error)
     if isinstance(error, OverrideParseException):
@@ -153,7 +191,35 @@ def explain(error: BaseException) -> str:
         return _explain_composition(error)
     if "Original Traceback" in str(error):  # the error of a DataLoader worker contains its traceback as text
         return str(error).strip().splitlines()[-1].partition(": ")[2]
-    return str(error).replace("\n", " ")
+    if isinstance(error, OmegaConfBaseException):
+        key = str(error.full_key or "")
+        if key.startswith("hydra."):  # the names of folders contain the overrides, in which the interpolation is
+            key = next((argument for argument in sys.argv[1:] if "${" in argument), key)
+        return f"{key}: {_first_line(error)}{compose.allowed(key)}" if key else _first_line(error)
+    if isinstance(error, UserError | HydraException | yaml.YAMLError):
+        return str(error).replace("\n", " ")
+    from train.memory import explain_out_of_memory  # imports psutil: not before the first message
+
+    return explain_out_of_memory(error)
+
+
+def _first_line(error: OmegaConfBaseException) -> str:
+    return str(error.msg or error).splitlines()[0]
+
+
+def _explain_group(arguments: Sequence[str]) -> str | None:
+    """The first of `arguments` that gives a group a number, for example, not a file's name; None if there is none."""
+    overrides = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
+    for override in OverridesParser.create().parse_overrides(overrides):
+        value = override.value()
+        options = value.list if isinstance(value, ChoiceSweep) else value if isinstance(value, list) else [value]
+        group = override.key_or_group
+        folder = resources.files("configs").joinpath(group)
+        if (folder.is_dir() or group.split("/")[0] == "hydra") and not all(isinstance(o, str) for o in options):
+            files = sorted(f.name.removesuffix(".yaml") for f in folder.iterdir()) if folder.is_dir() else ()
+            there_are = f"; there are: {', '.join(files)}" if files else ""
+            return f"{override.input_line}: a group takes the name of a file{there_are}"
+    return None
 
 
 def _explain_missing(error: MissingConfigException) -> str:
@@ -172,18 +238,24 @@ def _explain_composition(error: ConfigCompositionException) -> str:
         siblings = [field.name for field in dataclasses.fields(cause.object_type)]
         key = str(cause.key)
         if key not in siblings:
-            return f"{where}{cause.full_key}: no such key{_hint(key, siblings)}"
+            return f"{where}{cause.full_key}: no such key{_hint(key, str(cause.full_key), siblings)}"
     if isinstance(cause, ValidationError):
-        reason = str(cause.msg or cause).splitlines()[0]
+        reason = _first_line(cause)
+        if reason.startswith("Merge error") and file:
+            return f"{file[1].removeprefix('schema/').rpartition('/')[0]}: takes one file of its group, not several"
         allowed = re.search(r"expected one of \[(.*)\]", reason)
         value = re.search(r"'([^']*)'", reason)
         suggestion = nearest(value.group(1), allowed.group(1).split(", ")) if allowed and value else ""
-        return f"{where}{cause.full_key}: {reason}{suggestion}"
-    return " ".join(str(error).split())
+        allowed_here = "" if allowed else compose.allowed(cause.full_key or "")
+        return f"{where}{cause.full_key}: {reason}{suggestion or allowed_here}"
+    merged = re.match(r"Error merging override \+*([\w.]+)=", str(error))
+    return " ".join(str(error).split()) + (compose.allowed(merged[1]) if merged else "")
 
 
-def _hint(key: str, siblings: Sequence[str]) -> str:
+def _hint(key: str, full_key: str, siblings: Sequence[str]) -> str:
     """The nearest key in the same group, else the nearest in any group, else all keys of this group."""
+    if full_key in compose.every_key():  # of another file of the same group
+        return nearest_or_all("", siblings)
     elsewhere = {path.rpartition(".")[2]: path for path in compose.every_key()}
     suggestion = match(key, siblings) or elsewhere.get(match(key, elsewhere) or "")
     return f"; did you mean {suggestion!r}?" if suggestion else nearest_or_all(key, siblings)

@@ -3,10 +3,12 @@
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any, cast
+from enum import Enum
+from types import NoneType, UnionType
+from typing import Any, cast, get_args, get_origin, get_type_hints
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from profiling.errors import UserError, nearest_or_all
 from train.config.schema import (
@@ -41,6 +43,15 @@ SCHEMAS: Mapping[str, type] = {
     "schema/profiler/profiler": Profiler,
 }
 
+NAMES_OF_TYPES = {
+    bool: "true or false",
+    int: "integers of 64 bits",
+    float: "finite numbers",
+    str: "text",
+    NoneType: "null",
+}
+SHOWN_CHARACTERS = 60  # of a wrong value
+
 
 def register() -> None:
     """Register the schemas with Hydra, under the names that `defaults` lists use."""
@@ -66,6 +77,18 @@ def _keys(schema: type, prefix: str) -> Iterator[str]:
             yield f"{prefix}{field.name}"
 
 
+def allowed(key: str) -> str:
+    """`; allowed: ...` for a dotted key, for messages; empty for a key that does not exist."""
+    for path, schema in SCHEMAS.items():
+        group = path.split("/")[1]
+        hint: Any = schema
+        for part in (key if group == "config" else key.removeprefix(f"{group}.")).split("[")[0].split("."):
+            hint = get_type_hints(hint).get(part) if dataclasses.is_dataclass(hint) else None
+        if hint not in (None, Any):
+            return f"; allowed: {_allowed(hint)}"
+    return ""
+
+
 def _editable(schema: type) -> DictConfig:
     """The schema as a node that Hydra can modify: OmegaConf makes nodes of frozen dataclasses read-only."""
     node = cast(DictConfig, OmegaConf.structured(schema))
@@ -80,31 +103,71 @@ def to_config(composed: DictConfig) -> Config:
     """Convert Hydra's composition to frozen dataclasses, which check ranges and fields that depend on each other.
 
     Raises:
-        UserError: there is a key that no schema has (`+key=value` adds one), or a value is missing or out of range.
+        UserError: a key is unknown or was deleted, or a value is missing, of a wrong type or out of range.
+        OmegaConfBaseException: an interpolation cannot be resolved.
     """
-    for path, node in _containers(composed):
-        schema = OmegaConf.get_type(node)
-        if not dataclasses.is_dataclass(schema):
-            continue
-        fields = [field.name for field in dataclasses.fields(schema)]
-        for key in node:
-            if key not in fields:
-                raise UserError(f"{path}{key!s}: no such key{nearest_or_all(str(key), fields)}")
-        for field in fields:
-            if OmegaConf.is_missing(node, field):
-                raise UserError(f"{path}{field}: no value; give one: {path}{field}=...")
-            value = node[field]
-            if isinstance(value, float) and not math.isfinite(value):
-                raise UserError(f"{path}{field}={value}: out of range; allowed: finite numbers")
+    _check_types(composed, "")
     return cast(Config, OmegaConf.to_object(composed))
 
 
-def _containers(node: DictConfig, path: str = "") -> Iterator[tuple[str, DictConfig]]:
-    yield path, node
+def _check_types(node: DictConfig, path: str) -> None:
+    """Check what OmegaConf leaves unchecked: added and deleted keys, interpolations, tuples, and numbers' ranges."""
+    fields = get_type_hints(OmegaConf.get_type(node))
     for key in node:
-        child = node._get_node(key)
-        if isinstance(child, DictConfig) and not (child._is_missing() or child._is_none()):
-            yield from _containers(child, f"{path}{key!s}.")
+        if key not in fields:
+            raise UserError(f"{path}{key!s}: no such key{nearest_or_all(str(key), fields)}")
+    for field, hint in fields.items():
+        key = f"{path}{field}"
+        if field not in node and not OmegaConf.is_missing(node, field):
+            raise UserError(f"{key}: deleted, and every key is needed; leave ~{key} out")
+        if OmegaConf.is_missing(node, field):
+            raise UserError(f"{key}: no value; give one: {key}=...")
+        value = node[field]
+        schema = OmegaConf.get_type(value) if isinstance(value, DictConfig) else None
+        if dataclasses.is_dataclass(schema) and hint in (Any, schema):
+            _check_types(value, f"{key}.")
+        elif not _is_of_type(value, hint):
+            kind = "out of range" if isinstance(value, int | float) else "wrong type"
+            raise UserError(f"{key}={_shown(value)}: {kind}; allowed: {_allowed(hint)}")
+
+
+def _shown(value: Any) -> str:
+    text = "null" if value is None else str(value)
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."
+
+
+def _is_of_type(value: Any, hint: Any) -> bool:
+    options, inner = get_args(hint), get_origin(hint)
+    if inner is UnionType:
+        return any(_is_of_type(value, option) for option in options)
+    if inner is tuple:
+        same_length = isinstance(value, ListConfig) and len(value) == len(options)
+        return same_length and all(map(_is_of_type, value, options))
+    if inner is list:
+        return isinstance(value, ListConfig) and all(_is_of_type(item, options[0]) for item in value)
+    if inner is dict:
+        return isinstance(value, DictConfig) and all(isinstance(key, str) for key in value)
+    if hint is float:
+        return type(value) in (int, float) and math.isfinite(value)
+    if hint is int:
+        return type(value) is int and abs(value) < 2**63
+    return hint is Any or isinstance(value, hint)
+
+
+def _allowed(hint: Any) -> str:
+    """What a field of this type may hold, for messages."""
+    options, inner = get_args(hint), get_origin(hint)
+    if inner is UnionType:
+        return " or ".join(_allowed(option) for option in options)
+    if inner is tuple:
+        return f"{len(options)} {_allowed(options[0])}"
+    if inner is list:
+        return f"a list of {_allowed(options[0])}"
+    if dataclasses.is_dataclass(hint):
+        return f"the keys {', '.join(field.name for field in dataclasses.fields(hint))}"
+    if issubclass(hint, Enum):
+        return ", ".join(hint)
+    return NAMES_OF_TYPES.get(hint, "names with values")
 
 
 def plain(tree: Any) -> dict[str, Any]:

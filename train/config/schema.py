@@ -4,6 +4,7 @@ The values are in configs/*.yaml, one commented line each; this file says which 
 so `--help`, shell completion and messages about a wrong configuration appear without delay.
 """
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +38,14 @@ from train.config.options import (
     ZeroGrad,
 )
 
+MAX_PER_CORE = 8  # threads, worker processes: more only wait for each other, until the system has no process ids left
+MAX_SAMPLES = 2**31 - 1  # in a split or a batch: more than any data set of images has
+MAX_SEED = 2**63 - 1  # what torch's and NumPy's generators, and all readers of records, accept
+MAX_WIDTH, MAX_DEPTH = 2**16, 1000  # of a layer, and in layers: beyond any published network
+MAX_IMAGE_SIZE = 4096  # pixels: an image of one channel in float32 is then 64 MiB
+MAX_CLASSES = 10_000  # the confusion matrix has classes x classes entries, of 8 bytes
+MAX_TRACED_STEPS = 1000  # the profiler keeps about a megabyte a step in memory
+
 
 @dataclass(frozen=True)
 class Augment:
@@ -46,7 +55,7 @@ class Augment:
     noise: float
 
     def __post_init__(self) -> None:
-        _check(self.shift >= 0, "augment.shift", self.shift, "0 or more pixels")
+        _check_range("augment.shift", self.shift, 0, MAX_IMAGE_SIZE)
         _check(self.noise >= 0, "augment.noise", self.noise, "0 or more")
 
 
@@ -62,8 +71,10 @@ class Loader:
     prefetch_factor: int
 
     def __post_init__(self) -> None:
-        _check(self.workers is None or self.workers >= 0, "loader.workers", self.workers, "null, or 0 and more")
-        _check(self.prefetch_factor >= 1, "loader.prefetch_factor", self.prefetch_factor, "1 or more")
+        most = _most_per_core()
+        workers = self.workers
+        _check(workers is None or 0 <= workers <= most, "loader.workers", workers, f"null, or 0 to {most}")
+        _check_range("loader.prefetch_factor", self.prefetch_factor, 1, 1000)
 
 
 @dataclass(frozen=True)
@@ -168,9 +179,11 @@ class SyntheticDataConfig(DataConfig):
     classes: int
 
     def __post_init__(self) -> None:
-        for field in ("train_samples", "test_samples", "channels", "image_size"):
-            _check(getattr(self, field) >= 1, f"data.{field}", getattr(self, field), "1 or more")
-        _check(self.classes >= 2, "data.classes", self.classes, "2 or more")
+        _check_range("data.train_samples", self.train_samples, 1, MAX_SAMPLES)
+        _check_range("data.test_samples", self.test_samples, 1, MAX_SAMPLES)
+        _check_range("data.channels", self.channels, 1, MAX_WIDTH)
+        _check_range("data.image_size", self.image_size, 1, MAX_IMAGE_SIZE)
+        _check_range("data.classes", self.classes, 2, MAX_CLASSES)
 
 
 @dataclass(frozen=True)
@@ -189,8 +202,8 @@ class MLPConfig(ModelConfig):
     dropout: float
 
     def __post_init__(self) -> None:
-        _check(self.width >= 1, "model.width", self.width, "1 or more")
-        _check(self.depth >= 1, "model.depth", self.depth, "1 or more")
+        _check_range("model.width", self.width, 1, MAX_WIDTH)
+        _check_range("model.depth", self.depth, 1, MAX_DEPTH)
         _check_share("model.dropout", self.dropout)
 
 
@@ -202,7 +215,7 @@ class CNNConfig(ModelConfig):
     dropout: float
 
     def __post_init__(self) -> None:
-        _check(self.width >= 1, "model.width", self.width, "1 or more")
+        _check_range("model.width", self.width, 1, MAX_WIDTH)
         _check_share("model.dropout", self.dropout)
 
 
@@ -229,8 +242,10 @@ class ViTConfig(ModelConfig):
     dropout: float
 
     def __post_init__(self) -> None:
-        for field in ("patch", "dim", "depth", "heads"):
-            _check(getattr(self, field) >= 1, f"model.{field}", getattr(self, field), "1 or more")
+        _check_range("model.patch", self.patch, 1, MAX_IMAGE_SIZE)
+        _check_range("model.dim", self.dim, 1, MAX_WIDTH)
+        _check_range("model.depth", self.depth, 1, MAX_DEPTH)
+        _check_range("model.heads", self.heads, 1, MAX_WIDTH)
         _check(self.dim % self.heads == 0, "model.dim", self.dim, f"a multiple of model.heads={self.heads}")
         _check_share("model.dropout", self.dropout)
 
@@ -261,6 +276,11 @@ class AdamWConfig(OptimizerConfig):
 
     betas: tuple[float, float]
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for beta in self.betas:
+            _check(0 <= beta < 1, "optimizer.betas", list(self.betas), "two numbers, each 0 to below 1")
+
 
 @dataclass(frozen=True)
 class SGDConfig(OptimizerConfig):
@@ -285,12 +305,12 @@ class Profiler:
     record_shapes: bool
     profile_memory: bool
     with_stack: bool
-    with_modules: bool
     with_flops: bool
 
     def __post_init__(self) -> None:
-        for field in ("wait", "warmup", "active"):
-            _check(getattr(self, field) >= 0, f"profiler.{field}", getattr(self, field), "0 or more steps")
+        _check(self.wait >= 0, "profiler.wait", self.wait, "0 or more steps")
+        _check_range("profiler.warmup", self.warmup, 0, MAX_TRACED_STEPS)
+        _check_range("profiler.active", self.active, 0, MAX_TRACED_STEPS)
 
 
 @dataclass(frozen=True)
@@ -343,19 +363,26 @@ class Config:
 
     def __post_init__(self) -> None:
         _check(bool(self.name.strip()) and "/" not in self.name, "name", repr(self.name), "a name without slashes")
-        _check(self.seed >= 0, "seed", self.seed, "0 or more")
-        _check(self.threads is None or self.threads >= 1, "threads", self.threads, "null, or 1 and more")
+        _check(bool(self.output.strip()), "output", repr(self.output), "a folder")
+        _check_range("seed", self.seed, 0, MAX_SEED)
+        most = _most_per_core()
+        _check(self.threads is None or 1 <= self.threads <= most, "threads", self.threads, f"null, or 1 to {most}")
         _check(self.epochs >= 1, "epochs", self.epochs, "1 or more")
-        _check(self.batch_size is None or self.batch_size >= 1, "batch_size", self.batch_size, "null, or 1 and more")
-        _check(self.micro_batches >= 1, "micro_batches", self.micro_batches, "1 or more")
+        _check(
+            self.batch_size is None or 1 <= self.batch_size <= MAX_SAMPLES,
+            "batch_size",
+            self.batch_size,
+            f"null, or 1 to {MAX_SAMPLES:,}",
+        )
+        _check_range("micro_batches", self.micro_batches, 1, MAX_SAMPLES)
         _check(
             self.batch_size is None or self.micro_batches <= self.batch_size,
             "micro_batches",
             self.micro_batches,
             f"at most batch_size={self.batch_size}",
         )
-        _check(self.eval_batch_size >= 1, "eval_batch_size", self.eval_batch_size, "1 or more")
-        _check(self.infer_batch_size >= 1, "infer_batch_size", self.infer_batch_size, "1 or more")
+        _check_range("eval_batch_size", self.eval_batch_size, 1, MAX_SAMPLES)
+        _check_range("infer_batch_size", self.infer_batch_size, 1, MAX_SAMPLES)
         _check_share("label_smoothing", self.label_smoothing)
         _check(self.clip_norm is None or self.clip_norm > 0, "clip_norm", self.clip_norm, "null, or above 0")
         _check(
@@ -381,6 +408,14 @@ class Config:
 def _check(ok: bool, key: str, value: object, allowed: str) -> None:
     if not ok:
         raise UserError(f"{key}={'null' if value is None else value}: out of range; allowed: {allowed}")
+
+
+def _check_range(key: str, value: int, least: int, most: int) -> None:
+    _check(least <= value <= most, key, value, f"{least} to {most:,}")
+
+
+def _most_per_core() -> int:
+    return MAX_PER_CORE * (os.cpu_count() or 1)
 
 
 def _check_share(key: str, value: float) -> None:

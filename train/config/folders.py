@@ -1,0 +1,56 @@
+"""Folders of runs that wrote nothing, because of a mistake in the configuration for example: they are removed."""
+
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+HYDRAS_OWN = {".hydra", "multirun.yaml"}
+_new: list[Path] = []  # made for this command: the folder of the run or multirun, then those above it
+
+
+class NoteNewFolders(Callback):
+    """Notes which folders do not exist yet; configs/config.yaml names this class among Hydra's callbacks.
+
+    https://hydra.cc/docs/1.3/experimental/callbacks/
+    """
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Note the folder of the run."""
+        _note(config.hydra.run)
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Note the folder of the multirun."""
+        _note(config.hydra.sweep)
+
+
+def _note(place: DictConfig) -> None:
+    _new.clear()
+    with suppress(OmegaConfBaseException, OSError):  # Hydra meets the same error at once
+        folder = Path(str(place.dir)).absolute()
+        _new.extend(path for path in (folder, *folder.parents) if not path.exists())
+
+
+def discard(folder: Path) -> bool:
+    """Remove `folder` if this command made it and only Hydra wrote to it; then the folders above it, likewise.
+
+    Returns:
+        Whether it was removed.
+    """
+    made = [path for path in _new if path in folder.parents]
+    with suppress(OSError):  # what cannot be removed stays
+        if (made or folder in _new) and {entry.name for entry in folder.iterdir()} <= HYDRAS_OWN:
+            shutil.rmtree(folder)
+            for path in made:
+                path.rmdir()
+    return not folder.exists()
+
+
+def discard_first() -> None:
+    """Remove the folder of the run or of the multirun if only Hydra wrote to it."""
+    if _new:
+        discard(_new[0])
