@@ -21,7 +21,7 @@ from torch.utils.data import Dataset
 
 from profiling.errors import UserError
 from train.config.schema import DataConfig
-from train.image_files import SUFFIXES, FileSplit, unlabeled
+from train.image_files import MAX_PIXELS, SUFFIXES, FileSplit, unlabeled
 from train.targets import import_target
 
 __all__ = [
@@ -132,7 +132,9 @@ def cifar10(root: str, download: bool) -> DataSet:
     return _torchvision("cifar10", CIFAR10, root, CIFAR10.base_folder, download)
 
 
-def image_folder(root: str, image_size: int, test_fraction: float, channels: int) -> DataSet:
+def image_folder(
+    root: str, image_size: int, test_fraction: float, channels: int, max_pixels: int = MAX_PIXELS
+) -> DataSet:
     """Your own images in the layout of torchvision.datasets.ImageFolder: `<root>/<class>/**/<any name>.jpg|jpeg|png`.
 
     Raises:
@@ -154,7 +156,7 @@ def image_folder(root: str, image_size: int, test_fraction: float, channels: int
                 f"one to test on (files ending in {', '.join(SUFFIXES)})"
             )
     train, test = (
-        FileSplit([files[i] for i in indices], labels[indices], channels, image_size)
+        FileSplit([files[i] for i in indices], labels[indices], channels, image_size, max_pixels)
         for indices in stratified_split(labels, test_fraction)
     )
     return _describe(train, test, tuple(classes))

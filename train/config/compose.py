@@ -3,8 +3,10 @@
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping
+from importlib import resources
 from typing import Any, cast
 
+import yaml
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
@@ -40,6 +42,15 @@ SCHEMAS: Mapping[str, type] = {
     "schema/optimizer/sgd": SGDConfig,
     "schema/profiler/profiler": Profiler,
 }
+
+
+def schema_of(group: str, target: Any) -> type | None:
+    """The schema of the file in configs/`group`/ whose `_target_` is `target`; None if there is no such file."""
+    for file in resources.files("configs").joinpath(group).iterdir():
+        option = yaml.safe_load(file.read_text()) if file.name.endswith(".yaml") else {}
+        if option.get("_target_") == target:
+            return SCHEMAS[option["defaults"][0].removeprefix("/").removesuffix("@_here_")]
+    return None
 
 
 def register() -> None:

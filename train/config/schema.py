@@ -150,11 +150,13 @@ class FolderDataConfig(DataConfig):
     image_size: int
     test_fraction: float
     channels: int
+    max_pixels: int
 
     def __post_init__(self) -> None:
         _check(8 <= self.image_size <= 1024, "data.image_size", self.image_size, "8 to 1024 pixels")
         _check(0 < self.test_fraction < 1, "data.test_fraction", self.test_fraction, "above 0 and below 1")
         _check(self.channels in (1, 3), "data.channels", self.channels, "1 (gray) or 3 (color)")
+        _check(self.max_pixels >= 1, "data.max_pixels", self.max_pixels, "1 or more")
 
 
 @dataclass(frozen=True)
@@ -314,6 +316,7 @@ class Config:
     output: str
     checkpoint: str | None
     images: str | None
+    max_pixels: int
     seed: int
     device: Device
     precision: Precision
@@ -343,6 +346,7 @@ class Config:
 
     def __post_init__(self) -> None:
         _check(bool(self.name.strip()) and "/" not in self.name, "name", repr(self.name), "a name without slashes")
+        _check(self.max_pixels >= 1, "max_pixels", self.max_pixels, "1 or more")
         _check(self.seed >= 0, "seed", self.seed, "0 or more")
         _check(self.threads is None or self.threads >= 1, "threads", self.threads, "null, or 1 and more")
         _check(self.epochs >= 1, "epochs", self.epochs, "1 or more")
