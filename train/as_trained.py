@@ -45,16 +45,20 @@ def as_trained(config: Config, given: Mapping[str, Any], saved: Checkpoint, path
 
 
 def _data(config: Config, given: Mapping[str, Any], saved: Checkpoint, path: Path) -> Any:
-    """The data set of `saved`, or the one that is given, with images of the size that the model takes."""
+    """The data set of `saved`, or the one that is given, with images and classes as the model takes them."""
     configured = plain(config.data)
+    shape = {"channels": saved.channels, "image_size": saved.image_size, "classes": len(saved.classes)}
     if saved.data is None or given.get("data._target_", saved.data.get("_target_")) != saved.data.get("_target_"):
-        shape = {"channels": saved.channels, "image_size": saved.image_size}
         values = configured | {name: value for name, value in shape.items() if name in configured}
     else:
         limit = {"max_pixels": config.max_pixels} if "max_pixels" in saved.data else {}  # of this machine, not trained
         values = saved.data | limit
     values |= {key.removeprefix("data."): value for key, value in given.items() if key.startswith("data.")}
-    return _checked(_schema(config, "data", values.get("_target_"), path), "data", values, path)
+    data = _checked(_schema(config, "data", values.get("_target_"), path), "data", values, path)
+    for name, trained in shape.items():
+        if getattr(data, name, trained) != trained:  # known before anything is read
+            raise UserError(f"checkpoint={path}: trained with {name}={trained}, and data.{name}={getattr(data, name)}")
+    return data
 
 
 def _must_agree(given: Mapping[str, Any], group: str, trained: Mapping[str, Any], path: Path) -> None:
@@ -76,6 +80,8 @@ def _schema(config: Config, group: str, target: Any, path: Path) -> type:
     Raises:
         UserError: there is none; a file may not choose which code is imported and called.
     """
+    if not isinstance(target, str):
+        raise refused(path, f"{group}._target_={_shown(target)}, which is no name")
     configured = getattr(config, group)
     schema = type(configured) if target == configured._target_ else schema_of(group, target)
     if schema is None:

@@ -118,7 +118,7 @@ def load(path: Path) -> Checkpoint:
         )
     try:
         checkpoint = msgspec.convert(content, Checkpoint)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, AttributeError, UnicodeError) as error:  # the others: of tensors, of surrogates
         raise refused(path, str(error)) from error
     if not len(checkpoint.mean) == len(checkpoint.std) == checkpoint.channels:
         raise refused(path, f"mean and std must have {checkpoint.channels} values each, one for each channel")

@@ -53,7 +53,7 @@ def infer(config: Config, given: Mapping[str, Any], folder: Path) -> None:
         start = time.perf_counter()
         probabilities = loop.infer(model, batches, recipe, capture).cpu()
         seconds = time.perf_counter() - start
-    health.check_pass(module, "a probability of inference", probabilities)
+    health.check_pass(module, f"checkpoint={path}: a probability of inference", probabilities)
     predictions = write_predictions(names(data.test), probabilities, data.classes, folder)
     console = PlainConsole(soft_wrap=True)
     console.print(f"checkpoint: {path}, of {describe(config.model)}")
@@ -78,7 +78,7 @@ def rebuild(config: Config, data: DataSet, saved: Checkpoint, path: Path) -> nn.
     try:
         with device:
             module = session.build_model(dataclasses.replace(config, model=model), data)
-    except (RuntimeError, OverflowError) as error:
+    except (UserError, RuntimeError, OverflowError) as error:
         raise checkpoint.refused(path, f"model: {str(error).strip().splitlines()[0]}") from error
     checkpoint.restore(module, saved, path)
     return module
