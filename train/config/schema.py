@@ -346,7 +346,6 @@ class Config:
 
     def __post_init__(self) -> None:
         _check(bool(self.name.strip()) and "/" not in self.name, "name", repr(self.name), "a name without slashes")
-        _check(self.max_pixels >= 1, "max_pixels", self.max_pixels, "1 or more")
         _check(self.seed >= 0, "seed", self.seed, "0 or more")
         _check(self.threads is None or self.threads >= 1, "threads", self.threads, "null, or 1 and more")
         _check(self.epochs >= 1, "epochs", self.epochs, "1 or more")
@@ -362,6 +361,7 @@ class Config:
         _check(self.infer_batch_size >= 1, "infer_batch_size", self.infer_batch_size, "1 or more")
         _check_share("label_smoothing", self.label_smoothing)
         _check(self.clip_norm is None or self.clip_norm > 0, "clip_norm", self.clip_norm, "null, or above 0")
+        _check(self.max_pixels >= 1, "max_pixels", self.max_pixels, "1 or more")
         _check(
             self.task is Task.train or self.checkpoint is not None,
             "checkpoint",
