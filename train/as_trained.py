@@ -71,7 +71,9 @@ def _must_agree(given: Mapping[str, Any], group: str, trained: Mapping[str, Any]
         for name in names:
             there = there.get(name) if isinstance(there, dict) else None
         if there != value:
-            raise UserError(f"checkpoint={path}: trained with {key}={_shown(there)}, and {key}={value} is given; leave it out")
+            raise UserError(
+                f"checkpoint={path}: trained with {key}={_shown(there)}, and {key}={value} is given; leave it out"
+            )
 
 
 def _schema(config: Config, group: str, target: Any, path: Path) -> type:

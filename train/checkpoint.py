@@ -145,7 +145,7 @@ def _unpickle(path: Path, file: BinaryIO) -> Any:
                 raise zipfile.BadZipFile("its entries unpack to more than the file's size")
             damaged = archive.testzip()  # torch.save writes checksums, torch.load does not compare them
         if damaged is not None:
-            raise UserError(f"checkpoint={path}: damaged: the checksum of {damaged} does not match; {advice}")
+            raise UserError(f"checkpoint={path}: damaged: the checksum of {damaged!r} does not match; {advice}")
         file.seek(0)
         with warnings.catch_warnings(action="ignore"):
             return torch.load(file, map_location="cpu", weights_only=True)
