@@ -207,9 +207,7 @@ def test_a_large_image_is_refused_before_it_is_decoded_and_the_limit_can_be_rais
         read_image(large, 3, 8)
     Image.new("L", (40, 30)).save(large)
     load = ("data=image_folder", f"data.root={tmp_path}", "data.image_size=8")
-    with pytest.raises(
-        UserError, match=r"40 x 30 pixels, more than max_pixels=1,199; .* allow it: max_pixels=1200"
-    ):
+    with pytest.raises(UserError, match=r"40 x 30 pixels, more than max_pixels=1,199; .* allow it: max_pixels=1200"):
         data.load(to_config(composed(*load, "max_pixels=1199")).data)
     assert data.load(to_config(composed(*load, "max_pixels=1200")).data).image_size == 8
     assert data.load(to_config(composed(*load, "max_pixels=9", "data.max_pixels=1200")).data).image_size == 8
