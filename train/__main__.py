@@ -23,7 +23,7 @@ def job(composed: "DictConfig") -> None:
         if config.task is Task.infer:
             from train.inference import infer  # imports torch: only after the configuration is checked
 
-            infer(config, folder)
+            infer(config, cli.given(composed), folder)
         else:
             from train.run import train
 

@@ -1,74 +1,164 @@
 """Checkpoints: what inference needs. Writing is atomic; reading executes no code from the file."""
 
-import dataclasses
 import io
 import pickle
+import re
+import reprlib
+import warnings
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, BinaryIO
 
+import msgspec
 import torch
+from msgspec import Meta
 from torch import Tensor, nn
 
-from profiling.errors import UserError
+from profiling.errors import UserError, nearest_or_all
 from profiling.storage import atomic_write
-from train.config.schema import Config
 
 FILE_NAME = "checkpoint.pt"
-FORMAT = 2
+FORMAT = 3  # 1 and 2 are read, too: they lack `data` and `switches`
 RENAMED_IN_FORMAT_2 = {".attend.": ".attn.", ".think.": ".mlp."}  # parts of parameter names of models.vit
+WEIGHT_SWITCHES = ("conv_bias",)
+"""Fields of `switches` that decide which weights a model has."""
+
+_TIME = re.compile(r"\d{4}-\d\d-\d\d_")  # how the folder of a run begins
 
 
-@dataclass(frozen=True)
-class Checkpoint:
+class Checkpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A trained model.
 
     Attributes:
         model: configuration that the model was built from: `_target_` and its fields.
         weights: state dict of the model.
         classes, channels, image_size, mean, std: fields of the train.data.DataSet that the model was trained on.
+        data: configuration of that data set; None if the file does not say.
+        switches: the WEIGHT_SWITCHES of the run; empty if the file does not say.
     """
 
     model: dict[str, Any]
     weights: dict[str, Tensor]
-    classes: tuple[str, ...]
-    channels: int
-    image_size: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    classes: Annotated[tuple[str, ...], Meta(min_length=1)]
+    channels: Annotated[int, Meta(ge=1)]
+    image_size: Annotated[int, Meta(ge=1)]
+    mean: tuple[Annotated[float, Meta(ge=0, le=1)], ...]
+    std: tuple[Annotated[float, Meta(gt=0, le=1)], ...]
+    data: dict[str, Any] | None = None
+    switches: dict[str, str] = {}
 
 
 def save(checkpoint: Checkpoint, folder: Path) -> Path:
     """Write `checkpoint.pt` into `folder` and return its path."""
     path = folder / FILE_NAME
     content = io.BytesIO()  # not to the file: torch.save reports a full disk as an internal error
-    torch.save({"format": FORMAT, **vars(checkpoint)}, content)
+    torch.save({"format": FORMAT, **msgspec.structs.asdict(checkpoint)}, content)
     with atomic_write(path) as temporary:
         temporary.write_bytes(content.getbuffer())
     return path
 
 
-def load(path: Path) -> Checkpoint:
-    """Read a checkpoint, given its file or the folder of its run; its tensors are on the CPU.
+def find(path: Path, output: Path) -> Path:
+    """The checkpoint that `path` names: its file, the folder of its run, a folder of runs, or how their names begin.
+
+    Of several runs of one name, it is that of the newest; `output` is where runs are looked for if there is none.
 
     Raises:
-        UserError: the file is missing, truncated, or not a checkpoint of this program.
+        UserError: there is no checkpoint, or those that there are belong to runs of several names.
     """
-    if path.is_dir():
-        path = path / FILE_NAME
-    if not path.exists():
-        raise UserError(f"checkpoint={path}: no such file; a finished run leaves {FILE_NAME} in its folder under runs/")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, OSError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].partition(". ")[0]
-        raise UserError(f"checkpoint={path}: cut short, or not a checkpoint: {reason}") from error
+    file = path / FILE_NAME if path.is_dir() else path
+    if file.exists():
+        return file
+    folders = [path] if path.is_dir() else _folders(path.parent, path.name)
+    groups = _groups(folders)
+    if not groups:
+        choices = sorted(map(str, _groups([output])))
+        hint = nearest_or_all(str(path), choices) if choices else ""
+        raise UserError(
+            f"checkpoint={path}: no such file; a finished run leaves {FILE_NAME} in its folder under {output}/{hint}"
+        )
+    if len(groups) > 1:
+        raise UserError(f"checkpoint={path}: there are several, give one: {', '.join(sorted(map(str, groups)))}")
+    ((_, found),) = groups.items()
+    return max(found)  # of one name, the folders differ in their times alone
+
+
+def _folders(parent: Path, prefix: str) -> list[Path]:
+    if not parent.is_dir():
+        return []
+    return [folder for folder in parent.iterdir() if folder.name.startswith(prefix) and folder.is_dir()]
+
+
+def _groups(folders: list[Path]) -> dict[Path, list[Path]]:
+    """Checkpoints in `folders` and at most two levels below, by the folder of a run's name, or else of the run."""
+    groups: dict[Path, list[Path]] = {}
+    for folder in folders:
+        for pattern in (FILE_NAME, f"*/{FILE_NAME}", f"*/*/{FILE_NAME}"):
+            for file in folder.glob(pattern):
+                run = file.parent
+                groups.setdefault(run.parent if _TIME.match(run.name) else run, []).append(file)
+    return groups
+
+
+def load(path: Path) -> Checkpoint:
+    """Read the checkpoint file `path`; its tensors are on the CPU.
+
+    Raises:
+        UserError: the file is missing, damaged, or not a checkpoint of this program.
+    """
+    if not path.is_file():  # opening a pipe would wait for its writer
+        raise UserError(f"checkpoint={path}: {'not a file' if path.exists() else 'no such file'}")
+    with path.open("rb") as file:
+        content = _unpickle(path, file)
     version = content.pop("format", None) if isinstance(content, dict) else None
-    if version not in (1, FORMAT):
-        raise UserError(f"checkpoint={path}: not a checkpoint of this program (format {FORMAT})")
-    checkpoint = Checkpoint(**content)
-    return checkpoint if version == FORMAT else _from_format_1(checkpoint)
+    if type(version) is not int or not 1 <= version <= FORMAT:
+        raise UserError(
+            f"checkpoint={path}: not a checkpoint of this program, or of a newer one (its format is "
+            f"{reprlib.repr(version)}, this program reads 1 to {FORMAT}); give the {FILE_NAME} that a run left"
+        )
+    try:
+        checkpoint = msgspec.convert(content, Checkpoint)
+    except (msgspec.ValidationError, AttributeError, UnicodeError) as error:  # the others: of tensors, of surrogates
+        raise refused(path, str(error)) from error
+    if not len(checkpoint.mean) == len(checkpoint.std) == checkpoint.channels:
+        raise refused(path, f"mean and std must have {checkpoint.channels} values each, one for each channel")
+    return checkpoint if version > 1 else _from_format_1(checkpoint)
+
+
+def refused(path: Path, reason: str) -> UserError:
+    """The error for a checkpoint that is intact, but whose content is not what this program writes."""
+    return UserError(
+        f"checkpoint={path}: not as this program writes it: {reason}; give the {FILE_NAME} that a run left"
+    )
+
+
+def _unpickle(path: Path, file: BinaryIO) -> Any:
+    """The object in a file of torch.save, of tensors and plain values alone.
+
+    Raises:
+        UserError: it holds something else, or one of its checksums does not match.
+    """
+    advice = f"give the {FILE_NAME} of a finished run"
+    try:
+        with zipfile.ZipFile(file) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
+                raise zipfile.BadZipFile("its entries unpack to more than the file's size")
+            damaged = archive.testzip()  # torch.save writes checksums, torch.load does not compare them
+        if damaged is not None:
+            raise UserError(f"checkpoint={path}: damaged: the checksum of {damaged!r} does not match; {advice}")
+        file.seek(0)
+        with warnings.catch_warnings(action="ignore"):
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except UserError:
+        raise
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"checkpoint={path}: not a checkpoint: it holds more than tensors and plain values, and reading the rest "
+            f"could execute code; {advice}"
+        ) from error
+    except Exception as error:  # damaged archives and pickles make their readers raise almost anything
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].partition(". ")[0][:200]
+        raise UserError(f"checkpoint={path}: cut short, or not a checkpoint: {reason}; {advice}") from error
 
 
 def _from_format_1(checkpoint: Checkpoint) -> Checkpoint:
@@ -78,23 +168,35 @@ def _from_format_1(checkpoint: Checkpoint) -> Checkpoint:
         return name
 
     weights = {renamed(name): tensor for name, tensor in checkpoint.weights.items()}
-    return dataclasses.replace(checkpoint, weights=weights)
+    return msgspec.structs.replace(checkpoint, weights=weights)
 
 
-def restore(module: nn.Module, checkpoint: Checkpoint, config: Config) -> None:
-    """Load the weights of `checkpoint` into `module`, which was built from `config.model`.
+def restore(module: nn.Module, checkpoint: Checkpoint, path: Path) -> None:
+    """Make the weights of `checkpoint` those of `module`, also where it was built on torch's meta device.
 
     Raises:
-        UserError: the checkpoint belongs to another model class, or to a model of another shape.
+        UserError: they are not the weights of such a model, or not finite.
     """
-    target = checkpoint.model["_target_"]
-    if target != config.model._target_:
-        raise UserError(
-            f"checkpoint={config.checkpoint}: of another model: it holds {target}, and model._target_="
-            f"{config.model._target_}; give the model=... that it was trained with"
-        )
-    try:
-        module.load_state_dict(checkpoint.weights)
-    except RuntimeError as error:
-        mismatch = str(error).strip().splitlines()[1].strip()
-        raise UserError(f"checkpoint={config.checkpoint}: of a model of another shape: {mismatch}") from error
+    expected, weights = module.state_dict(), checkpoint.weights
+    for name in {**expected, **weights}:
+        here, there = _form(expected.get(name)), _form(weights.get(name))
+        if here != there:
+            raise UserError(
+                f"checkpoint={path}: of a model of another shape: {name} is {there} in the file and {here} in "
+                f"{checkpoint.model['_target_']} with the fields of the file"
+            )
+    parameters = dict(module.named_parameters())
+    for name, tensor in weights.items():
+        if tensor.isnan().any() or (name in parameters and tensor.isinf().any()):  # buffers may: masks have -inf
+            raise UserError(f"checkpoint={path}: {name} is not finite, so the model cannot predict; train it again")
+    module.load_state_dict(weights, assign=True)
+
+
+def _form(tensor: Tensor | None) -> str:
+    """Type and shape of a tensor, for comparison and for messages; of forms that `save` does not write, the layout."""
+    if tensor is None:
+        return "absent"
+    if tensor.device.type not in ("cpu", "meta") or tensor.layout is not torch.strided:
+        return f"{tensor.layout} on {tensor.device}"
+    dense = "" if tensor.is_contiguous() else "scattered "  # strides of 0 make a large tensor of few bytes
+    return f"{dense}{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"

@@ -8,7 +8,6 @@ torchvision are slow to import, so the functions that need them import them.
 import dataclasses
 import tempfile
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from torch.utils.data import Dataset
 
 from profiling.errors import UserError
 from train.config.schema import DataConfig
-from train.image_files import SUFFIXES, FileSplit, unlabeled
+from train.image_files import MAX_PIXELS, SUFFIXES, FileSplit, unlabeled
 from train.targets import call_target, import_target, is_function_of
 
 __all__ = [
@@ -92,7 +91,7 @@ def jpeg_digits(root: str, image_size: int, test_fraction: float) -> DataSet:
     same time, both use the files of the first to finish.
 
     Raises:
-        UserError: the files cannot be written.
+        UserError: the files cannot be written, or were removed.
     """
     folder = Path(root) / f"{image_size}px_{test_fraction}"
     if not folder.is_dir():
@@ -101,6 +100,8 @@ def jpeg_digits(root: str, image_size: int, test_fraction: float) -> DataSet:
         except OSError as error:
             raise UserError(f"data.root={root}: the digits cannot be written there: {error}") from error
     train, test = (FileSplit(*_labeled_files(folder / split, DIGITS), 1, image_size) for split in ("train", "test"))
+    if not (train.files and test.files):
+        raise UserError(f"data.root={root}: {folder} has lost its images; delete it, and it is written again")
     return _describe(train, test, DIGITS)
 
 
@@ -137,7 +138,9 @@ def cifar10(root: str, download: bool) -> DataSet:
     return _torchvision("cifar10", CIFAR10, root, CIFAR10.base_folder, download)
 
 
-def image_folder(root: str, image_size: int, test_fraction: float, channels: int) -> DataSet:
+def image_folder(
+    root: str, image_size: int, test_fraction: float, channels: int, max_pixels: int = MAX_PIXELS
+) -> DataSet:
     """Your own images in the layout of torchvision.datasets.ImageFolder: `<root>/<class>/**/<any name>.jpg|jpeg|png`.
 
     Raises:
@@ -159,7 +162,7 @@ def image_folder(root: str, image_size: int, test_fraction: float, channels: int
                 f"one to test on (files ending in {', '.join(SUFFIXES)})"
             )
     train, test = (
-        FileSplit([files[i] for i in indices], labels[indices], channels, image_size)
+        FileSplit([files[i] for i in indices], labels[indices], channels, image_size, max_pixels)
         for indices in stratified_split(labels, test_fraction)
     )
     return _describe(train, test, tuple(classes))
@@ -259,8 +262,11 @@ def _labeled_files(folder: Path, classes: tuple[str, ...] | list[str]) -> tuple[
 def _torchvision(name: str, dataset_class: Any, root: str, folder: str, download: bool) -> DataSet:
     """A data set of torchvision, completely in memory; `folder` is the location of its files below `root`."""
     try:
-        splits = [dataset_class(root, train=train, download=download) for train in (True, False)]
-    except (OSError, RuntimeError, ValueError, AssertionError, HTTPException) as error:  # its parser uses `assert`
+        loaded = [dataset_class(root, train=train, download=download) for train in (True, False)]
+        train, test = (_checked_split(split) for split in loaded)
+        if train.images.shape[1:] != test.images.shape[1:]:
+            raise ValueError("training and test images differ in size")
+    except Exception as error:  # damaged files make its parsers raise almost anything
         where = Path(root).resolve() / folder
         reason = "downloading failed" if download else "data.download=false"
         cause = (str(error).strip() or "unknown format").splitlines()[-1]
@@ -269,8 +275,23 @@ def _torchvision(name: str, dataset_class: Any, root: str, folder: str, download
             f"data={name}: no intact files in {where}, and {reason} ({cause}); delete that folder if it exists and run "
             f"`{command}` with network access, or take data=digits, which needs no network"
         ) from error
-    train, test = (TensorSplit(_channels_first(split.data), torch.as_tensor(split.targets)) for split in splits)
-    return _describe(train, test, tuple(splits[0].classes))
+    return _describe(train, test, tuple(loaded[0].classes))
+
+
+def _checked_split(split: Any) -> TensorSplit:
+    """The images and labels of a data set of torchvision.
+
+    Raises:
+        ValueError: they are not square images of bytes with one label each, or a label is of no class.
+    """
+    images, labels = _channels_first(split.data), torch.as_tensor(split.targets)
+    if images.dtype is not torch.uint8 or images.shape[2] != images.shape[3] or 0 in images.shape:
+        raise ValueError(f"images of {images.dtype} {list(images.shape)}")
+    if labels.dtype is not torch.int64 or labels.shape != images.shape[:1]:
+        raise ValueError(f"{list(labels.shape)} labels of {labels.dtype} for {len(images)} images")
+    if labels.min() < 0 or labels.max() >= len(split.classes):
+        raise ValueError(f"labels from {labels.min()} to {labels.max()} for {len(split.classes)} classes")
+    return TensorSplit(images, labels)
 
 
 def _channels_first(data: Any) -> Tensor:

@@ -165,4 +165,6 @@ def checkpoint_of(parts: Session) -> Checkpoint:
         image_size=data.image_size,
         mean=data.mean,
         std=data.std,
+        data=plain(parts.config.data),
+        switches={name: plain(parts.config.switches)[name] for name in checkpoint.WEIGHT_SWITCHES},
     )

@@ -3,6 +3,7 @@ import gzip
 import hashlib
 import inspect
 import pickle
+import random
 import subprocess
 import sys
 from functools import partial
@@ -25,6 +26,7 @@ from torchvision.datasets import CIFAR10, MNIST, FashionMNIST
 
 import configs
 from profiling.errors import UserError
+from tests.fuzzing import CASES, damaged
 from train import data
 from train.config.schema import DownloadDataConfig, EmbeddedDataConfig
 from train.data import TensorSplit, mean_std, stratified_split
@@ -287,6 +289,66 @@ def test_a_truncated_idx_file_is_a_user_error(size: int, tmp_path: Path, digits:
     file.write_bytes(file.read_bytes()[:size])
     with pytest.raises(UserError, match=r"no intact files in .*MNIST/raw, .*delete that folder"):
         data.mnist(root=str(tmp_path), download=False)
+
+
+def test_no_damage_to_idx_files_is_more_than_one_line(tmp_path: Path, digits: data.DataSet) -> None:
+    raw = tmp_path / "MNIST" / "raw"
+    write_mnist(raw, digits)
+    whole = {file: file.read_bytes() for file in raw.iterdir()}
+    chance = random.Random(0)
+    for _ in range(CASES):
+        file = chance.choice(list(whole))
+        header = damaged(whole[file][:16], chance)  # magic number and sizes
+        file.write_bytes(header + whole[file][16:] if chance.random() < 0.7 else damaged(whole[file], chance))
+        try:
+            read = data.mnist(root=str(tmp_path), download=False)
+        except UserError as error:
+            message = str(error)
+            assert message.startswith(f"data=mnist: no intact files in {raw}, ") and "\n" not in message
+        else:
+            assert read.train.labels.max() < len(read.classes)
+            assert len(read.train.images) == len(read.train.labels)
+        file.write_bytes(whole[file])
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("train-labels-idx1-ubyte", torch.full((100,), 10), "labels from 10 to 10 for 10 classes"),
+        ("train-labels-idx1-ubyte", torch.zeros(99), r"\[99\] labels of torch.int64 for 100 images"),
+        ("train-images-idx3-ubyte", torch.zeros(100, 28, 27), r"images of torch.uint8 \[100, 1, 28, 27\]"),
+        ("train-images-idx3-ubyte", torch.zeros(100, 27, 27), "training and test images differ in size"),
+    ],
+)
+def test_idx_files_that_do_not_fit_together_are_a_user_error(
+    name: str, values: Tensor, message: str, tmp_path: Path, digits: data.DataSet
+) -> None:
+    write_mnist(tmp_path / "MNIST" / "raw", digits)
+    write_idx(tmp_path / "MNIST" / "raw" / name, values)
+    with pytest.raises(UserError, match=rf"no intact files in .*{message}"):
+        data.mnist(root=str(tmp_path), download=False)
+
+
+def test_a_hostile_pickle_among_the_batches_of_cifar_is_not_executed(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> Any:
+            return Path.touch, (tmp_path / "executed",)
+
+    folder = tmp_path / CIFAR10.base_folder
+    folder.mkdir()
+    for name, _ in (*CIFAR10.train_list, *CIFAR10.test_list, (CIFAR10.meta["filename"], "")):
+        (folder / name).write_bytes(pickle.dumps(Evil()))
+    with pytest.raises(UserError, match=r"^data=cifar10: no intact files in "):
+        data.cifar10(root=str(tmp_path), download=False)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_jpeg_digits_without_images_are_a_user_error(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        for label in range(10):
+            (tmp_path / "28px_0.2" / split / str(label)).mkdir(parents=True)
+    with pytest.raises(UserError, match=r"28px_0\.2 has lost its images; delete it, and it is written again$"):
+        data.jpeg_digits(str(tmp_path), 28, 0.2)
 
 
 def test_a_cifar_batch_that_fails_its_checksum_is_not_unpickled(

@@ -1,5 +1,10 @@
 """Images from files: folders as data sets, and how one file is decoded."""
 
+import io
+import os
+import random
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +17,12 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 
 from profiling.errors import UserError
+from tests.conftest import composed
+from tests.fuzzing import CASES, damaged
 from train import data
+from train.config.compose import to_config
 from train.data import mean_std
-from train.image_files import FileSplit, read_image, unlabeled
+from train.image_files import MAX_PIXELS, FileSplit, read_image, unlabeled
 
 
 def write_class_folders(root: Path, digits: data.DataSet, per_class: int = 5) -> None:
@@ -155,3 +163,148 @@ def test_a_folder_without_images_is_a_user_error(tmp_path: Path) -> None:
         unlabeled(tmp_path / "absent", channels=1, image_size=8)
     with pytest.raises(UserError, match=r"^images=.*: no \.jpg, \.jpeg, \.png file in it$"):
         unlabeled(tmp_path, channels=1, image_size=8)
+
+
+# --- other formats, large files, damage -------------------------------------------------------------------------------
+
+PIXELS = np.random.RandomState(0).randint(0, 256, (24, 20, 4), dtype=np.uint8)
+
+
+def encoded(mode: str, kind: str, **options: object) -> bytes:
+    content = io.BytesIO()
+    Image.fromarray(PIXELS).convert("RGB" if mode == "CMYK" else "RGBA").convert(mode).save(content, kind, **options)
+    return content.getvalue()
+
+
+@pytest.mark.parametrize("name", ["picture.png", "picture.jpg"])
+@pytest.mark.parametrize("kind", ["GIF", "TIFF", "EPS", "BMP", "WEBP", "PPM", "ICO", "JPEG2000"])
+def test_only_jpeg_and_png_are_decoded_whatever_the_name_says(kind: str, name: str, tmp_path: Path) -> None:
+    file = tmp_path / name
+    file.write_bytes(encoded("RGB", kind))
+    with pytest.raises(UserError, match=rf"^{file}: cannot be decoded: neither a JPEG nor a PNG file; convert or"):
+        read_image(file, 3, 8)
+
+
+def test_a_png_may_be_called_jpg(tmp_path: Path) -> None:
+    (tmp_path / "picture.jpg").write_bytes(encoded("RGB", "PNG"))
+    assert read_image(tmp_path / "picture.jpg", 3, 8).shape == (3, 8, 8)
+
+
+def test_a_large_image_is_refused_before_it_is_decoded_and_the_limit_can_be_raised(
+    tmp_path: Path,
+) -> None:
+    for label in ("a", "b"):
+        for number in range(2):
+            (tmp_path / label).mkdir(exist_ok=True)
+            Image.new("L", (40, 30), 100 * number).save(tmp_path / label / f"{number}.png")
+    header = zlib.compress(b"")  # a file that says 13,000 x 13,000 pixels, and has none
+    size = struct.pack(">II5B", 13_000, 13_000, 8, 2, 0, 0, 0)
+    chunks = ((b"IHDR", size), (b"IDAT", header), (b"IEND", b""))
+    large = tmp_path / "b" / "0.png"
+    large.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*chunk) for chunk in chunks))
+    message = r"has 13,000 x 13,000 pixels, more than max_pixels=80,000,000; .* allow it: max_pixels=169000000$"
+    with pytest.raises(UserError, match=message):
+        read_image(large, 3, 8)
+    Image.new("L", (40, 30)).save(large)
+    load = ("data=image_folder", f"data.root={tmp_path}", "data.image_size=8")
+    with pytest.raises(UserError, match=r"40 x 30 pixels, more than max_pixels=1,199; .* allow it: max_pixels=1200"):
+        data.load(to_config(composed(*load, "max_pixels=1199")).data)
+    assert data.load(to_config(composed(*load, "max_pixels=1200")).data).image_size == 8
+    assert data.load(to_config(composed(*load, "max_pixels=9", "data.max_pixels=1200")).data).image_size == 8
+    with pytest.raises(UserError, match=r"more than max_pixels=1,199"):
+        unlabeled(tmp_path, 3, 8, max_pixels=1199)[0]
+    assert to_config(composed()).max_pixels == MAX_PIXELS
+
+
+def png_chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def test_a_raised_limit_is_not_overruled_by_pillows_own(tmp_path: Path) -> None:
+    Image.new("1", (14_000, 13_000)).save(tmp_path / "large.png")  # 182 megapixels: Pillow refuses above 179
+    assert read_image(tmp_path / "large.png", 1, 2, max_pixels=200_000_000).tolist() == [[[0, 0], [0, 0]]]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_kind_of_jpeg_and_png_is_read_or_refused_by_name(channels: int, tmp_path: Path) -> None:
+    kinds = [encoded(mode, "PNG") for mode in ("1", "L", "LA", "P", "RGB", "RGBA")]
+    kinds += [encoded(mode, "JPEG") for mode in ("L", "RGB", "CMYK")]
+    kinds += [encoded("RGB", "JPEG", progressive=True), encoded("P", "PNG", transparency=bytes([0, 128, 255]))]
+    for content in kinds:
+        (tmp_path / "picture.png").write_bytes(content)
+        assert read_image(tmp_path / "picture.png", channels, 8).shape == (channels, 8, 8)
+
+
+def test_cmyk_keeps_its_colors(tmp_path: Path) -> None:
+    Image.new("RGB", (16, 16), (200, 30, 30)).convert("CMYK").save(tmp_path / "red.jpg", quality=95)
+    red, green, blue = read_image(tmp_path / "red.jpg", 3, 2)[:, 0, 0].tolist()
+    assert red > 180
+    assert max(green, blue) < 60
+
+
+def test_of_an_animation_the_first_picture_is_read(tmp_path: Path) -> None:
+    frames = [Image.new("L", (8, 8), level) for level in (50, 150, 250)]
+    frames[0].save(tmp_path / "moving.png", save_all=True, append_images=frames[1:])
+    assert read_image(tmp_path / "moving.png", 1, 2).tolist() == [[[50, 50], [50, 50]]]
+
+
+def test_what_is_no_file_is_named_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(UserError, match=r"pipe\.png: not a file$"):
+        read_image(tmp_path / "pipe.png", 1, 8)
+
+
+def test_a_name_with_control_characters_is_shown_escaped(tmp_path: Path) -> None:
+    file = tmp_path / "a\nb\x1b[31m.png"
+    file.write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"/a\\nb\\x1b\[31m\.png: cannot be decoded"):
+        read_image(file, 1, 8)
+
+
+def test_no_damage_to_an_image_is_more_than_one_line(tmp_path: Path) -> None:
+    orientation = Image.Exif()
+    orientation[0x0112] = 6
+    orientation[0x010E] = "a description"
+    comment = PngInfo()
+    comment.add_text("a", "b" * 50, zip=True)
+    moving = encoded("RGBA", "PNG", save_all=True, append_images=[Image.fromarray(PIXELS).rotate(90)])
+    whole = [
+        encoded("RGB", "JPEG", exif=orientation), encoded("CMYK", "JPEG"), encoded("L", "JPEG", progressive=True),
+        encoded("RGBA", "PNG", exif=orientation), encoded("P", "PNG"), encoded("LA", "PNG", pnginfo=comment), moving,
+    ]  # fmt: skip
+    chance = random.Random(0)
+    file = tmp_path / "picture.png"
+    for _ in range(CASES):
+        content = chance.choice(whole)
+        if content[1:4] == b"PNG" and chance.random() < 0.7:
+            content = with_damaged_chunk(content, chance)
+        else:
+            content = damaged(content, chance)
+        file.write_bytes(content)
+        try:
+            assert read_image(file, chance.choice((1, 3)), 8).shape[1:] == (8, 8)
+        except UserError as error:
+            message = str(error)
+            assert message.startswith(f"{file}: ") and "\n" not in message
+
+
+def with_damaged_chunk(content: bytes, chance: random.Random) -> bytes:
+    """A PNG file with one chunk damaged, removed, doubled or renamed, and right checksums."""
+    chunks, position = [], 8
+    while position < len(content):
+        (size,) = struct.unpack(">I", content[position : position + 4])
+        chunks.append((content[position + 4 : position + 8], content[position + 8 : position + 8 + size]))
+        position += 12 + size
+    index = chance.randrange(len(chunks))
+    kind, body = chunks[index]
+    names = (b"tRNS", b"PLTE", b"gAMA", b"iCCP", b"eXIf", b"acTL", b"fcTL", b"fdAT", b"zTXt", b"iTXt", b"IDAT")
+    chunks[index : index + 1] = chance.choice(
+        [
+            [(kind, damaged(body, chance) if body else b"x")],
+            [],
+            [(kind, body), (kind, body)],
+            [(chance.choice(names), body)],
+            [(kind, body), (chance.choice(names), chance.randbytes(chance.randrange(40)))],
+        ]
+    )
+    return content[:8] + b"".join(png_chunk(*chunk) for chunk in chunks)

@@ -159,7 +159,7 @@ def test_inference_on_a_folder_of_images_names_every_file(finished, command, tmp
         Image.fromarray(image).save(tmp_path / "images" / ("deep" if index % 2 else "") / f"{index}.jpg")
     result = command(
         "train", "task=infer", f"checkpoint={folder}", f"images={tmp_path / 'images'}", f"output={tmp_path}",
-        "model.width=4", "infer_batch_size=2",
+        "infer_batch_size=2",
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     (table,) = tmp_path.rglob("predictions.csv")
@@ -171,7 +171,7 @@ def test_inference_on_a_folder_of_images_names_every_file(finished, command, tmp
 
 def test_inference_repeats_the_accuracy_of_the_run(finished, command, tmp_path):
     folder, _ = finished
-    result = command("train", "task=infer", f"checkpoint={folder}", f"output={tmp_path}", "model.width=4")
+    result = command("train", "task=infer", f"checkpoint={folder.parent}", f"output={tmp_path}")
     assert result.returncode == 0, result.stderr
     (table,) = tmp_path.rglob("predictions.csv")
     predicted = [int(row["label"]) for row in csv.DictReader(table.read_text().splitlines())]
@@ -185,18 +185,20 @@ def test_inference_repeats_the_accuracy_of_the_run(finished, command, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["model=mlp"], "of another model: it holds models.cnn.CNN, and model._target_=models.mlp.MLP"),
-        (["model.width=8"], "of a model of another shape: size mismatch for"),
-        (["data=synthetic"], "trained on images of 1 x 28^2 and 10 classes; this data set has 3 x 32^2 and 10"),
+        (["model=mlp"], "of another model: it holds models.cnn.CNN, and model._target_=models.mlp.MLP is given"),
+        (["model.width=8"], "trained with model.width=4, and model.width=8 is given"),
+        (
+            ["+experiment=conv_bias_on"],
+            "trained with switches.conv_bias=absent, and switches.conv_bias=present is given",
+        ),
+        (["data=synthetic", "data.channels=3"], "trained with channels=1, and data.channels=3"),
         (["images={tmp}"], "no .jpg, .jpeg, .png file in it"),
     ],
 )
 def test_a_checkpoint_of_something_else_is_refused(finished, command, tmp_path, arguments, message):
     folder, _ = finished
     arguments = [argument.format(tmp=tmp_path) for argument in arguments]
-    result = command(
-        "train", "task=infer", f"checkpoint={folder}", f"output={tmp_path}/out", "model.width=4", *arguments
-    )
+    result = command("train", "task=infer", f"checkpoint={folder}", f"output={tmp_path}/out", *arguments)
     assert result.returncode == 1
     assert message.lower() in result.stderr.lower()
     assert result.stderr.count("\n") == 1

@@ -102,6 +102,29 @@ def changed_from_baseline(composed: DictConfig) -> dict[str, tuple[Any, Any]]:
     return {key: (baseline.get(key), values.get(key)) for key in keys if baseline.get(key) != values.get(key)}
 
 
+def given(composed: DictConfig) -> dict[str, Any]:
+    """Dotted keys that the user gave, with their values: on the command line, or by an experiment that it names.
+
+    An option of a group gives its `_target_`; its other keys have defaults that a user may not know.
+    """
+    hydra_config = HydraConfig.get()
+    choices = hydra_config.runtime.choices
+    chosen = [f"{group}={choices[group]}" for group in ("data", "model", "optimizer", "profiler")]
+    defaults = compose.flat(compose.plain(hydra.compose("config", chosen)))
+    baseline = compose.flat(compose.plain(hydra.compose("config")))
+    typed = [override.lstrip("+~").partition("=")[0] for override in hydra_config.overrides.task]
+    values = compose.flat(compose.plain(composed))
+    for group in ("data", "model"):
+        target = f"{group}._target_"
+        if group in typed or values[target] != baseline[target]:
+            typed.append(target)
+    return {
+        key: value
+        for key, value in values.items()
+        if value != defaults.get(key) or any(f"{key}.".startswith(f"{name}.") for name in typed if name not in choices)
+    }
+
+
 _failures: list[str] = []
 _wants_traceback = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("0", "")
 

@@ -4,9 +4,11 @@ import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from enum import Enum
+from importlib import resources
 from types import NoneType, UnionType
 from typing import Any, cast, get_args, get_origin, get_type_hints
 
+import yaml
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
@@ -51,6 +53,15 @@ NAMES_OF_TYPES = {
     NoneType: "null",
 }
 SHOWN_CHARACTERS = 60  # of a wrong value
+
+
+def schema_of(group: str, target: Any) -> type | None:
+    """The schema of the file in configs/`group`/ whose `_target_` is `target`; None if there is no such file."""
+    for file in resources.files("configs").joinpath(group).iterdir():
+        option = yaml.safe_load(file.read_text()) if file.name.endswith(".yaml") else {}
+        if option.get("_target_") == target:
+            return SCHEMAS[option["defaults"][0].removeprefix("/").removesuffix("@_here_")]
+    return None
 
 
 def register() -> None:

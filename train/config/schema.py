@@ -161,11 +161,13 @@ class FolderDataConfig(DataConfig):
     image_size: int
     test_fraction: float
     channels: int
+    max_pixels: int
 
     def __post_init__(self) -> None:
         _check(8 <= self.image_size <= 1024, "data.image_size", self.image_size, "8 to 1024 pixels")
         _check(0 < self.test_fraction < 1, "data.test_fraction", self.test_fraction, "above 0 and below 1")
         _check(self.channels in (1, 3), "data.channels", self.channels, "1 (gray) or 3 (color)")
+        _check(self.max_pixels >= 1, "data.max_pixels", self.max_pixels, "1 or more")
 
 
 @dataclass(frozen=True)
@@ -334,6 +336,7 @@ class Config:
     output: str
     checkpoint: str | None
     images: str | None
+    max_pixels: int
     seed: int
     device: Device
     precision: Precision
@@ -385,6 +388,7 @@ class Config:
         _check_range("infer_batch_size", self.infer_batch_size, 1, MAX_SAMPLES)
         _check_share("label_smoothing", self.label_smoothing)
         _check(self.clip_norm is None or self.clip_norm > 0, "clip_norm", self.clip_norm, "null, or above 0")
+        _check(self.max_pixels >= 1, "max_pixels", self.max_pixels, "1 or more")
         _check(
             self.task is Task.train or self.checkpoint is not None,
             "checkpoint",
