@@ -1,6 +1,7 @@
 """Fuzz: `python -m tests.fuzz [KIND ...] [--cases N] [--seed S]`; `--again FILE` runs a case that failed once more."""
 
 import argparse
+import json
 import sys
 import time
 from pathlib import Path
@@ -10,7 +11,19 @@ import msgspec
 from tests.fuzz.case import Case, printed
 from tests.fuzz.harness import KINDS, again, fuzz
 
-SAVED = Path("runs/fuzz")
+
+
+def save(case: Case, folder: Path) -> Path:
+    """Write a case to a file; in ASCII, since it may have text that UTF-8 cannot encode."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{case.kind}-{case.seed}-{case.number}.json"
+    file.write_text(json.dumps(msgspec.to_builtins(case)))
+    return file
+
+
+def read(file: Path) -> Case:
+    """Read a case that `save` wrote."""
+    return msgspec.convert(json.loads(file.read_text()), Case)
 
 
 def main() -> int:
@@ -21,11 +34,12 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="number of the first case (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument("--again", type=Path, metavar="FILE", help="run this saved case, and nothing else")
+    parser.add_argument("--out", type=Path, default=Path("runs/fuzz"), help="for cases that fail (default: %(default)s)")
     options = parser.parse_args()
     if unknown := sorted(set(options.kinds) - set(KINDS)):
         parser.error(f"no such kind: {', '.join(unknown)}; there are: {', '.join(KINDS)}")
     if options.again:
-        fault = again(msgspec.json.decode(options.again.read_bytes(), type=Case))
+        fault = again(read(options.again))
         printed(fault or "nothing wrong")
         return 1 if fault else 0
     failed = False
@@ -33,9 +47,7 @@ def main() -> int:
         start, faults = time.monotonic(), 0
         for failure in fuzz(kind, options.seed, range(options.first, options.first + options.cases)):
             case = failure.case
-            SAVED.mkdir(parents=True, exist_ok=True)
-            file = SAVED / f"{kind}-{case.seed}-{case.number}.json"
-            file.write_bytes(msgspec.json.encode(case))
+            file = save(case, options.out)
             printed(f"{kind}, case {case.number}: {failure.fault}\n  again: python -m tests.fuzz --again {file}")
             faults += 1
         printed(f"{kind}: {options.cases} cases, {faults} failed, {time.monotonic() - start:.0f} s")
