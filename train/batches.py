@@ -84,20 +84,19 @@ def dataloader(
     https://docs.pytorch.org/docs/stable/data.html
     """
     sampler = SequentialSampler(split) if generator is None else Shuffled(len(split), generator)
-    with warnings.catch_warnings():
-        # More workers than cores are allowed: they may wait for files.
-        warnings.filterwarnings("ignore", "This DataLoader will create")
-        return DataLoader(
-            split,
-            batch_size=batch_size,
-            sampler=sampler,
-            num_workers=workers,
-            pin_memory=loader.pin_memory and device.type != "cpu",
-            persistent_workers=loader.persistent_workers and workers > 0,
-            prefetch_factor=loader.prefetch_factor if workers > 0 else None,
-            # Seeds the workers. Otherwise torch's default generator would, which also drives dropout.
-            generator=torch.Generator(),
-        )
+    # More workers than cores are allowed, since they may wait for files. torch warns here and at every new iterator.
+    warnings.filterwarnings("ignore", "This DataLoader will create")
+    return DataLoader(
+        split,
+        batch_size=batch_size,
+        sampler=sampler,
+        num_workers=workers,
+        pin_memory=loader.pin_memory and device.type != "cpu",
+        persistent_workers=loader.persistent_workers and workers > 0,
+        prefetch_factor=loader.prefetch_factor if workers > 0 else None,
+        # Seeds the workers. Otherwise torch's default generator would, which also drives dropout.
+        generator=torch.Generator(),
+    )
 
 
 def make_batches(

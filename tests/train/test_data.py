@@ -396,7 +396,7 @@ def test_the_configuration_chooses_the_data_set() -> None:
         ("mnist", "data._target_=mnist: cannot be imported: Empty module name"),
         (
             "train.data.SPLIT_SEED",
-            "data._target_=train.data.SPLIT_SEED: neither a class nor a function of Python code;",
+            "data._target_=train.data.SPLIT_SEED: neither a class nor a function",
         ),
     ],
 )

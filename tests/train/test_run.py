@@ -325,7 +325,7 @@ def test_an_output_that_cannot_be_written_is_one_line(command, tmp_path):
 def test_a_sweep_goes_on_after_a_mistake_and_fails_at_its_end(command, tmp_path):
     result = command("train", "-m", "model.width=4,0", f"output={tmp_path}", *TINY, "profiler=off")
     assert result.returncode == 1
-    assert "error: model.width=0: out of range; allowed: 1 or more" in result.stderr
+    assert "error: model.width=0: out of range; allowed: 1 to 65,536" in result.stderr
     assert len(list(tmp_path.rglob("record.json"))) == 1
 
 
