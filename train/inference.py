@@ -16,6 +16,7 @@ from profiling.terminal.tables import PlainConsole
 from train import checkpoint, health, loop, session, variants
 from train.batches import make_batches
 from train.checkpoint import Checkpoint
+from train.config import cli
 from train.config.schema import Config
 from train.console import latency_line
 from train.data import DataSet, FileSplit, TensorSplit, load, unlabeled
@@ -49,9 +50,10 @@ def infer(config: Config, folder: Path) -> None:
     health.check_pass(module, "a probability of inference", probabilities)
     path = write_predictions(names(data.test), probabilities, data.classes, folder)
     console = PlainConsole(soft_wrap=True)
-    console.print(f"{len(probabilities)} images in {seconds:.2f} s: {len(probabilities) / seconds:,.0f} samples/s")
-    console.print(f"latency of a batch of {config.infer_batch_size}: {latency_line(capture.timings().step_s)}")
-    console.print(f"predictions: {path}")
+    with cli.standard_output(f"all images are classified: {path}"):
+        console.print(f"{len(probabilities)} images in {seconds:.2f} s: {len(probabilities) / seconds:,.0f} samples/s")
+        console.print(f"latency of a batch of {config.infer_batch_size}: {latency_line(capture.timings().step_s)}")
+        console.print(f"predictions: {path}")
 
 
 def inputs(config: Config, saved: Checkpoint) -> DataSet:

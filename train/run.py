@@ -17,6 +17,7 @@ from profiling.terminal.tables import PlainConsole
 from profiling.vocabulary import STAGES
 from train import checkpoint, environment, health, session
 from train.checkpoint import Checkpoint
+from train.config import cli
 from train.config.compose import plain
 from train.config.options import Execution, Histograms
 from train.config.schema import Config
@@ -76,7 +77,8 @@ def train(config: Config, changed: Mapping[str, tuple[Any, Any]], folder: Path) 
             results=results,
         )
         run_record.write(record, folder)
-    print_run(PlainConsole(soft_wrap=True), record, folder)
+    with cli.standard_output(f"the run is complete: {folder}"):
+        print_run(PlainConsole(soft_wrap=True), record, folder)
 
 
 def run(

@@ -139,7 +139,7 @@ class ArmWorker:
     def finish(self, folder: Path, started: str, results: Mapping[str, float]) -> ArmOutput:
         """Trace one window of each stage; leave record, traces and event file in `folder`."""
         folder.mkdir(parents=True)
-        traces = session.trace(self._parts, folder, self._log.after_step)
+        traces = dict(session.trace(self._parts, folder, self._log.after_step))
         stages = self._stages(traces)
         rates = {f"{stage}_samples_per_s": record.timed.samples_per_s for stage, record in stages.items()}
         figures = {**results, **rates}

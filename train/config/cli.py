@@ -1,6 +1,7 @@
 """The command line around Hydra: labels of runs, the list of experiments, and error messages of one line."""
 
 import dataclasses
+import logging
 import os
 import re
 import signal
@@ -83,6 +84,35 @@ _wants_traceback = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("0", "")
 
 
 @contextmanager
+def standard_output(done: str | None = None) -> Iterator[None]:
+    """Surround what is printed to standard output; `done` says what is complete without it.
+
+    Where it cannot be written, as on a full device or to a closed pipe, one line on standard error says so, what is
+    printed later is dropped, and `run` returns 1.
+    """
+    try:
+        yield
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except (OSError, SystemExit) as error:
+        cause = error.__context__ if isinstance(error, SystemExit) else error  # rich exits where a pipe is closed
+        if not isinstance(cause, OSError):
+            raise
+        # Otherwise Python's own flush at exit fails, too: https://docs.python.org/3/library/signal.html#note-on-sigpipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _failures.append("; ".join(filter(None, (f"standard output: {cause.strerror}", done))))
+        print_line(f"error: {_failures[-1]}")
+
+
+def _output_is_written() -> bool:
+    """Write what is left in the buffer of standard output, such as Hydra's messages; False if that is impossible."""
+    before = len(_failures)
+    with standard_output():
+        pass
+    return len(_failures) == before
+
+
+@contextmanager
 def one_line_errors() -> Iterator[None]:
     """Report the error of a job in one line, so that a sweep runs its next job; `run` returns the exit status."""
     try:
@@ -106,6 +136,7 @@ def run(job: Callable[[], None]) -> int:
         job()
         return 0
     _failures.clear()
+    logging.raiseExceptions = False  # Hydra's messages on standard output: `standard_output` reports the error
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # hides the profiler's messages at its start and stop
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # hides "allocated before the profiling started" and the like
     silence_event_writer_threads()
@@ -117,11 +148,12 @@ def run(job: Callable[[], None]) -> int:
         print_line("interrupted before the run began")
         return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, OSError, UserError) as error:
-        print_line(f"error: {explain(error)}")
+        if _output_is_written():  # otherwise that is the error
+            print_line(f"error: {explain(error)}")
         return 1
     finally:
         del os.environ["HYDRA_FULL_ERROR"]
-    return 1 if _failures else 0
+    return 1 if not _output_is_written() or _failures else 0
 
 
 def print_line(text: str, stream: Any = None) -> None:
