@@ -104,12 +104,9 @@ def standard_output(done: str | None = None) -> Iterator[None]:
         print_line(f"error: {_failures[-1]}")
 
 
-def _output_is_written() -> bool:
-    """Write what is left in the buffer of standard output, such as Hydra's messages; False if that is impossible."""
-    before = len(_failures)
-    with standard_output():
-        pass
-    return len(_failures) == before
+def _run_folder() -> str | None:
+    """The folder of the run; None before Hydra has named it."""
+    return HydraConfig.get().get("runtime", {}).get("output_dir") if HydraConfig.initialized() else None
 
 
 @contextmanager
@@ -148,12 +145,17 @@ def run(job: Callable[[], None]) -> int:
         print_line("interrupted before the run began")
         return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, OSError, UserError) as error:
-        if _output_is_written():  # otherwise that is the error
+        if isinstance(error, OSError) and not error.filename and not _run_folder():  # of what Hydra prints
+            with standard_output():
+                raise
+        else:
             print_line(f"error: {explain(error)}")
         return 1
     finally:
         del os.environ["HYDRA_FULL_ERROR"]
-    return 1 if not _output_is_written() or _failures else 0
+    with standard_output():
+        pass  # what is left in its buffer, such as Hydra's messages
+    return 1 if _failures else 0
 
 
 def print_line(text: str, stream: Any = None) -> None:
@@ -179,8 +181,7 @@ def explain(error: BaseException) -> str:
         where = f"{mark.name}, line {mark.line + 1}, column {mark.column + 1}" if mark else "a configuration file"
         return f"{where}: not YAML: {error.problem or error.context}"
     if isinstance(error, OSError):
-        folder = HydraConfig.get().runtime.output_dir if HydraConfig.initialized() else "the run's folder"
-        return f"{error.filename or folder}: {error.strerror or error}"
+        return f"{error.filename or _run_folder()}: {error.strerror or error}"
     if isinstance(error, ConfigCompositionException):
         return _explain_composition(error)
     if "Original Traceback" in str(error):  # the error of a DataLoader worker contains its traceback as text
