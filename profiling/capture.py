@@ -232,10 +232,11 @@ class TracedCapture:
     def _export(self, profiler: profile) -> None:
         # Not tensorboard_trace_handler: it writes under the final name, so a killed process can leave a partial file.
         path = self._window.folder / f"{self._worker}.{time.time_ns()}.pt.trace.json.gz"
-        with exported(profiler, path) as trace_json:
-            peak_bytes, traffic_bytes = _memory_in(trace_json, self._device)
-            with atomic_write(path) as temporary, trace_json.path.open("rb") as text, gzip.open(temporary, "wb") as file:
-                shutil.copyfileobj(text, file)
+        with exported(profiler, path) as trace:
+            peak_bytes, traffic_bytes = _memory_in(trace, self._device)
+            with atomic_write(path) as temporary, gzip.open(temporary, "wb") as packed:
+                with trace.path.open("rb") as text:
+                    shutil.copyfileobj(text, packed)
         self._trace = TraceFile(
             path=path.name,
             samples=self._samples,
@@ -270,9 +271,9 @@ def exported(profiler: profile, path: Path) -> Iterator[Trace]:
         profiler.export_chrome_trace(str(temporary))
         try:
             trace = read_trace(temporary)
-            fault = trace.cut or trace.damage
+            fault = trace.cut or (trace.damage and trace.damage.reason)
         except TraceError as error:
-            fault = error
+            fault = str(error)
         if fault:
             _provoke_write_error(max(_parts(temporary), key=lambda file: file.stat().st_size))
             raise OSError(errno.EIO, f"the profiler's export is incomplete: {fault}")
@@ -282,6 +283,7 @@ def exported(profiler: profile, path: Path) -> Iterator[Trace]:
         raise
     finally:
         for file in _parts(temporary):
+            os.truncate(file, 0)  # frees the space also where the profiler has not closed the file
             file.unlink()
 
 

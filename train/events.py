@@ -1,6 +1,7 @@
 """TensorBoard event files: curves, images, texts, and the configuration as hyperparameters."""
 
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,10 +29,12 @@ PREDICTIONS_SHOWN = 32
 
 
 class EventFile:
-    """One event file in `folder`; a context manager that closes it."""
+    """One event file in `folder`; a context manager that closes it. Also on a full disk it ends with a whole record."""
 
     def __init__(self, folder: Path) -> None:
-        self._writer = SummaryWriter(str(folder))
+        self._folder = folder
+        with whole_records(folder):
+            self._writer = SummaryWriter(str(folder))
 
     def __enter__(self) -> Self:
         return self
@@ -39,7 +42,8 @@ class EventFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._writer.close()
+        with whole_records(self._folder):
+            self._writer.close()  # raises, again, what its thread could not write
 
     def describe(self, session: Session) -> None:
         """Write the hypothesis, the resolved configuration and a table of the model's layers, as texts."""
@@ -140,6 +144,31 @@ def step_log(session: Session, folder: Path) -> Iterator[StepLog]:
         yield StepLog(
             after_step=lambda metrics: events.histograms(session.module, metrics.steps), flush=events.flush, ahead=1
         )
+
+
+@contextmanager
+def whole_records(folder: Path) -> Iterator[None]:
+    """If the block cannot write, cut each event file in `folder` after its last whole record; remove an empty one."""
+    try:
+        yield
+    except OSError as error:
+        for file in folder.glob("events.out.tfevents.*"):
+            error.filename = error.filename or str(file)
+            length = _whole_bytes(file.read_bytes())
+            if length:
+                os.truncate(file, length)
+            else:
+                file.unlink()
+        raise
+
+
+def _whole_bytes(content: bytes) -> int:
+    """Length of the whole records (TFRecord): 8 bytes of length, 4 of checksum, the data, 4 of checksum."""
+    end = following = 0
+    while following <= len(content):
+        end = following
+        following += 16 + int.from_bytes(content[end : end + 8], "little")
+    return end
 
 
 def hypothesis_card(config: Config) -> str:

@@ -9,10 +9,12 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import resources
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import hydra
+import hydra.core.utils
 import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
@@ -21,6 +23,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from profiling.errors import NotApplicableError, Terminated, UserError, match, nearest, nearest_or_all
 from profiling.format import visible
+from profiling.storage import atomic_write
 from profiling.terminal.encoding import replace_what_cannot_be_encoded
 from train.config import compose
 from train.config.options import TOPICS
@@ -106,7 +109,9 @@ def standard_output(done: str | None = None) -> Iterator[None]:
 
 def _run_folder() -> str | None:
     """The folder of the run; None before Hydra has named it."""
-    return HydraConfig.get().get("runtime", {}).get("output_dir") if HydraConfig.initialized() else None
+    if not HydraConfig.initialized() or OmegaConf.is_missing(HydraConfig.get().runtime, "output_dir"):
+        return None
+    return HydraConfig.get().runtime.output_dir
 
 
 @contextmanager
@@ -137,6 +142,7 @@ def run(job: Callable[[], None]) -> int:
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # hides the profiler's messages at its start and stop
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # hides "allocated before the profiling started" and the like
     silence_event_writer_threads()
+    hydra.core.utils._save_config = _save_config
     signal.signal(signal.SIGTERM, _terminate)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints composition errors itself, in several lines
     try:
@@ -161,6 +167,13 @@ def run(job: Callable[[], None]) -> int:
 def print_line(text: str, stream: Any = None) -> None:
     """Write one line to `stream`, by default standard error."""
     (stream or sys.stderr).write(visible(text.replace("\n", " ")) + "\n")
+
+
+def _save_config(cfg: DictConfig, filename: str, output_dir: Path) -> None:
+    """Write a file of `.hydra` as Hydra does, but whole or not at all."""
+    output_dir.mkdir(parents=True, exist_ok=True)
+    with atomic_write(output_dir / filename) as temporary:
+        temporary.write_text(OmegaConf.to_yaml(cfg), encoding="utf-8")
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
