@@ -26,6 +26,7 @@ from torch.profiler import ProfilerActivity, profile, record_function, schedule
 from profiling.analysis.index import Index
 from profiling.analysis.memory import memory
 from profiling.run_record import StepTimings, TraceFile
+from profiling.step_sample import MAX_STEPS, StepSample
 from profiling.storage import atomic_write
 from profiling.trace.parse import TraceError
 from profiling.trace.trace import Trace, read_trace
@@ -112,16 +113,17 @@ class TimedCapture:
     """Times phases and steps, and reads peak memory.
 
     It may be entered again: the steps of all passes are collected, and peaks are the highest of all passes.
+
+    Attributes:
+        sample: the timings of all steps, or of a sample of more than `max_steps`.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, max_steps: int = MAX_STEPS) -> None:
         self.memory = MemoryPeaks(device)
+        self.sample = StepSample(max_steps)
         self._clock = clock_for(device)
         self._timers: dict[str, _Timer] = {}
         self._marks: list[tuple[str, Any, Any]] = []
-        self._samples: list[int] = []
-        self._step_s: list[float] = []
-        self._phase_s: dict[str, list[float]] = defaultdict(list)
 
     def __enter__(self) -> Self:
         self.memory.reset()
@@ -146,15 +148,12 @@ class TimedCapture:
         for name, phase_start, phase_end in self._marks:
             seconds[name] += self._clock.seconds(phase_start, phase_end)
         self._marks.clear()
-        for name, value in seconds.items():
-            self._phase_s[name].append(value)
-        self._step_s.append(self._clock.seconds(self._step_start, end))
-        self._samples.append(samples)
+        self.sample.add(samples, self._clock.seconds(self._step_start, end), seconds)
         self._step_start = self._clock.mark()
 
     def timings(self) -> StepTimings:
-        """The timings of every step so far."""
-        return StepTimings(samples=self._samples, step_s=self._step_s, phase_s=dict(self._phase_s))
+        """The timings of the steps so far, see `sample`."""
+        return self.sample.timings()
 
 
 @dataclass(frozen=True)
@@ -234,9 +233,8 @@ class TracedCapture:
         path = self._window.folder / f"{self._worker}.{time.time_ns()}.pt.trace.json.gz"
         with exported(profiler, path) as trace:
             peak_bytes, traffic_bytes = _memory_in(trace, self._device)
-            with atomic_write(path) as temporary, gzip.open(temporary, "wb") as packed:
-                with trace.path.open("rb") as text:
-                    shutil.copyfileobj(text, packed)
+            with atomic_write(path) as packed, trace.path.open("rb") as text, gzip.open(packed, "wb") as file:
+                shutil.copyfileobj(text, file)
         self._trace = TraceFile(
             path=path.name,
             samples=self._samples,

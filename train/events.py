@@ -17,6 +17,8 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from profiling.run_record import StageRecord
+from profiling.step_sample import StepSample
+from profiling.vocabulary import STAGES
 from train.config.compose import flat, plain
 from train.config.options import Histograms
 from train.config.schema import Config
@@ -26,6 +28,7 @@ from train.session import Session
 from train.summary import summarize
 
 PREDICTIONS_SHOWN = 32
+CURVE_POINTS = 1024  # TensorBoard shows at most 1000, unless told otherwise
 
 
 class EventFile:
@@ -33,6 +36,8 @@ class EventFile:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._next_step = dict.fromkeys(STAGES, 0)
+        self._kept_steps = dict.fromkeys(STAGES, 0)
         with whole_records(folder):
             self._writer = SummaryWriter(str(folder))
 
@@ -72,12 +77,23 @@ class EventFile:
         """Wait until all events are written to the file."""
         self._writer.flush()
 
-    def stages(self, stages: Mapping[str, StageRecord]) -> None:
-        """Write the time of each phase at every step, and the peak memory of each stage."""
+    def steps(self, stage: str, sample: StepSample) -> None:
+        """Write the time of each phase at the steps of a stage that `sample` has got since the last call.
+
+        Returns when they are in the file, so that the writer's thread does not delay the next timed pass.
+        """
+        steps = sample.timings(since=self._next_step[stage])
+        for row, number in enumerate(steps.step_numbers):
+            if has_point(self._kept_steps[stage]):
+                for phase, seconds in steps.phase_s.items():
+                    self._writer.add_scalar(f"time_ms/{stage}/{phase}", seconds[row] * 1e3, number)
+            self._kept_steps[stage] += 1
+            self._next_step[stage] = number + 1
+        self._writer.flush()
+
+    def memory(self, stages: Mapping[str, StageRecord]) -> None:
+        """Write the peak memory of each stage."""
         for stage, record in stages.items():
-            for phase, seconds in record.timed.phase_s.items():
-                for step, value in enumerate(seconds):
-                    self._writer.add_scalar(f"time_ms/{stage}/{phase}", value * 1e3, step)
             self._writer.add_scalar(f"memory_mib/{stage}/resident_peak", record.peak_resident_bytes / 2**20)
             if record.peak_accelerator_bytes is not None:
                 self._writer.add_scalar(f"memory_mib/{stage}/accelerator_peak", record.peak_accelerator_bytes / 2**20)
@@ -169,6 +185,11 @@ def _whole_bytes(content: bytes) -> int:
         end = following
         following += 16 + int.from_bytes(content[end : end + 8], "little")
     return end
+
+
+def has_point(index: int) -> bool:
+    """Whether a curve shows its value number `index`: the first CURVE_POINTS, then every 2nd, every 4th, and so on."""
+    return index % (1 << (index // CURVE_POINTS).bit_length()) == 0
 
 
 def hypothesis_card(config: Config) -> str:

@@ -52,7 +52,7 @@ def infer(config: Config, folder: Path) -> None:
     console = PlainConsole(soft_wrap=True)
     with cli.standard_output(f"all images are classified: {path}"):
         console.print(f"{len(probabilities)} images in {seconds:.2f} s: {len(probabilities) / seconds:,.0f} samples/s")
-        console.print(f"latency of a batch of {config.infer_batch_size}: {latency_line(capture.timings().step_s)}")
+        console.print(f"latency of a batch of {config.infer_batch_size}: {latency_line(capture.timings())}")
         console.print(f"predictions: {path}")
 
 

@@ -45,7 +45,7 @@ def _timing(folder: Path, name: str, stage: run_record.StageRecord) -> StageTimi
     try:
         return StageTiming(
             stage=name,
-            steps=len(steps.step_s),
+            steps=steps.steps,
             median_us=statistics.median(steps.step_s) * 1e6,
             samples_per_s=steps.samples_per_s,
             profiler_overhead=stage.profiler_overhead(),

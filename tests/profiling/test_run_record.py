@@ -48,8 +48,8 @@ def test_units_stand_in_the_keys(tmp_path):
         (lambda text: text[: len(text) // 2], "not a run record"),
         (lambda text: text.replace('"status": "complete"', '"status": 3'), "not a run record"),
         (
-            lambda text: text.replace('"schema_version": 1', '"schema_version": 9'),
-            "schema version 9, this program reads 1",
+            lambda text: text.replace('"schema_version": 2', '"schema_version": 9'),
+            "schema version 9, this program reads 1 and 2",
         ),
     ],
 )
