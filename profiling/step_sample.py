@@ -1,10 +1,10 @@
 """The timings of steps as a record keeps them: of every step, or of a random sample, with totals of all."""
 
-import random
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from operator import itemgetter
+from random import Random
 
 from profiling.run_record import StepTimings, StepTotals, TimeTotals
 
@@ -28,7 +28,7 @@ class StepSample:
 
     def __init__(self, max_steps: int = MAX_STEPS) -> None:
         self._max_steps = max_steps + max_steps % 2
-        self._random = random.Random(0)
+        self._random = Random(0)
         self._every = 1
         self._next = 0  # number of the next step to keep; of the first that no longer fits, if no step does
         self._kept: list[Step] = []
