@@ -4,12 +4,16 @@ A capture accompanies a pass of one stage (training, evaluation or inference): `
 `step(samples)` after each step. A pass is timed or traced, never both: the profiler slows down the steps it records.
 """
 
+import errno
+import glob
+import gzip
 import os
+import shutil
 import socket
 import time
 from collections import defaultdict
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -22,8 +26,10 @@ from torch.profiler import ProfilerAction, ProfilerActivity, profile, record_fun
 from profiling.analysis.index import Index
 from profiling.analysis.memory import memory
 from profiling.run_record import StepTimings, TraceFile
+from profiling.step_sample import MAX_STEPS, StepSample
 from profiling.storage import atomic_write
-from profiling.trace.trace import read_trace
+from profiling.trace.parse import TraceError
+from profiling.trace.trace import Trace, read_trace
 
 
 class Clock(Protocol):
@@ -107,16 +113,17 @@ class TimedCapture:
     """Times phases and steps, and reads peak memory.
 
     It may be entered again: the steps of all passes are collected, and peaks are the highest of all passes.
+
+    Attributes:
+        sample: the timings of all steps, or of a sample of more than `max_steps`.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, max_steps: int = MAX_STEPS) -> None:
         self.memory = MemoryPeaks(device)
+        self.sample = StepSample(max_steps)
         self._clock = clock_for(device)
         self._timers: dict[str, _Timer] = {}
         self._marks: list[tuple[str, Any, Any]] = []
-        self._samples: list[int] = []
-        self._step_s: list[float] = []
-        self._phase_s: dict[str, list[float]] = defaultdict(list)
 
     def __enter__(self) -> Self:
         self.memory.reset()
@@ -141,15 +148,12 @@ class TimedCapture:
         for name, phase_start, phase_end in self._marks:
             seconds[name] += self._clock.seconds(phase_start, phase_end)
         self._marks.clear()
-        for name, value in seconds.items():
-            self._phase_s[name].append(value)
-        self._step_s.append(self._clock.seconds(self._step_start, end))
-        self._samples.append(samples)
+        self.sample.add(samples, self._clock.seconds(self._step_start, end), seconds)
         self._step_start = self._clock.mark()
 
     def timings(self) -> StepTimings:
-        """The timings of every step so far."""
-        return StepTimings(samples=self._samples, step_s=self._step_s, phase_s=dict(self._phase_s))
+        """The timings of the steps so far, see `sample`."""
+        return self.sample.timings()
 
 
 @dataclass(frozen=True)
@@ -235,9 +239,10 @@ class TracedCapture:
     def _export(self, profiler: profile) -> None:
         # Not tensorboard_trace_handler: it writes under the final name, so a killed process can leave a partial file.
         path = self._window.folder / f"{self._worker}.{time.time_ns()}.pt.trace.json.gz"
-        with atomic_write(path) as temporary:
-            profiler.export_chrome_trace(str(temporary))
-        peak_bytes, traffic_bytes = _memory_in(path, self._device)
+        with exported(profiler, path) as trace:
+            peak_bytes, traffic_bytes = _memory_in(trace, self._device)
+            with atomic_write(path) as packed, trace.path.open("rb") as text, gzip.open(packed, "wb") as file:
+                shutil.copyfileobj(text, file)
         self._trace = TraceFile(
             path=path.name,
             samples=self._samples,
@@ -257,9 +262,51 @@ class TracedCapture:
         return self._trace
 
 
-def _memory_in(path: Path, device: torch.device) -> tuple[int, int] | tuple[None, None]:
+@contextmanager
+def exported(profiler: profile, path: Path) -> Iterator[Trace]:
+    """Export to a temporary file beside `path`, which is removed at the end; yield what was read from it.
+
+    Torch can export packed, too: but through a file in TMPDIR, and it ignores errors of writing.
+
+    Raises:
+        OSError: the file is not complete, with the cause and `path` as its `filename`.
+    """
+    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name.removesuffix('.gz')}")
+    try:
+        temporary.touch()
+        profiler.export_chrome_trace(str(temporary))
+        try:
+            trace = read_trace(temporary)
+            fault = trace.cut or (trace.damage and trace.damage.reason)
+        except TraceError as error:
+            fault = str(error)
+        if fault:
+            _provoke_write_error(max(_parts(temporary), key=lambda file: file.stat().st_size))
+            raise OSError(errno.EIO, f"the profiler's export is incomplete: {fault}")
+        yield trace
+    except OSError as error:
+        error.filename = str(path)
+        raise
+    finally:
+        for file in _parts(temporary):
+            os.truncate(file, 0)  # frees the space also where the profiler has not closed the file
+            file.unlink()
+
+
+def _parts(temporary: Path) -> list[Path]:
+    """An export and the file `NAME.tmp` that the profiler writes first and leaves behind when writing fails."""
+    return list(temporary.parent.glob(f"{glob.escape(temporary.name)}*"))
+
+
+def _provoke_write_error(partial: Path) -> None:
+    """Raise the error, such as that of a full disk, with which the file cannot grow; return if it can."""
+    with partial.open("ab") as file:
+        file.write(bytes(1 << 20))
+
+
+def _memory_in(trace: Trace, device: torch.device) -> tuple[int, int] | tuple[None, None]:
     """Peak and allocated bytes of a device, from its trace: torch keeps no statistics of its CPU allocator."""
-    for usage in memory(Index(read_trace(path))):
+    for usage in memory(Index(trace)):
         if usage.device.partition(":")[0] == device.type:
             return usage.peak_bytes - (usage.start_bytes if device.type == "cpu" else 0), usage.allocated_bytes
     return None, None

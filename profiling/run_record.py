@@ -1,10 +1,11 @@
 """RunRecord: the results of a run, as versioned JSON. Imports neither torch nor train/.
 
-`record.json` contains the resolved configuration, the environment, the timing of every unprofiled step and the paths
-of the traces. Every figure about a run can be computed again from its folder.
+`record.json` contains the resolved configuration, the environment, the timings of the unprofiled steps and the paths of
+the traces. Every figure about a run can be computed again from its folder.
 """
 
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import msgspec
 
 from profiling.storage import decode_json, read_json, write_json
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 FILE_NAME = "record.json"
 
 
@@ -31,23 +32,56 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     versions: dict[str, str]
 
 
+class TimeTotals(msgspec.Struct, frozen=True):
+    """In how many steps something was timed, the sum, and the extremes."""
+
+    steps: int
+    sum_s: float
+    min_s: float
+    max_s: float
+
+
+class StepTotals(msgspec.Struct, frozen=True, kw_only=True):
+    """All steps of one stage: their images, their time, and the time of each phase."""
+
+    samples: int
+    step: TimeTotals
+    phases: dict[str, TimeTotals]
+
+
 class StepTimings(msgspec.Struct, frozen=True, kw_only=True):
-    """Unprofiled steps of one stage; all lists have one entry per step.
+    """Unprofiled steps of one stage: all, or a random sample (`profiling.step_sample`); lists have one entry per step.
 
     Attributes:
         samples: images in the step.
         step_s: seconds from the end of the previous step to the end of this step.
         phase_s: seconds in each phase; intervals of one phase in a step (micro-batches) are summed.
+        numbers: number of the step in its stage, from 0; empty if the lists have every step, see `step_numbers`.
+        totals: exact figures over all steps; None if the lists have every step.
     """
 
     samples: list[int]
     step_s: list[float]
     phase_s: dict[str, list[float]]
+    numbers: list[int] = []
+    totals: StepTotals | None = None
+
+    @property
+    def steps(self) -> int:
+        """Number of steps, also of those that are not in the lists."""
+        return len(self.step_s) if self.totals is None else self.totals.step.steps
+
+    @property
+    def step_numbers(self) -> Sequence[int]:
+        """Number of each step of the lists."""
+        return self.numbers or range(len(self.step_s))
 
     @property
     def samples_per_s(self) -> float:
         """Throughput over all steps."""
-        return sum(self.samples) / sum(self.step_s)
+        if self.totals is None:
+            return sum(self.samples) / sum(self.step_s)
+        return self.totals.samples / self.totals.step.sum_s
 
 
 class TraceFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,4 +180,4 @@ def decode(content: bytes) -> RunRecord:
     return decode_json(content, _KINDS, "a run record")
 
 
-_KINDS = {SCHEMA_VERSION: RunRecord}
+_KINDS = {1: RunRecord, SCHEMA_VERSION: RunRecord}  # version 1 lacks the fields of samples: it has every step

@@ -26,10 +26,11 @@ INSIDE_PROFILING = {
     "format": set(),
     "errors": set(),
     "run_record": {"storage"},
+    "step_sample": {"run_record"},
     "trace": EVERYBODY,
     # `summary` shows the unprofiled timings of a run's record beside what its traces say.
     "analysis": EVERYBODY | {"trace", "run_record"},
-    "capture": EVERYBODY | {"trace", "analysis", "run_record"},
+    "capture": EVERYBODY | {"trace", "analysis", "run_record", "step_sample"},
     "diff": EVERYBODY | {"trace", "analysis", "run_record"},
     "verdict": EVERYBODY | {"run_record"},
     "ab": EVERYBODY | {"verdict", "run_record"},
@@ -40,7 +41,17 @@ INSIDE_PROFILING = {
 }
 """Part of profiling/ -> the parts that it may import; __main__ may import all."""
 
-TRAIN_MAY_USE = EVERYBODY | {"ab", "capture", "diff", "figures", "report", "run_record", "terminal", "verdict"}
+TRAIN_MAY_USE = EVERYBODY | {
+    "ab",
+    "capture",
+    "diff",
+    "figures",
+    "report",
+    "run_record",
+    "step_sample",
+    "terminal",
+    "verdict",
+}
 
 
 def imported(module: str) -> set[str]:

@@ -1,6 +1,6 @@
 """Terminal output of a run: a progress bar during training, and tables at the end."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from profiling.format import duration, size
-from profiling.run_record import RunRecord, StageRecord
+from profiling.run_record import RunRecord, StageRecord, StepTimings
 from profiling.terminal.tables import FittedTable
 from profiling.vocabulary import STEP_PHASES
 
@@ -56,22 +56,28 @@ def print_run(console: Console, record: RunRecord, folder: Path) -> None:
     )
     console.print(
         f"inference {record.results['infer_samples_per_s']:,.0f} samples/s; latency of a batch of "
-        f"{record.config['infer_batch_size']}: {latency_line(record.stages['infer'].timed.step_s)}"
+        f"{record.config['infer_batch_size']}: {latency_line(record.stages['infer'].timed)}"
     )
     console.print(f"run:  {folder}")
     console.print(f"show: tensorboard --logdir {record.config['output']}")
 
 
-def latency_line(seconds: Sequence[float]) -> str:
-    """Percentiles of latencies that are given in seconds: `p50 1.2 ms, p90 1.41 ms, p99 1.92 ms`."""
-    percentiles = zip(PERCENTILES, np.percentile(seconds, PERCENTILES).tolist(), strict=True)
-    return ", ".join(f"p{rank} {duration(latency_s * 1e6)}" for rank, latency_s in percentiles)
+def latency_line(steps: StepTimings) -> str:
+    """Percentiles of the time of a step: `p50 1.2 ms, p90 1.41 ms, p99 1.92 ms`."""
+    percentiles = zip(PERCENTILES, np.percentile(steps.step_s, PERCENTILES).tolist(), strict=True)
+    return ", ".join(f"p{rank} {duration(latency_s * 1e6)}" for rank, latency_s in percentiles) + sample_note(steps)
+
+
+def sample_note(steps: StepTimings) -> str:
+    """` (of 4,000 random steps of 100,000)` where not every step is kept, else nothing."""
+    return "" if steps.totals is None else f" (of {len(steps.step_s):,} random steps of {steps.steps:,})"
 
 
 def phase_table(name: str, stage: StageRecord) -> FittedTable:
     """Median time of each phase of a stage and its share of the median step; the caption shows peak memory."""
     overhead = stage.profiler_overhead()
-    notes = [f"peak resident {size(stage.peak_resident_bytes)}"]
+    notes = [f"medians{sample_note(stage.timed)}"] if stage.timed.totals else []
+    notes += [f"peak resident {size(stage.peak_resident_bytes)}"]
     if stage.peak_accelerator_bytes is not None:
         notes.append(f"accelerator {size(stage.peak_accelerator_bytes)}")
     if stage.trace is not None and stage.trace.peak_allocated_bytes is not None:
@@ -83,8 +89,8 @@ def phase_table(name: str, stage: StageRecord) -> FittedTable:
     step_s = median(stage.timed.step_s)
     for phase, seconds in ordered(stage.timed.phase_s).items():
         phase_s = median(seconds)
-        table.add_row(phase, duration(phase_s * 1e6), f"{phase_s / step_s:.1%}", str(len(seconds)))
-    table.add_row("step", duration(step_s * 1e6), "100.0%", str(len(stage.timed.step_s)), style="bold")
+        table.add_row(phase, duration(phase_s * 1e6), f"{phase_s / step_s:.1%}", str(stage.timed.steps))
+    table.add_row("step", duration(step_s * 1e6), "100.0%", str(stage.timed.steps), style="bold")
     return table
 
 

@@ -1,6 +1,7 @@
 """TensorBoard event files: curves, images, texts, and the configuration as hyperparameters."""
 
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from profiling.run_record import StageRecord
+from profiling.step_sample import StepSample
+from profiling.vocabulary import STAGES
 from train.config.compose import flat, plain
 from train.config.options import Histograms
 from train.config.schema import Config
@@ -25,13 +28,18 @@ from train.session import Session
 from train.summary import summarize
 
 PREDICTIONS_SHOWN = 32
+CURVE_POINTS = 1024  # TensorBoard shows at most 1000, unless told otherwise
 
 
 class EventFile:
-    """One event file in `folder`; a context manager that closes it."""
+    """One event file in `folder`; a context manager that closes it. Also on a full disk it ends with a whole record."""
 
     def __init__(self, folder: Path) -> None:
-        self._writer = SummaryWriter(str(folder))
+        self._folder = folder
+        self._next_step = dict.fromkeys(STAGES, 0)
+        self._kept_steps = dict.fromkeys(STAGES, 0)
+        with whole_records(folder):
+            self._writer = SummaryWriter(str(folder))
 
     def __enter__(self) -> Self:
         return self
@@ -39,7 +47,8 @@ class EventFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._writer.close()
+        with whole_records(self._folder):
+            self._writer.close()  # raises, again, what its thread could not write
 
     def describe(self, session: Session) -> None:
         """Write the hypothesis, the resolved configuration and a table of the model's layers, as texts."""
@@ -68,12 +77,23 @@ class EventFile:
         """Wait until all events are written to the file."""
         self._writer.flush()
 
-    def stages(self, stages: Mapping[str, StageRecord]) -> None:
-        """Write the time of each phase at every step, and the peak memory of each stage."""
+    def steps(self, stage: str, sample: StepSample) -> None:
+        """Write the time of each phase at the steps of a stage that `sample` has got since the last call.
+
+        Returns when they are in the file, so that the writer's thread does not delay the next timed pass.
+        """
+        steps = sample.timings(since=self._next_step[stage])
+        for row, number in enumerate(steps.step_numbers):
+            if has_point(self._kept_steps[stage]):
+                for phase, seconds in steps.phase_s.items():
+                    self._writer.add_scalar(f"time_ms/{stage}/{phase}", seconds[row] * 1e3, number)
+            self._kept_steps[stage] += 1
+            self._next_step[stage] = number + 1
+        self._writer.flush()
+
+    def memory(self, stages: Mapping[str, StageRecord]) -> None:
+        """Write the peak memory of each stage."""
         for stage, record in stages.items():
-            for phase, seconds in record.timed.phase_s.items():
-                for step, value in enumerate(seconds):
-                    self._writer.add_scalar(f"time_ms/{stage}/{phase}", value * 1e3, step)
             self._writer.add_scalar(f"memory_mib/{stage}/resident_peak", record.peak_resident_bytes / 2**20)
             if record.peak_accelerator_bytes is not None:
                 self._writer.add_scalar(f"memory_mib/{stage}/accelerator_peak", record.peak_accelerator_bytes / 2**20)
@@ -140,6 +160,36 @@ def step_log(session: Session, folder: Path) -> Iterator[StepLog]:
         yield StepLog(
             after_step=lambda metrics: events.histograms(session.module, metrics.steps), flush=events.flush, ahead=1
         )
+
+
+@contextmanager
+def whole_records(folder: Path) -> Iterator[None]:
+    """If the block cannot write, cut each event file in `folder` after its last whole record; remove an empty one."""
+    try:
+        yield
+    except OSError as error:
+        for file in folder.glob("events.out.tfevents.*"):
+            error.filename = error.filename or str(file)
+            length = _whole_bytes(file.read_bytes())
+            if length:
+                os.truncate(file, length)
+            else:
+                file.unlink()
+        raise
+
+
+def _whole_bytes(content: bytes) -> int:
+    """Length of the whole records (TFRecord): 8 bytes of length, 4 of checksum, the data, 4 of checksum."""
+    end = following = 0
+    while following <= len(content):
+        end = following
+        following += 16 + int.from_bytes(content[end : end + 8], "little")
+    return end
+
+
+def has_point(index: int) -> bool:
+    """Whether a curve shows its value number `index`: the first CURVE_POINTS, then every 2nd, every 4th, and so on."""
+    return index % (1 << (index // CURVE_POINTS).bit_length()) == 0
 
 
 def hypothesis_card(config: Config) -> str:

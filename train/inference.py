@@ -19,6 +19,7 @@ from train import checkpoint, health, loop, session, variants
 from train.as_trained import as_trained
 from train.batches import make_batches
 from train.checkpoint import Checkpoint
+from train.config import cli
 from train.config.schema import Config, CustomModelConfig, ResNet18Config
 from train.console import latency_line
 from train.data import DataSet, FileSplit, TensorSplit, load, unlabeled
@@ -56,11 +57,12 @@ def infer(config: Config, given: Mapping[str, Any], folder: Path) -> None:
     health.check_pass(module, f"checkpoint={path}: a probability of inference", probabilities)
     predictions = write_predictions(names(data.test), probabilities, data.classes, folder)
     console = PlainConsole(soft_wrap=True)
-    console.print(f"checkpoint: {path}, of {describe(config.model)}")
-    console.print(f"images: {config.images or describe(config.data)}")
-    console.print(f"{len(probabilities)} images in {seconds:.2f} s: {len(probabilities) / seconds:,.0f} samples/s")
-    console.print(f"latency of a batch of {config.infer_batch_size}: {latency_line(capture.timings().step_s)}")
-    console.print(f"predictions: {predictions}")
+    with cli.standard_output(f"all images are classified: {predictions}"):
+        console.print(f"checkpoint: {path}, of {describe(config.model)}")
+        console.print(f"images: {config.images or describe(config.data)}")
+        console.print(f"{len(probabilities)} images in {seconds:.2f} s: {len(probabilities) / seconds:,.0f} samples/s")
+        console.print(f"latency of a batch of {config.infer_batch_size}: {latency_line(capture.timings())}")
+        console.print(f"predictions: {predictions}")
 
 
 def rebuild(config: Config, data: DataSet, saved: Checkpoint, path: Path) -> nn.Module:

@@ -17,11 +17,12 @@ from profiling.terminal.tables import PlainConsole
 from profiling.vocabulary import STAGES
 from train import checkpoint, environment, health, session
 from train.checkpoint import Checkpoint
+from train.config import cli
 from train.config.compose import plain
 from train.config.options import Execution, Histograms
 from train.config.schema import Config
 from train.console import PERCENTILES, Bar, print_run, progress_bar
-from train.events import EventFile, step_log
+from train.events import EventFile, has_point, step_log
 from train.loop import EpochMetrics
 from train.session import Session
 
@@ -57,7 +58,7 @@ def train(config: Config, changed: Mapping[str, tuple[Any, Any]], folder: Path) 
             with tempfile.TemporaryDirectory() as scratch, step_log(parts, Path(scratch)) as scratch_log:
                 traces.update(session.trace(parts, folder, scratch_log.after_step))
             stages = stage_records(timed, traces)
-            events.stages(stages)
+            events.memory(stages)
             events.hyperparameters(config, changed, results)
         status = "complete"
     except Exception as failure:
@@ -76,7 +77,8 @@ def train(config: Config, changed: Mapping[str, tuple[Any, Any]], folder: Path) 
             results=results,
         )
         run_record.write(record, folder)
-    print_run(PlainConsole(soft_wrap=True), record, folder)
+    with cli.standard_output(f"the run is complete: {folder}"):
+        print_run(PlainConsole(soft_wrap=True), record, folder)
 
 
 def run(
@@ -100,12 +102,16 @@ def run(
             health.check_pass(parts.module, f"the training loss of epoch {epoch + 1}", training.loss)
             health.check_pass(parts.module, f"the loss on held-out images after epoch {epoch + 1}", held_out.loss)
             learning_rate = float(parts.schedule.get_last_lr()[0])
-            events.epoch((epoch + 1) * steps_per_epoch, training, held_out, learning_rate, samples_per_s)
+            if has_point(epoch) or epoch == config.epochs - 1:
+                events.epoch((epoch + 1) * steps_per_epoch, training, held_out, learning_rate, samples_per_s)
+            events.steps("train", timed["train"].sample)
+            events.steps("evaluate", timed["evaluate"].sample)
             bar.show(training.mean_loss(), held_out.accuracy(), samples_per_s)
             log.debug("epoch %d: loss %.4f, accuracy %.4f", epoch, training.mean_loss(), held_out.accuracy())
     with timed["infer"] as capture:
         for _ in range(INFER_PASSES):
             probabilities = parts.infer(parts.infer_batches, capture)
+    events.steps("infer", timed["infer"].sample)
     health.check_pass(parts.module, "a probability of inference", probabilities)
     results.update(scores(held_out), **rates(timed))
     events.pictures(parts, held_out, probabilities)

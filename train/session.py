@@ -5,7 +5,7 @@ import dataclasses
 import inspect
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice, repeat
@@ -245,14 +245,16 @@ def _batch_of_each_size(batches: Batches, samples: int) -> list[Batch]:
     return [(images, labels)] + ([(images[:remainder], labels[:remainder])] if remainder else [])
 
 
-def trace(session: Session, folder: Path, after_step: Callable[[loop.EpochMetrics], None]) -> dict[str, TraceFile]:
-    """Trace one window of each stage into `folder`: stage -> file; empty if `profiler.active` is 0.
+def trace(
+    session: Session, folder: Path, after_step: Callable[[loop.EpochMetrics], None]
+) -> Iterator[tuple[str, TraceFile]]:
+    """Trace one window of each stage into `folder`; yield stage and file, nothing if `profiler.active` is 0.
 
     Traced steps are no timings. To be called last, because the traced training steps change the model.
     """
     profiler = session.config.profiler
     if profiler.active == 0:
-        return {}
+        return
     options = {
         name: getattr(profiler, name) for name in ("record_shapes", "profile_memory", "with_stack", "with_flops")
     }
@@ -262,11 +264,9 @@ def trace(session: Session, folder: Path, after_step: Callable[[loop.EpochMetric
         "evaluate": (session.test_batches, session.evaluate),
         "infer": (session.infer_batches, session.infer),
     }
-    traces = {}
     reserve_heap()
     for stage in STAGES:
         batches, run = passes[stage]
         with TracedCapture(stage, session.device, window) as capture:
             run(islice(chain.from_iterable(repeat(batches)), window.steps), capture)
-        traces[stage] = capture.trace()
-    return traces
+        yield stage, capture.trace()

@@ -16,7 +16,7 @@ from profiling.analysis.notes import account_notes, one_per_file, reading_notes
 from profiling.analysis.operators import Operator, operator_order, operators, operators_by_shape, operators_by_stack
 from profiling.analysis.phases import Phase, Step, StepTime, phases, step_time, steps
 from profiling.analysis.stragglers import Straggler, compare_ranks
-from profiling.analysis.timings import StageTiming
+from profiling.analysis.timings import StageTiming, timing_notes
 from profiling.analysis.waits import BlockingCall, WaitedFor, blocked_by, waited_for
 from profiling.trace.trace import Trace
 
@@ -94,9 +94,10 @@ def summarize(traces: Sequence[Trace], *, by: str = "operator", timings: Sequenc
     collectives = [find_collectives(index) for index in indices]
     compared = compare_ranks(collectives)
     operator_table = {"shape": operators_by_shape, "stack": operators_by_stack}.get(by, operators)
+    found = [note for account in accounts for note in account_notes(account)]
     return Summary(
         schema_version=SCHEMA_VERSION,
-        trace=describe(traces, [*(note for account in accounts for note in account_notes(account)), *compared.notes]),
+        trace=describe(traces, [*found, *compared.notes, *timing_notes(timings)]),
         events=_count(traces),
         step_time=step_time(step_rows, marked=all(marked)),
         step_times=[step_time(table, marked=known) for table, known in zip(step_tables, marked, strict=True)],

@@ -1,6 +1,7 @@
 """Timings of unprofiled steps, from the run's record; in a trace the profiler slows down the steps."""
 
 import statistics
+from collections.abc import Iterable
 from pathlib import Path
 
 from msgspec import Struct
@@ -12,12 +13,14 @@ from profiling.trace.parse import TraceError
 class StageTiming(Struct, frozen=True):
     """The unprofiled steps of one stage.
 
-    `samples_per_s` is the throughput over all of them. `profiler_overhead` is the additional time per sample while the
+    `samples_per_s` is the throughput over all of them, `median_us` the median over the `kept_steps` whose timings the
+    record has: all, or a random sample. `profiler_overhead` is the additional time per sample while the
     profiler runs, as a share of the unprofiled time; None if no step was profiled.
     """
 
     stage: str
     steps: int
+    kept_steps: int
     median_us: float
     samples_per_s: float
     profiler_overhead: float | None
@@ -40,12 +43,22 @@ def stage_timings(path: Path) -> list[StageTiming]:
     ]
 
 
+def timing_notes(timings: Iterable[StageTiming]) -> list[str]:
+    """Say which medians are those of a sample."""
+    return [
+        f"{timing.stage}: the median is that of {timing.kept_steps:,} random steps of {timing.steps:,} unprofiled ones"
+        for timing in timings
+        if timing.kept_steps < timing.steps
+    ]
+
+
 def _timing(folder: Path, name: str, stage: run_record.StageRecord) -> StageTiming:
     steps = stage.timed
     try:
         return StageTiming(
             stage=name,
-            steps=len(steps.step_s),
+            steps=steps.steps,
+            kept_steps=len(steps.step_s),
             median_us=statistics.median(steps.step_s) * 1e6,
             samples_per_s=steps.samples_per_s,
             profiler_overhead=stage.profiler_overhead(),

@@ -75,7 +75,7 @@ class Inputs:
         if kind < 0.35:
             group = source.choice(GROUPS)
             value = source.choice((*SYNTAX, *map(str, NUMBERS))) if odd else source.choice(self.options[group])
-            return f"{'+' if group == 'experiment' or odd and source.random() < 0.1 else ''}{group}={value}"
+            return f"{'+' if group == 'experiment' or (odd and source.random() < 0.1) else ''}{group}={value}"
         key = source.choice(list(self.types))
         if odd and key.endswith("_target_"):
             return f"{key}={source.choice(TARGETS)}"

@@ -293,5 +293,3 @@ def _move(source: random.Random, item: dict[str, Any], events: list[Any]) -> Non
 
 def _number(value: Any) -> float:
     return float(value) if isinstance(value, int | float) and abs(value) < 1e300 else 0.0
-
-

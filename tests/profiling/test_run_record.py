@@ -36,6 +36,15 @@ def test_a_record_comes_back_as_it_was(tmp_path):
     assert run_record.read(tmp_path) == RECORD
 
 
+def test_a_record_of_version_1_has_every_step(tmp_path):
+    content = json.loads(run_record.write(RECORD, tmp_path).read_text())
+    timed = content["stages"]["train"]["timed"]
+    del timed["numbers"], timed["totals"]
+    run_record.write(RECORD, tmp_path).write_text(json.dumps(content | {"schema_version": 1}))
+    old = run_record.read(tmp_path).stages["train"].timed
+    assert (old.steps, list(old.step_numbers), old.samples_per_s) == (1, [0], 2.0)
+
+
 def test_units_stand_in_the_keys(tmp_path):
     stage = json.loads(run_record.write(RECORD, tmp_path).read_text())["stages"]["train"]
     assert stage["timed"]["step_s"] == [0.5]
@@ -48,8 +57,8 @@ def test_units_stand_in_the_keys(tmp_path):
         (lambda text: text[: len(text) // 2], "not a run record"),
         (lambda text: text.replace('"status": "complete"', '"status": 3'), "not a run record"),
         (
-            lambda text: text.replace('"schema_version": 1', '"schema_version": 9'),
-            "schema version 9, this program reads 1",
+            lambda text: text.replace('"schema_version": 2', '"schema_version": 9'),
+            "schema version 9, this program reads 1 and 2",
         ),
     ],
 )

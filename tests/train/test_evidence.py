@@ -47,7 +47,7 @@ def traced(tmp_path_factory):
             parts = session.prepare(to_config(composed(f"+experiment={experiment}", *SETUP)))
             session.warm_up(parts)
             with step_log(parts, folder / "scratch") as log:
-                found = session.trace(parts, folder, log.after_step)
+                found = dict(session.trace(parts, folder, log.after_step))
             windows[experiment] = {name: folder / file.path for name, file in found.items()}
         return windows[experiment][stage]
 
@@ -139,7 +139,7 @@ def count(sums):
 faults = []
 parts = session.prepare(to_config(composed()))
 session.warm_up(parts)
-session.trace(parts, Path(sys.argv[1]), count)
+dict(session.trace(parts, Path(sys.argv[1]), count))
 print(faults[-1] - faults[-4])
 """
 

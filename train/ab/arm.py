@@ -2,7 +2,6 @@
 
 import math
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from itertools import chain, islice, repeat
@@ -17,6 +16,7 @@ from profiling import run_record
 from profiling.ab.messages import Answer, ArmOutput, BlockTimings, Ready
 from profiling.capture import Capture, NullCapture, TimedCapture
 from profiling.run_record import RunRecord, StageRecord, StepTimings, TraceFile
+from profiling.step_sample import StepSample
 from profiling.vocabulary import STAGES
 from train import environment, run, session
 from train.batches import Batch
@@ -62,7 +62,7 @@ class ArmWorker:
             "evaluate": parts.evaluate,
             "infer": parts.infer,
         }
-        self._steps = {stage: StepTimings(samples=[], step_s=[], phase_s=defaultdict(list)) for stage in STAGES}
+        self._steps = {stage: StepSample() for stage in STAGES}
         self._resident_bytes: dict[str, int] = dict.fromkeys(STAGES, 0)
         self._accelerator_bytes: dict[str, int] = {}
         self._per_stage = False
@@ -110,7 +110,7 @@ class ArmWorker:
         for stage, asked in steps.items():
             workers, untimed = self._workers.get(stage, 0), self._ahead.get(stage, 0)
             count = max(asked, workers)
-            with TimedCapture(self._parts.device) as capture:
+            with TimedCapture(self._parts.device, max_steps=untimed + count) as capture:
                 self._passes[stage](islice(self._batches[stage], untimed + count), capture)
             self._log.flush()
             timed = _slice(capture.timings(), untimed, untimed + count)
@@ -126,10 +126,8 @@ class ArmWorker:
     def _keep(self, stage: str, timed: StepTimings, capture: TimedCapture) -> None:
         """Add the timings and the memory of a block to those of the stage."""
         kept, memory = self._steps[stage], capture.memory
-        kept.samples.extend(timed.samples)
-        kept.step_s.extend(timed.step_s)
-        for phase, seconds in timed.phase_s.items():
-            kept.phase_s[phase].extend(seconds)
+        for row, (samples, step_s) in enumerate(zip(timed.samples, timed.step_s, strict=True)):
+            kept.add(samples, step_s, {phase: seconds[row] for phase, seconds in timed.phase_s.items()})
         self._per_stage = memory.per_stage
         self._resident_bytes[stage] = max(self._resident_bytes[stage], memory.resident_bytes)
         if memory.accelerator_bytes is not None:
@@ -139,14 +137,16 @@ class ArmWorker:
     def finish(self, folder: Path, started: str, results: Mapping[str, float]) -> ArmOutput:
         """Trace one window of each stage; leave record, traces and event file in `folder`."""
         folder.mkdir(parents=True)
-        traces = session.trace(self._parts, folder, self._log.after_step)
+        traces = dict(session.trace(self._parts, folder, self._log.after_step))
         stages = self._stages(traces)
         rates = {f"{stage}_samples_per_s": record.timed.samples_per_s for stage, record in stages.items()}
         figures = {**results, **rates}
         config = self._parts.config
         with EventFile(folder) as events:
             events.describe(self._parts)
-            events.stages(stages)
+            for stage, steps in self._steps.items():
+                events.steps(stage, steps)
+            events.memory(stages)
             events.hyperparameters(config, self._changed, figures)
         record = RunRecord(
             name=config.name,
@@ -175,13 +175,13 @@ class ArmWorker:
     def _stages(self, traces: Mapping[str, TraceFile]) -> dict[str, StageRecord]:
         return {
             stage: StageRecord(
-                timed=timed,
+                timed=steps.timings(),
                 trace=traces.get(stage),
                 peak_resident_bytes=self._resident_bytes[stage],
                 resident_is_per_stage=self._per_stage,
                 peak_accelerator_bytes=self._accelerator_bytes.get(stage),
             )
-            for stage, timed in self._steps.items()
+            for stage, steps in self._steps.items()
         }
 
 

@@ -94,7 +94,8 @@ def run_experiment(
     )
     write_comparison(record, folder)
     write_report([record], [folder], folder / "report.html")
-    show_comparison(console, record, measured.startup_s, measured.waited_s, folder)
+    with cli.standard_output(f"the comparison is complete: {folder}"):
+        show_comparison(console, record, measured.startup_s, measured.waited_s, folder)
     return record, stop
 
 

@@ -42,4 +42,5 @@ def write_ladder(sweep: Path) -> None:
     records = [record for _, record in comparisons]
     report = sweep / "report.html"
     write_report(records, [folder for folder, _ in comparisons], report)
-    show_comparisons(wide_console(), records, report)
+    with cli.standard_output(f"the report is complete: {report}"):
+        show_comparisons(wide_console(), records, report)

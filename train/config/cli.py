@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import logging
 import os
 import re
 import signal
@@ -15,6 +16,7 @@ from types import FrameType
 from typing import Any
 
 import hydra
+import hydra.core.utils
 import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -25,6 +27,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from profiling.errors import NotApplicableError, Terminated, UserError, match, nearest, nearest_or_all
 from profiling.format import visible
+from profiling.storage import atomic_write
 from profiling.terminal.encoding import replace_what_cannot_be_encoded
 from train.config import compose, folders
 from train.config.options import TOPICS
@@ -130,6 +133,34 @@ _wants_traceback = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("0", "")
 
 
 @contextmanager
+def standard_output(done: str | None = None) -> Iterator[None]:
+    """Surround what is printed to standard output; `done` says what is complete without it.
+
+    Where it cannot be written, as on a full device or to a closed pipe, one line on standard error says so, what is
+    printed later is dropped, and `run` returns 1.
+    """
+    try:
+        yield
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except (OSError, SystemExit) as error:
+        cause = error.__context__ if isinstance(error, SystemExit) else error  # rich exits where a pipe is closed
+        if not isinstance(cause, OSError):
+            raise
+        # Otherwise Python's own flush at exit fails, too: https://docs.python.org/3/library/signal.html#note-on-sigpipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _failures.append("; ".join(filter(None, (f"standard output: {cause.strerror}", done))))
+        print_line(f"error: {_failures[-1]}")
+
+
+def _run_folder() -> str | None:
+    """The folder of the run; None before Hydra has named it."""
+    if not HydraConfig.initialized() or OmegaConf.is_missing(HydraConfig.get().runtime, "output_dir"):
+        return None
+    return HydraConfig.get().runtime.output_dir
+
+
+@contextmanager
 def one_line_errors() -> Iterator[None]:
     """Report the error of a job in one line, so that a sweep runs its next job; `run` returns the exit status."""
     try:
@@ -162,9 +193,11 @@ def run(job: Callable[[DictConfig], None], config_name: str) -> int:
         application()
         return 0
     _failures.clear()
+    logging.raiseExceptions = False  # Hydra's messages on standard output: `standard_output` reports the error
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # hides the profiler's messages at its start and stop
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # hides "allocated before the profiling started" and the like
     silence_event_writer_threads()
+    hydra.core.utils._save_config = _save_config
     os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints composition errors itself, in several lines
     try:
         signal.signal(signal.SIGTERM, _terminate)
@@ -177,17 +210,30 @@ def run(job: Callable[[DictConfig], None], config_name: str) -> int:
     except Exception as error:
         if any(frame.f_code is job.__code__ for frame, _ in traceback.walk_tb(error.__traceback__)):
             raise  # `one_line_errors` did not know it: a defect of this program, or of a class of the user's
-        print_line(f"error: {explain(error) or _explain_group(sys.argv[1:]) or f'{type(error).__name__}: {error}'}")
+        if isinstance(error, OSError) and not error.filename and not _run_folder():  # of what Hydra prints
+            with standard_output():
+                raise
+        else:
+            print_line(f"error: {explain(error) or _explain_group(sys.argv[1:]) or f'{type(error).__name__}: {error}'}")
         return 1
     finally:
         folders.discard_first()
         del os.environ["HYDRA_FULL_ERROR"]
+    with standard_output():
+        pass  # what is left in its buffer, such as Hydra's messages
     return 1 if _failures else 0
 
 
 def print_line(text: str, stream: Any = None) -> None:
     """Write one line to `stream`, by default standard error."""
     (stream or sys.stderr).write(visible(text.replace("\n", " ")) + "\n")
+
+
+def _save_config(cfg: DictConfig, filename: str, output_dir: Path) -> None:
+    """Write a file of `.hydra` as Hydra does, but whole or not at all."""
+    output_dir.mkdir(parents=True, exist_ok=True)
+    with atomic_write(output_dir / filename) as temporary:
+        temporary.write_text(OmegaConf.to_yaml(cfg), encoding="utf-8")
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
@@ -208,8 +254,7 @@ def explain(error: Exception) -> str | None:
         where = f"{mark.name}, line {mark.line + 1}, column {mark.column + 1}" if mark else "a configuration file"
         return f"{where}: not YAML: {error.problem or error.context}"
     if isinstance(error, OSError):
-        folder = HydraConfig.get().runtime.output_dir if HydraConfig.initialized() else "the run's folder"
-        return f"{error.filename or folder}: {error.strerror or error}"
+        return f"{error.filename or _run_folder()}: {error.strerror or error}"
     if isinstance(error, ConfigCompositionException):
         return _explain_composition(error)
     if "Original Traceback" in str(error):  # the error of a DataLoader worker contains its traceback as text

@@ -31,17 +31,18 @@ export function timedSteps(record, only) {
   const { unit, per } = axisUnit(longest(stages.map(([, { timed }]) => longest(timed.step_s))) * 1e6);
   const data = stages.flatMap(([name, stage], i) => {
     const { step_s } = stage.timed;
+    const numbers = stepNumbers(stage.timed);
     const times = phases
       .map((phase) => [phase, stage.timed.phase_s[phase]])
       .filter(([phase, values]) => values && phase !== name);
     const parts = times.map(([phase, values]) => ({
       ...stacked(step_s.length),
       name: escapeLabel(phase),
-      x: values.map((_, step) => step),
+      x: numbers,
       y: values.map((s) => (s * 1e6) / per),
       hovertext: values.map(
-        (s, step) =>
-          `${escapeLabel(`${name}, step ${step}, ${phase}`)}<br>${duration(s * 1e6)} of ${duration(step_s[step] * 1e6)}`,
+        (s, row) =>
+          `${escapeLabel(`${name}, step ${numbers[row]}, ${phase}`)}<br>${duration(s * 1e6)} of ${duration(step_s[row] * 1e6)}`,
       ),
       marker: look(PHASES[phase] ?? phases.indexOf(phase)),
       line: { color: look(PHASES[phase] ?? phases.indexOf(phase)).color, width: 0.5 },
@@ -50,9 +51,9 @@ export function timedSteps(record, only) {
       type: "scatter",
       mode: "lines",
       name: "whole step",
-      x: step_s.map((_, step) => step),
+      x: numbers,
       y: step_s.map((s) => (s * 1e6) / per),
-      hovertext: step_s.map((s, step) => `${escapeLabel(`${name}, step ${step}`)}<br>${duration(s * 1e6)}`),
+      hovertext: step_s.map((s, row) => `${escapeLabel(`${name}, step ${numbers[row]}`)}<br>${duration(s * 1e6)}`),
       line: { color: "#7a8a9e", width: 1, shape: "hvh" },
     };
     return [...parts, whole].map((trace) => ({ ...trace, hoverinfo: "text", xaxis: `x${i + 1}`, yaxis: `y${i + 1}` }));
@@ -72,9 +73,22 @@ export function timedSteps(record, only) {
   return [panel(label, chart({ data: once(data), layout, label, pngName: "steps" }))];
 }
 
-function stepAxis(name, { timed: { step_s } }) {
+function stepAxis(name, { timed }) {
+  const { step_s, totals } = timed;
   const spacing = step_s.length < 10 ? { dtick: 1 } : {};
-  return { ...spacing, title: { text: `step, <b>${escapeLabel(name)}</b>` }, range: [-0.6, step_s.length - 0.4] };
+  const sample = totals
+    ? `<br>${step_s.length} random steps of ${totals.step.steps}, the longest of which took ${duration(totals.step.max_s * 1e6)}`
+    : "";
+  return {
+    ...spacing,
+    title: { text: `step, <b>${escapeLabel(name)}</b>${sample}` },
+    range: [-0.6, (stepNumbers(timed).at(-1) ?? -1) + 0.6],
+  };
+}
+
+/** The number of each step of a stage; records without a list of them have every step. */
+function stepNumbers({ step_s, numbers }) {
+  return numbers?.length ? numbers : step_s.map((_, row) => row);
 }
 
 /** A panel with the time of each traced step by kind; windows side by side, with their names below. */
