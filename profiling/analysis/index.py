@@ -176,13 +176,18 @@ class Index:
 
     @cached_property
     def main_thread(self) -> int:
-        """The thread of the steps, else of most marked phases, else of most operators that autograd does not run."""
+        """The thread of the steps, else of most marked phases, else of most operators that autograd does not run.
+
+        A trace of the device alone has neither: then the thread that launches most of its work.
+        """
         if self.steps.thread is not None:
             return self.steps.thread
         threads = self.marked_phases.thread
         if not threads.size:
             others = ~self._run_by_autograd
             threads = self.operators.thread[others] if others.any() else self.operators.thread
+        if not threads.size:
+            threads = self.trace.spans.thread[self.launching_rows[self.launching_rows >= 0]]
         return int(np.bincount(threads).argmax()) if threads.size else 0
 
     @cached_property
@@ -234,7 +239,10 @@ class Index:
 
     @cached_property
     def steps(self) -> Steps:
-        """The `ProfilerStep#N` annotations of the thread that has most of them."""
+        """The `ProfilerStep#N` annotations of the thread that has most of them, without those inside another.
+
+        Where two overlap, by rounding, the second one starts at the end of the first.
+        """
         trace, spans = self.trace, self.trace.spans
         numbers = {number: int(name[len(_STEP) :]) for number, name in enumerate(trace.names) if _IS_STEP(name)}
         rows = np.flatnonzero((spans.kind == Kind.ANNOTATION) & np.isin(spans.name, list(numbers)))
@@ -243,9 +251,13 @@ class Index:
             return Steps([0], np.array([start]), np.array([end]), None, marked=False)
         thread = int(np.bincount(spans.thread[rows]).argmax())
         rows = rows[spans.thread[rows] == thread]
-        rows = rows[np.argsort(spans.start_ns[rows], kind="stable")]
-        start = spans.start_ns[rows]
-        return Steps([numbers[n] for n in spans.name[rows]], start, start + spans.dur_ns[rows], thread, marked=True)
+        start, end = spans.start_ns[rows], spans.start_ns[rows] + spans.dur_ns[rows]
+        order = np.lexsort((-end, start))
+        rows, start, end = rows[order], start[order], end[order]
+        before = np.concatenate(([start[0]], np.maximum.accumulate(end)[:-1]))
+        outer = (end > before) | (start >= before)
+        start = np.maximum(start, before)[outer]
+        return Steps([numbers[n] for n in spans.name[rows[outer]]], start, end[outer], thread, marked=True)
 
     @cached_property
     def device_rows(self) -> Rows:
