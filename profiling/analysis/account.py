@@ -4,16 +4,17 @@ Only the threads count that a step runs on or waits for (`Index.step_threads`), 
 phases. Waits on other threads, and the synchronization with which the profiler closes a window, belong to no step.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from profiling.analysis.blocking_calls import BlockingCalls, blocking_calls
+from profiling.analysis.blocking_calls import CLOCK_ERROR_NS, BlockingCalls, blocking_calls
 from profiling.analysis.index import Index, PhaseNumbers
 from profiling.analysis.intervals import Pieces, cut, gaps, overlaps, union, within
 from profiling.analysis.nesting import Rows, distinct
+from profiling.trace.columns import Kind
 from profiling.trace.trace import Int64s
 from profiling.vocabulary import TRACE_PHASES
 
@@ -108,28 +109,52 @@ class TimeAccount:
     def wait_parts(self) -> WaitParts:
         """What the device did during each wait."""
         index, calls, waits = self.index, self.blocking_calls, self.waits
-        thread = index.trace.spans.thread[index.device_rows]
+        device, thread = index.device_rows, index.trace.spans.thread[index.device_rows]
         waits_for = calls.waits_for[waits.call]
         parts: list[tuple[Int64s, NDArray[np.intp], Rows]] = []
 
-        def add(start: Int64s, end: Int64s, wait: NDArray[np.intp], row: Rows | int) -> None:
-            parts.append((end - start, wait, np.broadcast_to(row, wait.shape)))
+        def add(pieces: Pieces, row: Rows | int) -> None:
+            parts.append((pieces.end_ns - pieces.start_ns, pieces.owner, np.broadcast_to(row, pieces.owner.shape)))
+
+        def cover(open_: Pieces, rows: Rows, label: int | None = None) -> Pieces:
+            """Add the parts of the waits `open_` in which the rows run, as theirs or as `label`; return the rest."""
+            work = _pieces(index, rows)
+            edges = open_.start_ns, open_.end_ns, work.start_ns, work.end_ns
+            found, left = overlaps(*edges), gaps(*edges)
+            row = rows[work.owner[found.second]] if label is None else label
+            add(Pieces(found.start_ns, found.end_ns, open_.owner[found.first]), row)
+            return Pieces(left.start_ns, left.end_ns, open_.owner[left.owner])
 
         for number in np.unique(waits_for).tolist():
             own = np.flatnonzero(waits_for == number)
-            start, end = waits.start_ns[own], waits.end_ns[own]
-            on_stream = np.isin(thread, list(calls.streams[number]))
-            rows = index.device_rows[on_stream]
-            work, others = _pieces(index, rows), _pieces(index, index.device_rows[~on_stream])
-            waited = overlaps(start, end, work.start_ns, work.end_ns)
-            add(waited.start_ns, waited.end_ns, own[waited.first], rows[work.owner[waited.second]])
-            rest = gaps(start, end, work.start_ns, work.end_ns)
-            beside = overlaps(rest.start_ns, rest.end_ns, others.start_ns, others.end_ns)
-            add(beside.start_ns, beside.end_ns, own[rest.owner[beside.first]], OTHER_STREAMS)
-            idle = gaps(rest.start_ns, rest.end_ns, others.start_ns, others.end_ns)
-            add(idle.start_ns, idle.end_ns, own[rest.owner[idle.owner]], IDLE)
+            awaited = np.isin(thread, list(calls.streams[number]))
+            rest = cover(Pieces(waits.start_ns[own], waits.end_ns[own], own), device[awaited])
+            behind = self._behind(rest, device[awaited], device[~awaited])
+            left = [_some(rest, behind < 0)]
+            for stream in np.unique(behind[behind >= 0]).tolist():
+                left.append(cover(_some(rest, behind == stream), device[thread == stream]))
+            rest = Pieces(*(np.concatenate([getattr(pieces, name) for pieces in left]) for name in _PIECES))
+            add(cover(rest, device[~awaited], OTHER_STREAMS), IDLE)
         columns = zip(*parts, strict=True) if parts else ([np.empty(0, dtype=np.intp)] for _ in range(3))
         return WaitParts(*(np.concatenate(column) for column in columns))
+
+    def _behind(self, rest: Pieces, awaited: Rows, others: Rows) -> NDArray[np.intp]:
+        """The stream that the awaited ones wait for in each interval without work of theirs; -1 for none.
+
+        Work that is queued on an idle stream waits for another one: that of the work which ends last before it starts.
+        Not so if the trace records such waits (`cuda_sync`): then the awaited streams already include it.
+        """
+        spans = self.index.trace.spans
+        behind = np.full(rest.owner.size, -1, dtype=np.intp)
+        if not others.size or self.index.trace.rows(Kind.SYNC).size:
+            return behind
+        end = spans.start_ns[others] + spans.dur_ns[others]
+        order = np.argsort(end, kind="stable")
+        last = np.searchsorted(end[order], rest.end_ns + CLOCK_ERROR_NS, side="right") - 1
+        latest = others[order[last]]  # of any row where there is none: `last` is -1
+        found = np.isin(rest.end_ns, spans.start_ns[awaited]) & (last >= 0) & (end[order[last]] > rest.start_ns)
+        behind[found] = spans.thread[latest[found]]
+        return behind
 
     @cached_property
     def running(self) -> tuple[Int64s, Int64s]:
@@ -168,6 +193,13 @@ class TimeAccount:
     def operator_ns_outside(self) -> int:
         """Self time of the operators on the steps' threads, but outside all segments."""
         return int(self.operator_ns[self.operator_segments < 0].sum())
+
+
+_PIECES = tuple(field.name for field in fields(Pieces))
+
+
+def _some(pieces: Pieces, chosen: NDArray[np.bool_]) -> Pieces:
+    return Pieces(pieces.start_ns[chosen], pieces.end_ns[chosen], pieces.owner[chosen])
 
 
 def _pieces(index: Index, rows: Rows) -> Pieces:

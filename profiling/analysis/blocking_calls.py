@@ -1,8 +1,8 @@
 """Which calls of the host into the device's runtime block the host, and for which streams they wait.
 
 A call that has device work of its own (a copy, a kernel) is judged by times: it blocks if it lasts until its work has
-ended, or for most of the time while it runs. Names decide only where the trace has no such evidence: synchronizations
-and calls of memory management have no work of their own.
+ended. Names decide only where the trace has no such evidence: synchronizations and calls of memory management have no
+work of their own.
 
 Sources: https://docs.nvidia.com/cuda/cuda-runtime-api/api-sync-behavior.html (copies from and to pageable memory),
 https://docs.nvidia.com/cuda/cuda-c-programming-guide/#lazy-loading (code that the first launch of a kernel loads).
@@ -25,6 +25,10 @@ CLOCK_ERROR_NS = 2000
 """The times of host and device are converted from two clocks, and old traces round them to microseconds."""
 LONG_CALL_NS = 100_000
 """Calls that do not block return within some microseconds."""
+FULL_QUEUE = 1000
+"""A stream takes about this many launches ahead of the device; then each one waits for the end of an earlier one."""
+USUAL_LAUNCH_NS = 10_000
+"""Launches that block last longer. For shorter ones the times of host and device are too inexact to tell."""
 
 
 class WaitKind(StrEnum):
@@ -43,13 +47,14 @@ _NAMES: dict[WaitKind, Callable[[str], re.Match[str] | None]] = {
     kind: re.compile(pattern, re.IGNORECASE).search
     for kind, pattern in {
         WaitKind.synchronize: (
-            r"synchroni[sz]e|(?:queue|stream|device|event)sync$|^(?:ur|pi)(?:events?wait|queuefinish)"
+            r"synchroni[sz]e|(?:queue|stream|device|event)sync$|sync(?:queue|stream|device|event)"
+            r"|^(?:ur|pi)(?:events?wait|queuefinish)|^cnrtwaitnotifier"
         ),
         WaitKind.pinned: (
-            r"(?:alloc|free)host|^(?:cuda|hip|musa|cumem|hipmem|mumem|urusm)host(?:m?alloc|free|(?:un)?register)"
+            r"(?:alloc|free)host|^(?:cuda|hip|musa|cumem|hipmem|mumem|urusm|cnrt|syn)host(?:m?alloc|free|(?:un)?register)"
         ),
         WaitKind.memory: (
-            r"^(?!.*(?:async|host))(?:(?:cuda|hip|musa|aclrt|cn|tops|syn)(?:malloc|free)"
+            r"^(?!.*(?:async|host))(?:(?:cuda|hip|musa|aclrt|cn|cnrt|tops|syndevice)(?:malloc|free)"
             r"|(?:cu|hip|mu)mem(?:alloc|free|create|release|map|unmap|setaccess)"
             r"|zemem(?:alloc|free)|urusm(?:deviceal|sharedal|free))"
         ),
@@ -57,8 +62,11 @@ _NAMES: dict[WaitKind, Callable[[str], re.Match[str] | None]] = {
         WaitKind.copy: r"memcpy(?!.*async)",
     }.items()
 }  # the first that matches holds
-_HOST_COPY = re.compile(r"HtoD|DtoH|HostToDevice|DeviceToHost", re.IGNORECASE)
-_PINNED = re.compile(r"pinned", re.IGNORECASE)
+_HOST_COPY = re.compile(r"HtoD|DtoH|HostToDevice|DeviceToHost", re.IGNORECASE).search
+_PINNED = re.compile(r"pinned", re.IGNORECASE).search
+_PAGEABLE = re.compile(r"pageable", re.IGNORECASE).search
+_COPYING = re.compile(r"memcpy", re.IGNORECASE).search
+_LAUNCHING = re.compile(r"launch", re.IGNORECASE).search
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,9 +88,10 @@ def blocking_calls(trace: Trace, device_rows: Rows, launching_rows: Rows) -> Blo
     spans = trace.spans
     calls = trace.rows(Kind.LAUNCH)
     kinds = np.array([_named(name) for name in trace.names], dtype=np.int8)[spans.name[calls]]
-    work = _Work(trace, calls, device_rows, launching_rows)
+    is_copy = kinds == _number(WaitKind.copy)
+    work = _Work(trace, calls, device_rows, launching_rows, is_copy)
     long = spans.dur_ns[calls] >= LONG_CALL_NS
-    kinds[work.exists & (kinds == _number(WaitKind.copy))] = _NONE
+    kinds[work.exists & is_copy] = _NONE
     kinds[work.is_blocking_copy] = _number(WaitKind.copy)
     kinds[work.is_blocking_launch] = _number(WaitKind.launch)
     rest = long & (kinds == _NONE)
@@ -91,6 +100,7 @@ def blocking_calls(trace: Trace, device_rows: Rows, launching_rows: Rows) -> Blo
         _number(WaitKind.launch),
         np.where(work.is_first_launch[rest], _number(WaitKind.module), _number(WaitKind.driver)),
     )
+    kinds[rest & ~work.exists & _named_so(trace, _COPYING)[spans.name[calls]]] = _number(WaitKind.copy)
     blocking = np.flatnonzero(kinds != _NONE)
     kinds = kinds[blocking]
     own = np.isin(kinds, (_number(WaitKind.copy), _number(WaitKind.launch)))
@@ -111,9 +121,19 @@ def _named(name: str) -> int:
 
 
 class _Work:
-    """What the trace shows about the device work that each of `calls` launched; arrays by call."""
+    """What the trace shows about the device work that each of `calls` launched; arrays by call.
 
-    def __init__(self, trace: Trace, calls: Rows, device_rows: Rows, launching_rows: Rows) -> None:
+    `named_copy`: which calls are copies that block, by their names.
+    """
+
+    def __init__(
+        self,
+        trace: Trace,
+        calls: Rows,
+        device_rows: Rows,
+        launching_rows: Rows,
+        named_copy: NDArray[np.bool_],
+    ) -> None:
         spans = trace.spans
         place = np.full(spans.name.size, -1, dtype=np.intp)
         place[calls] = np.arange(calls.size)
@@ -139,23 +159,39 @@ class _Work:
         start, end = spans.start_ns[calls], spans.start_ns[calls] + spans.dur_ns[calls]
         half = (end - start) / 2
         spans_work = (start <= work_start + CLOCK_ERROR_NS) & (end >= work_end - CLOCK_ERROR_NS)
-        during_work = np.minimum(end, work_end) - np.maximum(start, work_start) > half
         busy_stream, busy_device = _busy_ns(trace, device_rows, start, end, self.stream)
-        host_copy = np.array([bool(_HOST_COPY.search(n) and not _PINNED.search(n)) for n in trace.names], dtype=bool)
-        is_copy = self.exists & np.isin(kind, (Kind.COPY, Kind.SET))
-        between_memories = is_copy & (kind == Kind.COPY) & host_copy[name]
-        staged = between_memories & (
-            end > work_start + CLOCK_ERROR_NS
-        )  # the host copies into a pinned buffer meanwhile
-        self.is_blocking_copy = is_copy & (
-            staged | during_work | (spans_work & (between_memories | (busy_stream > half)))
-        )
-        self.is_blocking_launch = self.exists & (kind == Kind.KERNEL) & spans_work & (busy_stream > half)
+        called = spans.name[calls]
+        is_copy = np.isin(kind, (Kind.COPY, Kind.SET)) | _named_so(trace, _COPYING)[called]
+        is_copy &= self.exists & ~_named_so(trace, _LAUNCHING)[called]  # a graph may begin with a copy
+        with_host = is_copy & (kind == Kind.COPY) & (_named_so(trace, _HOST_COPY) & ~_named_so(trace, _PINNED))[name]
+        # The host copies from or to a pinned buffer meanwhile. Some traces do not say which memory is pageable.
+        staged = with_host & (end > work_start + CLOCK_ERROR_NS)
+        staged &= _named_so(trace, _PAGEABLE)[name] | (end - start >= LONG_CALL_NS)
+        self.is_blocking_copy = staged | (is_copy & spans_work & (with_host | named_copy | (busy_stream > half)))
+        in_full_queue = _queued(start, work_end, self.stream) >= FULL_QUEUE
+        after_kernel = ~is_copy & spans_work & (busy_stream > half)
+        self.is_blocking_launch = self.exists & (end - start >= USUAL_LAUNCH_NS) & (in_full_queue | after_kernel)
+        self.is_blocking_launch &= ~self.is_blocking_copy
         self.behind_other_work = busy_device > half
         self.is_first_launch = np.zeros(calls.size, dtype=bool)
         kernels = np.flatnonzero(kind == Kind.KERNEL)
         in_time = kernels[np.argsort(start[kernels], kind="stable")]
         self.is_first_launch[in_time[np.unique(name[in_time], return_index=True)[1]]] = True
+
+
+def _named_so(trace: Trace, matches: Callable[[str], re.Match[str] | None]) -> NDArray[np.bool_]:
+    """Which of the trace's names match, by their number."""
+    return np.array([bool(matches(name)) for name in trace.names], dtype=bool)
+
+
+def _queued(start: Int64s, work_end: Int64s, stream: NDArray[np.int64]) -> NDArray[np.int64]:
+    """For each call, how many earlier ones on its stream have work that has not ended when it starts."""
+    queued = np.zeros(start.size, dtype=np.int64)
+    for number in np.unique(stream[stream >= 0]).tolist():
+        own = np.flatnonzero(stream == number)
+        launched = np.searchsorted(np.sort(start[own]), start[own])
+        queued[own] = launched - np.searchsorted(np.sort(work_end[own]), start[own], side="right")
+    return queued
 
 
 def _busy_ns(
@@ -207,6 +243,7 @@ def _streams(
                 named[int(spans.correlation[row])] = frozenset({waited})
         else:
             named[int(spans.correlation[row])] = frozenset(s for s in every if trace.threads[s].pid == pid)
+    named.pop(0, None)  # events without a correlation
     sets: dict[frozenset[int], int] = {}
     chosen = np.zeros(calls.size, dtype=np.intp)
     for i, (row, own, is_synchronization) in enumerate(

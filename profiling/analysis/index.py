@@ -58,7 +58,7 @@ def is_step(annotation: str) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Steps:
-    """Steps in order of time, disjoint, and their thread; if none is marked (`marked` False), one that covers the trace.
+    """Steps in order of time, disjoint, and their thread; if none is marked (`marked` False), one covers the trace.
 
     `overlapping`: number of marks that overlapped an earlier one by more than the rounding of times.
     """
@@ -180,13 +180,18 @@ class Index:
 
     @cached_property
     def main_thread(self) -> int:
-        """The thread of the steps, else of most marked phases, else of most operators that autograd does not run."""
+        """The thread of the steps, else of most marked phases, else of most operators that autograd does not run.
+
+        A trace of the device alone has neither: then the thread that launches most of its work.
+        """
         if self.steps.thread is not None:
             return self.steps.thread
         threads = self.marked_phases.thread
         if not threads.size:
             others = ~self._run_by_autograd
             threads = self.operators.thread[others] if others.any() else self.operators.thread
+        if not threads.size:
+            threads = self.trace.spans.thread[self.launching_rows[self.launching_rows >= 0]]
         return int(np.bincount(threads).argmax()) if threads.size else 0
 
     @cached_property

@@ -85,6 +85,10 @@ def account_notes(account: TimeAccount) -> list[str]:
             f"{outside.events:,} kernels and copies ({duration(outside.device_us)}) were launched outside the window: "
             "they keep the device busy, but belong to no operator and no step"
         )
+    if index.device_rows.size and not index.operators.rows.size:
+        lines.append(
+            "no operators are in the trace: what the host does besides waiting is not known, and counts as Python"
+        )
     if account.operator_ns_outside > _WORTH_A_NOTE * (index.steps.end_ns - index.steps.start_ns).sum():
         lines.append(
             f"operators of {duration(account.operator_ns_outside / 1e3)} run outside the steps: they are in the table "

@@ -45,7 +45,7 @@ class BlockingCall(Struct, frozen=True):
 
 
 class WaitedFor(Struct, frozen=True):
-    """Time for which the steps, in the phase `waited_in`, waited for one kernel or copy that one operator launched.
+    """Time for which `waits` calls, in the phase `waited_in`, waited for one kernel or copy that one operator launched.
 
     `launched_in` is the phase of that operator. Where the device did nothing that was waited for, `name` is that of the
     blocking call, and `operator` and `launched_in` are empty.
@@ -99,7 +99,7 @@ def waited_for(account: TimeAccount) -> list[WaitedFor]:
     distinct, group = np.unique(keys, axis=0, return_inverse=True)
     group = group.ravel()
     time = np.bincount(group, weights=parts.length_ns, minlength=len(distinct))
-    pairs = np.unique(np.column_stack((group, parts.wait)), axis=0)
+    pairs = np.unique(np.column_stack((group, waits.call[parts.wait])), axis=0)
     number = np.bincount(pairs[:, 0], minlength=len(distinct))
     kinds = list(WorkKind)
     rows = []
