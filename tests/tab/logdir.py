@@ -25,6 +25,7 @@ HOSTILE = "<img src=x onerror=alert(1)>"
 BASELINE, NOGRAD_OFF, COMPARISON = "baseline/tiny", "nograd_off/tiny", "ab/nograd_off"
 ARMS = (f"{COMPARISON}/baseline", f"{COMPARISON}/variant")
 FOREIGN, PARTIAL, BROKEN, GROUPS = "foreign", "partial", "broken", "groups"
+DEVICE, UTF16, ZSTANDARD = "device", "utf16", "zstandard"
 FOREIGN_AND_CUT = (PARTIAL, FOREIGN)
 EVIL, EVIL_COMPARISON = HOSTILE, f"evil/{HOSTILE}"
 
@@ -46,6 +47,7 @@ def build(logdir: Path) -> None:
     with _start("train", "-m", *both) as train, _start("train.ab", *measured) as ab:
         foreign(logdir / FOREIGN)
         groups(logdir / GROUPS)
+        device(logdir / DEVICE)
         broken(logdir)
         hostile(logdir)
         shared(logdir)
@@ -92,14 +94,40 @@ def groups(folder: Path) -> None:
         write(folder / f"rank{rank}.pt.trace.json", [call], distributedInfo={"rank": rank})
 
 
+def device(folder: Path) -> None:
+    """Three windows with long names, of steps that wait in many ways, and with a graph that no operator launches."""
+    kernel = f"void at::native::vectorized_elementwise_kernel<4, {'at::native::' * 9}>"
+    folder.mkdir()
+    for stage in ("train", "evaluate", "infer"):
+        events = []
+        for number in range(4):
+            start = 1000 * number
+            calls = [("cudaMalloc", 20, 30), ("cudaHostAlloc", 60, 30), ("cuModuleLoadData", 100, 30)]
+            events += [
+                event(f"ProfilerStep#{number + 5}", start, 990, "user_annotation"),
+                *(event(name, start + at, dur, "cuda_runtime") for name, at, dur in calls),
+                event("aten::add", start + 140, 20, External_id=number),
+                event("cudaLaunchKernel", start + 150, 5, "cuda_runtime", correlation=10 * number),
+                event(kernel, start + 160, 100, "kernel", tid=7, correlation=10 * number),
+                event("cudaGraphLaunch", start + 170, 5, "cuda_runtime", correlation=10 * number + 1),
+                event("gemm", start + 300, 500, "kernel", tid=7, correlation=10 * number + 1),
+                event("cudaDeviceSynchronize", start + 180, 650, "cuda_runtime", correlation=10 * number + 2),
+            ]
+        write(folder / f"host_1_{stage}.1795736107341578482.pt.trace.json", events)
+
+
 def broken(logdir: Path) -> None:
-    """A trace that was cut short, and a file that only has a trace's name."""
+    """A trace that was cut short, a file that only has a trace's name, and files that the Perfetto UI cannot read."""
     (logdir / PARTIAL).mkdir()
     (whole, _) = sorted((logdir / FOREIGN).glob("*.pt.trace.json"))
     content = whole.read_bytes()
     (logdir / PARTIAL / "cut.pt.trace.json").write_bytes(content[: content.index(b"},", len(content) * 2 // 3) + 2])
     (logdir / BROKEN).mkdir()
     (logdir / BROKEN / "no.pt.trace.json").write_bytes(b"not a trace\n")
+    (logdir / UTF16).mkdir()
+    (logdir / UTF16 / "w.pt.trace.json").write_text(whole.read_text(encoding="utf-8"), encoding="utf-16")
+    (logdir / ZSTANDARD).mkdir()
+    (logdir / ZSTANDARD / "w.pt.trace.json.zst").write_bytes(b"\x28\xb5\x2f\xfd and more")
 
 
 def shared(logdir: Path) -> None:

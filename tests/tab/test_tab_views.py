@@ -104,7 +104,13 @@ def test_an_address_that_leads_nowhere_says_so(tab: Tab, keys: dict[str, str]) -
     assert "There is no run" in tab.open("compare", **keys).locator(".message.empty").inner_text()
 
 
-@pytest.mark.parametrize("run", [made.BASELINE, made.FOREIGN, "rocm"])
+def test_the_timeline_says_what_it_cannot_show(tab: Tab) -> None:
+    root = tab.open("timeline", run=made.ZSTANDARD)
+    assert "does not unpack zstandard data" in root.get_by_role("alert").inner_text()
+    assert root.locator("iframe").count() == 0
+
+
+@pytest.mark.parametrize("run", [made.BASELINE, made.UTF16, "rocm"])
 def test_perfetto_opens_the_trace_and_the_link_downloads_it(tab: Tab, logdir: Path, run: str) -> None:
     if not (logdir / run).exists():
         pytest.skip(f"needs {made.SHARED}")

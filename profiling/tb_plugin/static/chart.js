@@ -34,10 +34,10 @@ export const WAITING = {
   fill: style("#9a8f3c", "-"),
   "other streams": style("#6b5fb5", "x"),
   "device idle": style("#b8a7a0", ""),
-  "device memory": style("#b5564e", "+"),
-  "pinned memory": style("#b5564e", "/"),
-  "module loading": style("#b5564e", "x"),
-  driver: style("#b5564e", "-"),
+  "device memory": style("#8f6bd6", "+"),
+  "pinned memory": style("#5f9e4a", "/"),
+  "module loading": style("#e08a8a", "x"),
+  driver: style("#8a6248", "-"),
 };
 export const LEGEND = { orientation: "h", x: 1, xanchor: "right", y: 1, yanchor: "bottom", traceorder: "normal" };
 

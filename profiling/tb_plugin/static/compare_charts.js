@@ -53,12 +53,15 @@ export function phaseBars(phases, { a, b }, unit) {
 export function waterfall(diff, { a, b }) {
   const total = (causes) => causes.reduce((sum, cause) => sum + cause.difference_us, 0);
   const [top, rest] = [diff.causes.slice(0, CAUSES), diff.causes.slice(CAUSES)];
-  const bars = top.map((cause) => [`${causeName(cause)}, ${cause.phase}`, cause.difference_us]);
+  const place = ({ kind, phase }) => (kind === "operator" ? phase : `${phase}: ${kind}`);
+  const bars = top.map((cause) => [cause.name, cause.difference_us, place(cause)]);
   if (rest.length) bars.push([`${rest.length.toLocaleString("en-US")} smaller causes`, total(rest)]);
   bars.push(["unattributed", diff.difference_us - total(diff.causes)], ["difference", diff.difference_us]);
   const { unit, per: scale } = axisUnit(Math.max(...bars.map(([, us]) => Math.abs(us))));
   const values = bars.map(([, us]) => us / scale);
   const texts = bars.map(([, us]) => delta(us));
+  const names = rows(bars.map(([name]) => name));
+  const above = (place) => (place ? `<i>${escapeLabel(place)}</i><br>` : "");
   return {
     data: [
       {
@@ -70,7 +73,7 @@ export function waterfall(diff, { a, b }) {
         text: texts,
         textposition: "outside",
         cliponaxis: false,
-        hovertext: bars.map(([name], row) => `${escapeLabel(name)}<br>${texts[row]}`),
+        hovertext: bars.map(([name, , place], row) => `${above(place)}${escapeLabel(name)}<br>${texts[row]}`),
         hoverinfo: "text",
         increasing: { marker: { color: SLOWER } },
         decreasing: { marker: { color: FASTER } },
@@ -85,7 +88,7 @@ export function waterfall(diff, { a, b }) {
         title: { text: escapeLabel(`${unit} ${per(diff.unit)}, ${b.title} - ${a.title}`) },
         range: room(values),
       },
-      yaxis: rows(bars.map(([name]) => name)),
+      yaxis: { ...names, ticktext: names.ticktext.map((name, row) => above(bars[row][2]) + name) },
     },
   };
 }

@@ -65,6 +65,11 @@ export function percent(x) {
   return `${fixed(100 * x, 1)} %`;
 }
 
+/** The name of a phase; `isDerived`: the trace does not mark it. */
+export function phaseName(name, isDerived) {
+  return isDerived ? `${name} (derived)` : name;
+}
+
 /** An ISO 8601 time, shortened to the minute. */
 export function moment(iso) {
   return iso.slice(0, 16).replace("T", " ");

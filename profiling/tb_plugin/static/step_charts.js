@@ -14,6 +14,8 @@ const PARTS_OF_STEP = [
 ];
 const STYLES_OF_STEP = [PARTS[0], PARTS[1], PARTS[7], ...Object.values(WAITING)];
 const MAX_NAMES = 8; // names of windows are shown below the steps up to this number of windows
+const MAX_NAME_LETTERS = 150; // letters of all names of windows together that fit below the steps
+const MAX_TICK_DIGITS = 120; // digits of all step numbers together that fit below the steps
 const MAX_BARS = 300; // steps are drawn as bars up to this number, as an area above it
 
 /** A panel with the time of each unprofiled step by phase; `only`: a stage, or null for all. */
@@ -95,6 +97,7 @@ function stepNumbers({ step_s, numbers }) {
 export function tracedSteps(summary, nameOf) {
   const shown = summary.steps.map((step, row) => ({ ...step, x: row + step.window })); // leaves a gap between windows
   const { unit, per } = axisUnit(longest(shown.map(({ total_us }) => total_us)));
+  const hasDevice = summary.devices.length > 0;
   const parts = PARTS_OF_STEP.map(([name, of], i) => ({ name, of, style: STYLES_OF_STEP[i] }));
   const data = parts
     .filter(({ of }) => shown.some(of))
@@ -104,19 +107,27 @@ export function tracedSteps(summary, nameOf) {
       x: shown.map(({ x }) => x),
       y: shown.map((step) => of(step) / per),
       hovertext: shown.map(
-        (step) => `step ${step.number}, ${name}<br>${duration(of(step))} of ${duration(step.total_us)}`,
+        (step) =>
+          `step ${step.number}${hasDevice ? `, bound by the ${step.bound}` : ""}<br>` +
+          `${name} ${duration(of(step))} of ${duration(step.total_us)}`,
       ),
       hoverinfo: "text",
       marker: style,
       line: { color: style.color, width: 0.5 },
+      fillcolor: style.color,
+      fillpattern: { ...style.pattern, bgcolor: style.color },
     }));
   const { files } = summary.trace;
   const middles = files.map((_, i) => shown.filter(({ window }) => window === i)).map((own) => own[own.length >> 1]?.x);
   const named = files.length > 1 && files.length <= MAX_NAMES;
-  const every = Math.ceil(shown.length / 40);
-  const ticks = shown.filter(({ x }, row) => row % every === 0 || (named && middles.includes(x)));
+  const digits = Math.max(2, String(longest(shown.map(({ number }) => number))).length);
+  const every = Math.ceil((shown.length * digits) / MAX_TICK_DIGITS);
+  const ticks = shown.filter(({ x, window }) => (x - (named ? middles[window] : 0)) % every === 0);
+  const nameLetters = Math.floor(MAX_NAME_LETTERS / files.length);
   const tick = ({ x, number, window }) =>
-    named && x === middles[window] ? `${number}<br><b>${escapeLabel(shorten(nameOf(window), 24))}</b>` : String(number);
+    named && x === middles[window]
+      ? `${number}<br><b>${escapeLabel(shorten(nameOf(window), nameLetters))}</b>`
+      : String(number);
   const layout = {
     height: 270,
     barmode: "stack",
@@ -126,6 +137,7 @@ export function tracedSteps(summary, nameOf) {
       title: { text: "step" },
       tickvals: ticks.map(({ x }) => x),
       ticktext: ticks.map(tick),
+      tickangle: 0,
       range: [-0.6, (shown.at(-1)?.x ?? 0) + 0.6],
     },
     yaxis: { title: { text: unit }, rangemode: "tozero" },

@@ -45,7 +45,7 @@ function choice(groups, chosen) {
     { onchange: () => address.set({ group: select.value }) },
     ...options.map(([value, text]) => el("option", { value, selected: value === chosen }, text)),
   );
-  return el("div", { class: "tools" }, el("label", null, el("span", null, "Process group"), " ", select));
+  return el("div", { class: "filters" }, el("label", null, el("span", null, "Process group"), select));
 }
 
 function overlap(ranks) {

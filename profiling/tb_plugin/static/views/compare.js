@@ -3,7 +3,7 @@
 import { chart, escapeLabel, load } from "../chart.js";
 import { causeName, delta, icicle, per, phaseBars, waterfall } from "../compare_charts.js";
 import { el, message, panel, prose } from "../dom.js";
-import { count, duration, percent, ratio, size } from "../format.js";
+import { count, duration, percent, phaseName, ratio, size } from "../format.js";
 import { measured } from "../measured.js";
 import * as model from "../model.js";
 import { choose, legend, sides } from "../sides.js";
@@ -95,11 +95,15 @@ function visible({ phases: all, a_us, b_us }) {
   const large = all.filter((row) => !small.includes(row));
   const sum = (key) => small.reduce((total, row) => total + row[key], 0);
   const rest = { phase: `${count(small.length)} smaller phases`, a_us: sum("a_us"), b_us: sum("b_us") };
-  return [...large, ...(small.length ? [rest] : [])].map((row) => ({
-    ...row,
-    ratio: row.a_us ? row.b_us / row.a_us : null,
-    hover: `${escapeLabel(row.phase)}<br>${duration(row.a_us)} → ${duration(row.b_us)}`,
-  }));
+  return [...large, ...(small.length ? [rest] : [])].map((row) => {
+    const phase = phaseName(row.phase, row.derived);
+    return {
+      ...row,
+      phase,
+      ratio: row.a_us ? row.b_us / row.a_us : null,
+      hover: `${escapeLabel(phase)}<br>${duration(row.a_us)} → ${duration(row.b_us)}`,
+    };
+  });
 }
 
 function causes(diff, both) {
@@ -145,13 +149,19 @@ function parts(diff, { a, b }) {
     table({
       label: "phases",
       columns: [
-        { key: "phase", label: "phase" },
+        {
+          key: "phase",
+          label: "phase",
+          title: "derived: at least one side does not mark it",
+          format: (name, { derived }) => phaseName(name, derived),
+        },
+        { key: "derived", hidden: true },
         time("a_us", a.title, duration),
         time("b_us", b.title, duration),
         time("difference_us", "difference", delta, `${b.title} minus ${a.title}: the sum of what follows`),
         time("operators_us", "operators", delta, "what operators take themselves"),
         time("python_us", "python", delta, "between operators: Python, dispatch, loading"),
-        ...(waits ? [time("waiting_us", "waiting", delta, "for the device")] : []),
+        ...(waits ? [time("waiting_us", "waiting", delta, "in calls that block the host")] : []),
         time("unattributed_us", "unattributed", delta, "operators on several threads at once, or across a phase's end"),
       ],
       rows: diff.phases,

@@ -1,7 +1,7 @@
 /** Operators: calls, times, input shapes, call stacks, device time and allocated memory. */
 
 import * as address from "../address.js";
-import { chart, escapeLabel, load, PARTS, rows as rowsAxis, shorten } from "../chart.js";
+import { chart, escapeLabel, LEGEND, load, part, PARTS, rows as rowsAxis, shorten } from "../chart.js";
 import { el, message, panel, prose } from "../dom.js";
 import { axisUnit, count, duration, flops, percent, size } from "../format.js";
 import * as model from "../model.js";
@@ -64,30 +64,37 @@ function lacking(group, operators) {
 
 function top(operators, total) {
   const shown = operators.slice(0, SHOWN); // the server sorts them by self time, largest first
-  const { unit, per } = axisUnit(shown[0].self_us);
-  const data = [
-    {
-      type: "bar",
-      orientation: "h",
-      y: shown.map((_, row) => row),
-      x: shown.map(({ self_us }) => self_us / per),
-      text: shown.map(({ self_us }) => `${duration(self_us)}, ${percent(total ? self_us / total : 0)}`),
-      textposition: "outside",
-      cliponaxis: false,
-      hovertext: shown.map((row) =>
-        [row.name, row.shapes, row.stack]
-          .filter(Boolean)
-          .map((text) => escapeLabel(shorten(text, 120)))
-          .join("<br>"),
-      ),
-      hoverinfo: "text",
-      marker: { color: PARTS[0].color },
-    },
-  ];
+  const onlyDevice = ({ self_us, device_us }) => (self_us ? 0 : device_us); // work that no operator launched
+  const most = Math.max(...shown.map((row) => row.self_us || row.device_us));
+  const { unit, per } = axisUnit(most);
+  const bars = [
+    ["self time", ({ self_us }) => self_us, (us) => `${duration(us)}, ${percent(us / total)}`, PARTS[0]],
+    ["on the device, not launched by an operator", onlyDevice, duration, PARTS[2]],
+  ].filter(([, of]) => shown.some(of));
+  const data = () =>
+    bars.map(([name, of, text, marker]) =>
+      part({
+        name,
+        x: shown.map((row) => of(row) / per),
+        text: shown.map((row) => text(of(row))),
+        textposition: "outside",
+        cliponaxis: false,
+        hovertext: shown.map((row) =>
+          [row.name, row.shapes, row.stack]
+            .filter(Boolean)
+            .map((text) => escapeLabel(shorten(text, 120)))
+            .join("<br>"),
+        ),
+        marker,
+      }),
+    );
   const layout = {
     height: 24 * shown.length + 80,
     bargap: 0.3,
-    xaxis: { title: { text: `${unit} of self time` }, range: [0, (shown[0].self_us / per) * 1.2 || 1] },
+    barmode: "overlay",
+    legend: LEGEND,
+    showlegend: shown.some(onlyDevice),
+    xaxis: { title: { text: unit }, range: [0, (most / per) * 1.2 || 1] },
     yaxis: rowsAxis(shown.map(label), MAX_LABEL),
   };
   const title = operators.length > SHOWN ? `Self time: the first ${SHOWN} of ${count(operators.length)}` : "Self time";
@@ -137,7 +144,6 @@ function list(operators, total, has) {
   return table({
     columns: columns.map((column) => ({ ...column, numeric: !texts.includes(column.key) })),
     rows: operators,
-    sort: { key: "self_us", descending: true },
     search: true,
     csvName: "operators",
     label: "Operators",

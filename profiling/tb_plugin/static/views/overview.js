@@ -2,7 +2,7 @@
 
 import { chart, escapeLabel, LEGEND, load, rows as rowsAxis } from "../chart.js";
 import { el, message, panel } from "../dom.js";
-import { axisUnit, count, duration, moment, percent, size } from "../format.js";
+import { axisUnit, count, duration, moment, percent, phaseName, size } from "../format.js";
 import { linksOut } from "../links.js";
 import * as model from "../model.js";
 import { look, timedSteps, tracedSteps } from "../step_charts.js";
@@ -12,11 +12,11 @@ import { namer } from "../windows.js";
 const PARTS_OF_PHASE = [
   ["operator_us", "operators"],
   ["python_us", "python"],
-  ["wait_us", "waiting for the device"],
+  ["wait_us", "waiting"],
 ];
 const WAITS = {
   data: "steps wait for the data loader",
-  device: "steps wait for the device to finish",
+  device: "calls that block the host",
   python: "time between operators: Python and dispatch",
   nothing: "nearly all time goes into operators",
 };
@@ -32,7 +32,7 @@ export async function show(root, state) {
     cards(summary, record, stage, nameOf),
     ...timedSteps(record, stage),
     tracedSteps(summary, nameOf),
-    ...(summary.waited_for.length ? [waited(summary)] : []),
+    ...(summary.waited_for.length ? waited(summary) : []),
     phases(summary),
     el("div", { class: "columns" }, environment(summary, record), trace(summary)),
     ...(record ? [config(record)] : []),
@@ -144,26 +144,24 @@ function card(title, value, ...details) {
   );
 }
 
-/** What the steps wait for, and the calls that block them. */
+/** Panels: what the steps wait for, and the calls that block them. */
 function waited({ waited_for, blocked_by, steps: all }) {
   const bound = all.filter(({ bound: by }) => by === "device").length;
-  return panel(
-    "What the host waits for",
-    el(
-      "p",
-      { class: "note" },
-      `The device bounds ${count(bound)} of ${count(all.length)} steps, the host the others. ` +
-        "Each wait is divided by what the device did meanwhile, on the streams that were waited for.",
-    ),
-    el(
-      "div",
-      { class: "columns" },
+  return [
+    panel(
+      "What the host waits for",
+      el(
+        "p",
+        { class: "note" },
+        `The device bounds ${count(bound)} of ${steps({ steps: all })}, the host the others. ` +
+          "Each wait is divided by what the device did meanwhile, on the streams that were waited for.",
+      ),
       table({
         label: "what the host waits for",
         columns: [
           { key: "kind", label: "kind", brief: true },
           { key: "name", label: "kernel, copy or call" },
-          { key: "operator", label: "operator", title: "launched the kernel or copy" },
+          { key: "operator", label: "operator", title: "launched the kernel or copy", brief: true },
           { key: "launched_in", label: "launched in", brief: true },
           { key: "waited_in", label: "waits in", title: "the phase in which the host waits", brief: true },
           { key: "waits", label: "waits", numeric: true, format: count },
@@ -173,6 +171,9 @@ function waited({ waited_for, blocked_by, steps: all }) {
         sort: { key: "wait_us", descending: true },
         csvName: "waited-for",
       }),
+    ),
+    panel(
+      "Calls that block the host",
       table({
         label: "calls that block the host",
         columns: [
@@ -186,13 +187,14 @@ function waited({ waited_for, blocked_by, steps: all }) {
         csvName: "blocked-by",
       }),
     ),
-  );
+  ];
 }
 
 /** The chart and the table of time by phase and kind. */
 function phases(summary) {
   const { phases: rows, devices, memory } = summary;
   const { unit, per } = axisUnit(Math.max(...rows.map(({ self_us }) => self_us)));
+  const names = rows.map(({ name, derived }) => phaseName(name, derived));
   const data = PARTS_OF_PHASE.filter(([key]) => rows.some((phase) => phase[key])).map(([key, name], i) => ({
     type: "bar",
     orientation: "h",
@@ -200,7 +202,7 @@ function phases(summary) {
     y: rows.map((_, row) => row),
     x: rows.map((phase) => phase[key] / per),
     hovertext: rows.map(
-      (phase) => `${escapeLabel(phase.name)}, ${name}<br>${duration(phase[key])} of ${duration(phase.self_us)}`,
+      (phase, row) => `${escapeLabel(names[row])}, ${name}<br>${duration(phase[key])} of ${duration(phase.self_us)}`,
     ),
     hoverinfo: "text",
     marker: look(i),
@@ -211,7 +213,7 @@ function phases(summary) {
     bargap: 0.25,
     legend: LEGEND,
     xaxis: { title: { text: `${unit} in the traced steps` } },
-    yaxis: rowsAxis(rows.map(({ name }) => name)),
+    yaxis: rowsAxis(names),
   };
   const times = [
     ["total_us", "total", "from its start to its end"],
@@ -220,13 +222,19 @@ function phases(summary) {
     ["python_us", "python", "between operators: Python, dispatch, waiting for other threads"],
     ...(devices.length
       ? [
-          ["wait_us", "waiting", "in calls that wait for the device"],
+          ["wait_us", "waiting", "in calls that block the host"],
           ["device_us", "device", "on the device, by operators of this phase"],
         ]
       : []),
   ];
   const columns = [
-    { key: "name", label: "phase" },
+    {
+      key: "name",
+      label: "phase",
+      title: "derived: not marked in the trace",
+      format: (name, { derived }) => phaseName(name, derived),
+    },
+    { key: "derived", hidden: true },
     { key: "calls", label: "calls", numeric: true, format: count },
     ...times.map(([key, label, title]) => ({ key, label, title, numeric: true, format: duration })),
     ...(memory.length ? [{ key: "allocated_bytes", label: "allocated", numeric: true, format: size }] : []),

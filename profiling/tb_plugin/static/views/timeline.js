@@ -12,6 +12,8 @@ const VIEWER = `perfetto/index.html#!/viewer?mode=embedded&startupCommands=${COM
 const PING_MS = 100;
 const START_LIMIT_MS = 60_000;
 // Bytes of a file. The UI runs in WebAssembly, whose memory is limited to 4 GiB; a trace needs several times its size.
+const GZIP = "31,139";
+const ZSTANDARD = "40,181,47,253";
 const MAX_BYTES = { json: 1 << 30, gz: 80 << 20 };
 
 export async function show(root, state) {
@@ -57,7 +59,7 @@ async function open(root, name, { file, bytes }) {
   const frame = el("iframe", { class: "timeline", src: VIEWER, title: `Perfetto UI: ${name}` });
   root.append(waiting, frame);
   try {
-    const [buffer] = await Promise.all([fetched(name), ready(frame)]);
+    const [buffer] = await Promise.all([fetched(name).then(readable), ready(frame)]);
     frame.contentWindow.postMessage({ perfetto: { buffer, title: name, fileName: file } }, location.origin, [buffer]);
     waiting.remove();
   } catch (error) {
@@ -70,6 +72,29 @@ async function fetched(name) {
   const response = await fetch(model.traceUrl(name));
   if (!response.ok) throw new Error((await response.json()).error);
   return response.arrayBuffer();
+}
+
+/** A trace as the UI can read it: the UI unpacks gzip and zip files, but knows only UTF-8 without a byte order mark. */
+async function readable(buffer) {
+  const start = new Uint8Array(buffer, 0, Math.min(4, buffer.byteLength));
+  if (String(start) === ZSTANDARD) {
+    throw new Error("The Perfetto UI does not unpack zstandard data: unpack this file with zstd -d. Other views read it.");
+  }
+  if (String(start.subarray(0, 2)) === GZIP) {
+    const unpacked = () => new Blob([buffer]).stream().pipeThrough(new DecompressionStream("gzip"));
+    const { value } = await unpacked().getReader().read();
+    return encoding(value) ? readable(await new Response(unpacked()).arrayBuffer()) : buffer;
+  }
+  const text = encoding(start);
+  return text ? new TextEncoder().encode(new TextDecoder(text).decode(buffer)).buffer : buffer;
+}
+
+/** The encoding of a text that begins with these bytes; null for UTF-8 without a byte order mark, and for packed data. */
+function encoding([first, second, third] = []) {
+  if (first === 0xef && second === 0xbb && third === 0xbf) return "utf-8";
+  if ((first === 0xff && second === 0xfe) || second === 0) return "utf-16le";
+  if ((first === 0xfe && second === 0xff) || first === 0) return "utf-16be";
+  return null;
 }
 
 /** Wait until the UI is ready: it then answers PING with PONG. */
