@@ -14,6 +14,7 @@ import msgspec
 
 from profiling.errors import nearest
 from profiling.format import visible
+from profiling.parent_process import STDIN_VARIABLE, end_with_parent
 from profiling.terminal.encoding import replace_what_cannot_be_encoded
 from profiling.trace.parse import TraceError
 from profiling.trace.text import STDIN
@@ -266,4 +267,6 @@ BY = ("operator", "shape", "stack", "phase", "module", "kernel")
 COMMANDS: list[Callable[[Any], None]] = [_add_summary, _add_diff, _add_memory, _add_check, _add_effects, _add_report]
 
 if __name__ == "__main__":
+    if os.environ.get(STDIN_VARIABLE):
+        end_with_parent()
     sys.exit(main())

@@ -25,9 +25,10 @@ INSIDE_PROFILING = {
     "storage": set(),
     "format": set(),
     "errors": set(),
+    "parent_process": set(),
     "run_record": {"storage"},
     "step_sample": {"run_record"},
-    "trace": EVERYBODY,
+    "trace": EVERYBODY | {"parent_process"},
     # `summary` shows the unprofiled timings of a run's record beside what its traces say.
     "analysis": EVERYBODY | {"trace", "run_record"},
     "capture": EVERYBODY | {"trace", "analysis", "run_record", "step_sample"},
@@ -37,7 +38,7 @@ INSIDE_PROFILING = {
     "figures": EVERYBODY | {"analysis", "diff", "verdict"},
     "report": EVERYBODY | {"trace", "analysis", "diff", "verdict", "run_record", "figures"},
     "terminal": EVERYBODY | {"analysis", "diff", "verdict"},
-    "tb_plugin": {"storage", "vocabulary", "format", "run_record", "trace"},
+    "tb_plugin": {"storage", "vocabulary", "format", "parent_process", "run_record", "trace"},
 }
 """Part of profiling/ -> the parts that it may import; __main__ may import all."""
 

@@ -5,7 +5,9 @@ hostile trace can use only limited time and memory. Two mechanisms enforce the l
 
 - On every system, TensorBoard polls the process and kills it after LIMIT_S seconds, above `limit_bytes()` of resident
   memory including child processes, or above MAX_ANSWER_BYTES of output.
-- On Linux, resource limits also bound address space and processor time, even if TensorBoard has ended.
+- On Linux, resource limits also bound address space and processor time.
+
+An analysis ends with TensorBoard, also if that is killed.
 
 At most MAX_PROCESSES run at the same time. Identical requests share one process.
 """
@@ -27,6 +29,7 @@ import psutil
 from tensorboard.util import tb_logging
 
 from profiling.format import size
+from profiling.parent_process import STDIN_VARIABLE, search_path
 from profiling.storage import WITHIN_VARIABLE
 from profiling.tb_plugin import cache
 
@@ -121,10 +124,11 @@ def _start(
     environment = {
         **os.environ,
         # The process runs in the logdir, so paths in answers are relative. PYTHONSAFEPATH: no imports from the logdir.
-        "PYTHONPATH": os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path if entry),
+        "PYTHONPATH": search_path(),
         "PYTHONSAFEPATH": "1",
         "PYTHONIOENCODING": "utf-8",
         WITHIN_VARIABLE: str(folder),
+        STDIN_VARIABLE: "1",
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
     }
@@ -132,7 +136,7 @@ def _start(
         [sys.executable, *COMMAND, *arguments],
         cwd=folder,
         env=environment,
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,
         stdout=output,
         stderr=errors,
     )
@@ -144,7 +148,8 @@ def _start(
             for member in _process_tree(process.pid):
                 with suppress(psutil.NoSuchProcess):
                     member.kill()
-            process.wait()
+        with process:  # waits, and closes the pipe
+            pass
 
 
 def _limit(pid: int) -> None:

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from profiling.parent_process import end_with_parent, search_path
 from profiling.trace.columns import Columns
 from profiling.trace.parse import EDGE, Damage, EventReader
 
@@ -39,19 +40,26 @@ class SecondHalf:
 
     def __init__(self, path: Path, start: int) -> None:
         self.start = start
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-        # -S skips the slow search for packages: PYTHONPATH already has every path.
+        environment = os.environ | {"PYTHONPATH": search_path()}
+        # -S skips the slow search for packages: PYTHONPATH already has every path. -P: none of the current folder.
         command = [
             sys.executable,
             "-S",
+            "-P",
             "-c",
             "from profiling.trace.parallel_reader import send; send()",
             str(path),
             str(start),
         ]
         self._process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment, pipesize=1 << 20
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+            pipesize=1 << 20,
         )
+        assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._pipe = self._process.stdout
 
@@ -65,9 +73,9 @@ class SecondHalf:
 
     def close(self) -> None:
         """Kill the process if it is still running."""
-        self._pipe.close()
         self._process.kill()
-        self._process.wait()
+        with self._process:  # closes the pipes
+            pass
 
 
 def second_half(path: Path) -> SecondHalf | None:
@@ -85,6 +93,7 @@ def second_half(path: Path) -> SecondHalf | None:
 
 def send() -> None:
     """Run in the second process: read the half that the command line names, write it to standard output (pickle)."""
+    end_with_parent()
     path, start = sys.argv[1:]
     reader, columns = EventReader(Path(path), start=int(start)), Columns()
     for batch in reader:

@@ -170,7 +170,7 @@ def test_steps_that_overlap_count_no_time_twice(tmp_path: Path) -> None:
     events = [event(f"ProfilerStep#{i}", at, dur, "user_annotation") for i, at, dur in marks]
     found = of(tmp_path, [*events, call("cudaDeviceSynchronize", 900, 300)])
     assert [(step.number, step.total_us, step.device_wait_us) for step in found.steps] == [
-        (1, 1001, 101),
-        (2, 999, 199),
+        (1, 1000, 100),
+        (2, 1000, 200),
     ]
-    assert [sum(step.waiting_us.values()) for step in found.steps] == [101, 199]
+    assert [sum(step.waiting_us.values()) for step in found.steps] == [100, 200]

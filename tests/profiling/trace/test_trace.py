@@ -420,3 +420,19 @@ def test_a_second_half_that_is_cut_short_is_said_to_be(tmp_path: Path, monkeypat
     path.write_bytes(path.read_bytes()[:-300])
     assert_equal(read_trace(path), halved(path, monkeypatch))
     assert "cut short" in (read_trace(path).cut or "")
+
+
+def test_a_second_process_takes_nothing_from_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Users have folders called `profiling` too, and files called as modules of the standard library."""
+    path = write(tmp_path / "a.json", OPERATORS)
+    for name in ("profiling/__init__.py", "profiling/trace/__init__.py", "json.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("raise SystemExit(1)")
+    monkeypatch.chdir(tmp_path)
+    second = parallel_reader.SecondHalf(path, 0)
+    try:
+        assert second.result() is not None
+    finally:
+        second.close()
