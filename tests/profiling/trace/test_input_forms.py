@@ -400,7 +400,7 @@ def test_large_numbers_that_fit_are_exact(tmp_path: Path) -> None:
     copies = [event("Memcpy HtoD", 10 * i, 1, "gpu_memcpy", tid=7, bytes=(1 << 50) + i) for i in range(100)]
     found = summary(write(tmp_path / "a.json", copies))
     assert found.copies[0].bytes == sum((1 << 50) + i for i in range(100))
-    assert found.trace.notes == []
+    assert not any("too large" in note for note in found.trace.notes)
 
 
 def test_case_15_a_folder_finds_the_trace_behind_its_header() -> None:
