@@ -62,11 +62,7 @@ _NAMES: dict[WaitKind, Callable[[str], re.Match[str] | None]] = {
         WaitKind.copy: r"memcpy(?!.*async)",
     }.items()
 }  # the first that matches holds
-_HOST_COPY = re.compile(r"HtoD|DtoH|HostToDevice|DeviceToHost", re.IGNORECASE).search
-_PINNED = re.compile(r"pinned", re.IGNORECASE).search
-_PAGEABLE = re.compile(r"pageable", re.IGNORECASE).search
-_COPYING = re.compile(r"memcpy", re.IGNORECASE).search
-_LAUNCHING = re.compile(r"launch", re.IGNORECASE).search
+_HOST_COPY = re.compile(r"HtoD|DtoH|HostToDevice|DeviceToHost", re.IGNORECASE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +83,8 @@ def blocking_calls(trace: Trace, device_rows: Rows, launching_rows: Rows) -> Blo
     """Find the calls that block the host; `launching_rows` has the launching call of each of `device_rows`, or -1."""
     spans = trace.spans
     calls = trace.rows(Kind.LAUNCH)
-    kinds = np.array([_named(name) for name in trace.names], dtype=np.int8)[spans.name[calls]]
+    called = spans.name[calls]
+    kinds = _by_name(trace, called, _named)
     is_copy = kinds == _number(WaitKind.copy)
     work = _Work(trace, calls, device_rows, launching_rows, is_copy)
     long = spans.dur_ns[calls] >= LONG_CALL_NS
@@ -100,7 +97,7 @@ def blocking_calls(trace: Trace, device_rows: Rows, launching_rows: Rows) -> Blo
         _number(WaitKind.launch),
         np.where(work.is_first_launch[rest], _number(WaitKind.module), _number(WaitKind.driver)),
     )
-    kinds[rest & ~work.exists & _named_so(trace, _COPYING)[spans.name[calls]]] = _number(WaitKind.copy)
+    kinds[rest & ~work.exists & _so_named(trace, called, _is_copying)] = _number(WaitKind.copy)
     blocking = np.flatnonzero(kinds != _NONE)
     kinds = kinds[blocking]
     own = np.isin(kinds, (_number(WaitKind.copy), _number(WaitKind.launch)))
@@ -118,6 +115,22 @@ def _number(kind: WaitKind) -> int:
 
 def _named(name: str) -> int:
     return next((_number(kind) for kind, matches in _NAMES.items() if matches(name)), _NONE)
+
+
+def _is_copying(call: str) -> bool:
+    return "memcpy" in call.lower()
+
+
+def _is_launching(call: str) -> bool:
+    return "launch" in call.lower()
+
+
+def _is_with_host(copy: str) -> bool:
+    return bool(_HOST_COPY.search(copy)) and "pinned" not in copy.lower()
+
+
+def _is_pageable(copy: str) -> bool:
+    return "pageable" in copy.lower()
 
 
 class _Work:
@@ -161,12 +174,14 @@ class _Work:
         spans_work = (start <= work_start + CLOCK_ERROR_NS) & (end >= work_end - CLOCK_ERROR_NS)
         busy_stream, busy_device = _busy_ns(trace, device_rows, start, end, self.stream)
         called = spans.name[calls]
-        is_copy = np.isin(kind, (Kind.COPY, Kind.SET)) | _named_so(trace, _COPYING)[called]
-        is_copy &= self.exists & ~_named_so(trace, _LAUNCHING)[called]  # a graph may begin with a copy
-        with_host = is_copy & (kind == Kind.COPY) & (_named_so(trace, _HOST_COPY) & ~_named_so(trace, _PINNED))[name]
+        is_copy = np.isin(kind, (Kind.COPY, Kind.SET)) | _so_named(trace, called, _is_copying)
+        is_copy &= self.exists & ~_so_named(trace, called, _is_launching)  # a graph may begin with a copy
+        with_host = np.zeros(calls.size, dtype=bool)
+        copies = np.flatnonzero(is_copy & (kind == Kind.COPY))
+        with_host[copies] = _so_named(trace, name[copies], _is_with_host)
         # The host copies from or to a pinned buffer meanwhile. Some traces do not say which memory is pageable.
         staged = with_host & (end > work_start + CLOCK_ERROR_NS)
-        staged &= _named_so(trace, _PAGEABLE)[name] | (end - start >= LONG_CALL_NS)
+        staged[staged] = _so_named(trace, name[staged], _is_pageable) | ((end - start)[staged] >= LONG_CALL_NS)
         self.is_blocking_copy = staged | (is_copy & spans_work & (with_host | named_copy | (busy_stream > half)))
         in_full_queue = _queued(start, work_end, self.stream) >= FULL_QUEUE
         after_kernel = ~is_copy & spans_work & (busy_stream > half)
@@ -179,9 +194,16 @@ class _Work:
         self.is_first_launch[in_time[np.unique(name[in_time], return_index=True)[1]]] = True
 
 
-def _named_so(trace: Trace, matches: Callable[[str], re.Match[str] | None]) -> NDArray[np.bool_]:
-    """Which of the trace's names match, by their number."""
-    return np.array([bool(matches(name)) for name in trace.names], dtype=bool)
+def _by_name(trace: Trace, names: NDArray[np.signedinteger], judge: Callable[[str], int]) -> NDArray[np.int8]:
+    """Apply a function to each name, given by its number: once for equal ones."""
+    judged = np.zeros(len(trace.names), dtype=np.int8)
+    for number in np.flatnonzero(np.bincount(names)).tolist():
+        judged[number] = judge(trace.names[number])
+    return np.asarray(judged[names])
+
+
+def _so_named(trace: Trace, names: NDArray[np.signedinteger], judge: Callable[[str], bool]) -> NDArray[np.bool_]:
+    return _by_name(trace, names, judge) > 0
 
 
 def _queued(start: Int64s, work_end: Int64s, stream: NDArray[np.int64]) -> NDArray[np.int64]:
