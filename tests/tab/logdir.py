@@ -100,11 +100,11 @@ def device(folder: Path) -> None:
     folder.mkdir()
     for stage in ("train", "evaluate", "infer"):
         events = []
-        for number in range(4):
+        for number in range(1, 5):
             start = 1000 * number
             calls = [("cudaMalloc", 20, 30), ("cudaHostAlloc", 60, 30), ("cuModuleLoadData", 100, 30)]
             events += [
-                event(f"ProfilerStep#{number + 5}", start, 990, "user_annotation"),
+                event(f"ProfilerStep#{number + 4}", start, 990, "user_annotation"),
                 *(event(name, start + at, dur, "cuda_runtime") for name, at, dur in calls),
                 event("aten::add", start + 140, 20, External_id=number),
                 event("cudaLaunchKernel", start + 150, 5, "cuda_runtime", correlation=10 * number),

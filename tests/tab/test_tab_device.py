@@ -1,6 +1,7 @@
 """What the tab shows of derived phases, waits and device work is named and whole."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 from profiling.format import duration
@@ -51,7 +52,7 @@ def test_waits_and_names_of_windows_are_whole_on_a_small_screen(new_tab: Callabl
     expected = {f"7{stage}.1795736107341578482" for stage in ("evaluate", "infer", "train")}  # below step 7
     assert (len(labels), {text for text, *_ in names}) == (12, expected)
     assert all(height < 40 for *_, height in names)  # two level lines
-    assert all(left[2] < right[1] for left, right in zip(names, names[1:], strict=False))
+    assert all(left[2] < right[1] for left, right in pairwise(names))
 
 
 def test_device_work_outside_operators_has_bars_of_device_time(tab: Tab, told: Callable[..., Any]) -> None:

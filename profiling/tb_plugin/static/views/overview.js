@@ -10,9 +10,9 @@ import { table } from "../table.js";
 import { namer } from "../windows.js";
 
 const PARTS_OF_PHASE = [
-  ["operator_us", "operators"],
-  ["python_us", "python"],
-  ["wait_us", "waiting"],
+  ["operator_us", "operators", look(0)],
+  ["python_us", "python", look(1)],
+  ["wait_us", "waiting", look(2)],
 ];
 const WAITS = {
   data: "steps wait for the data loader",
@@ -195,7 +195,7 @@ function phases(summary) {
   const { phases: rows, devices, memory } = summary;
   const { unit, per } = axisUnit(Math.max(...rows.map(({ self_us }) => self_us)));
   const names = rows.map(({ name, derived }) => phaseName(name, derived));
-  const data = PARTS_OF_PHASE.filter(([key]) => rows.some((phase) => phase[key])).map(([key, name], i) => ({
+  const data = PARTS_OF_PHASE.filter(([key]) => rows.some((phase) => phase[key])).map(([key, name, marker]) => ({
     type: "bar",
     orientation: "h",
     name,
@@ -205,7 +205,7 @@ function phases(summary) {
       (phase, row) => `${escapeLabel(names[row])}, ${name}<br>${duration(phase[key])} of ${duration(phase.self_us)}`,
     ),
     hoverinfo: "text",
-    marker: look(i),
+    marker,
   }));
   const layout = {
     height: 26 * rows.length + 80,
