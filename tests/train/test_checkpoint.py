@@ -169,6 +169,14 @@ def test_a_wrong_field_is_named(files, tmp_path, change, message):
     assert message in outcome(packed(content, tmp_path / "checkpoint.pt"))
 
 
+def test_a_model_that_cannot_be_built_is_a_fault_of_the_file(files, tmp_path):
+    content = unpacked(files["vit"])
+    content["model"]["patch"] = 3
+    message = outcome(packed(content, tmp_path / "checkpoint.pt"))
+    assert "not as this program writes it: model: " in message
+    assert "patch=3 does not divide the image's side of 8 pixels" in message
+
+
 def test_a_missing_field_is_named(files, tmp_path):
     for name in ("model", "weights", "classes", "channels", "image_size", "mean", "std"):
         content = unpacked(files["mlp"])
