@@ -158,6 +158,7 @@ def test_an_archive_that_unpacks_to_more_than_its_size_is_refused(files, tmp_pat
         ({"model": {"_target_": "os.system"}}, "a checkpoint may not choose which code runs"),
         ({"data": {"_target_": "train.run.train", "root": "x"}}, "a checkpoint may not choose which code runs"),
         ({"switches": {"conv_bias": "perhaps"}}, "Invalid enum value 'perhaps'"),
+        ({"switches": {"conv_bias": "\udc80"}}, "not as this program writes it: switches: "),
         ({"image_size": 9}, "of a model of another shape: blocks.0.0.weight is float32 [3, 64] in the file"),
     ],
     ids=str,
