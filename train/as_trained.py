@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from profiling.errors import UserError, nearest_or_all
-from train.checkpoint import Checkpoint, refused
+from train.checkpoint import CONVERSION_ERRORS, Checkpoint, refused
 from train.config.compose import plain, schema_of
 from train.config.schema import Config, Switches
 
@@ -103,7 +103,7 @@ def _checked(schema: type, group: str, values: Mapping[str, Any], path: Path) ->
             raise refused(path, f"{group}.{_shown(name)}: no such key{nearest_or_all(_shown(name), fields)}")
     try:
         return msgspec.convert(values, schema)
-    except (msgspec.ValidationError, UserError) as error:
+    except (*CONVERSION_ERRORS, UserError) as error:
         raise refused(path, f"{group}: {error}") from error
 
 

@@ -23,6 +23,9 @@ RENAMED_IN_FORMAT_2 = {".attend.": ".attn.", ".think.": ".mlp."}  # parts of par
 WEIGHT_SWITCHES = ("conv_bias",)
 """Fields of `switches` that decide which weights a model has."""
 
+CONVERSION_ERRORS = (msgspec.ValidationError, AttributeError, UnicodeError)
+"""What `msgspec.convert` raises; the second for tensors in place of a dict, the third for surrogates in an enum."""
+
 _TIME = re.compile(r"\d{4}-\d\d-\d\d_")  # how the folder of a run begins
 
 
@@ -118,7 +121,7 @@ def load(path: Path) -> Checkpoint:
         )
     try:
         checkpoint = msgspec.convert(content, Checkpoint)
-    except (msgspec.ValidationError, AttributeError, UnicodeError) as error:  # the others: of tensors, of surrogates
+    except CONVERSION_ERRORS as error:
         raise refused(path, str(error)) from error
     if not len(checkpoint.mean) == len(checkpoint.std) == checkpoint.channels:
         raise refused(path, f"mean and std must have {checkpoint.channels} values each, one for each channel")

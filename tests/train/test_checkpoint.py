@@ -158,6 +158,7 @@ def test_an_archive_that_unpacks_to_more_than_its_size_is_refused(files, tmp_pat
         ({"model": {"_target_": "os.system"}}, "a checkpoint may not choose which code runs"),
         ({"data": {"_target_": "train.run.train", "root": "x"}}, "a checkpoint may not choose which code runs"),
         ({"switches": {"conv_bias": "perhaps"}}, "Invalid enum value 'perhaps'"),
+        ({"switches": {"conv_bias": "\udc80"}}, "not as this program writes it: switches: "),
         ({"image_size": 9}, "of a model of another shape: blocks.0.0.weight is float32 [3, 64] in the file"),
     ],
     ids=str,
@@ -167,6 +168,14 @@ def test_a_wrong_field_is_named(files, tmp_path, change, message):
     if "image_size" in change:
         content["data"]["image_size"] = 9
     assert message in outcome(packed(content, tmp_path / "checkpoint.pt"))
+
+
+def test_a_model_that_cannot_be_built_is_a_fault_of_the_file(files, tmp_path):
+    content = unpacked(files["vit"])
+    content["model"]["patch"] = 3
+    message = outcome(packed(content, tmp_path / "checkpoint.pt"))
+    assert "not as this program writes it: model: " in message
+    assert "patch=3 does not divide the image's side of 8 pixels" in message
 
 
 def test_a_missing_field_is_named(files, tmp_path):

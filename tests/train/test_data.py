@@ -329,6 +329,21 @@ def test_idx_files_that_do_not_fit_together_are_a_user_error(
         data.mnist(root=str(tmp_path), download=False)
 
 
+@pytest.mark.parametrize("kind", range(8, 15))
+def test_idx_files_of_other_types_are_a_user_error(kind: int, tmp_path: Path, digits: data.DataSet) -> None:
+    write_mnist(tmp_path / "MNIST" / "raw", digits)
+    file = tmp_path / "MNIST" / "raw" / "train-labels-idx1-ubyte"
+    content = file.read_bytes()
+    file.write_bytes(content[:2] + bytes([kind]) + content[3:])
+    if kind == 8:  # bytes, as MNIST has
+        assert (
+            data.mnist(root=str(tmp_path), download=False).train.labels.tolist() == digits.train.labels[:100].tolist()
+        )
+    else:
+        with pytest.raises(UserError, match=r"^data=mnist: no intact files in "):
+            data.mnist(root=str(tmp_path), download=False)
+
+
 def test_a_hostile_pickle_among_the_batches_of_cifar_is_not_executed(tmp_path: Path) -> None:
     class Evil:
         def __reduce__(self) -> Any:
