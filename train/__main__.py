@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from train.early_signals import run_command
+from profiling.terminal.early_signals import run_command
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

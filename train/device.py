@@ -8,9 +8,9 @@ from functools import cache
 import torch
 
 from profiling.errors import UserError
+from profiling.out_of_memory import limit_memory
 from train.config.options import Device, Precision
 from train.config.schema import Config
-from train.memory import limit_memory
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # mallopt's parameters, in glibc's malloc.h
 RESERVE_BYTES = 2**28  # several times the memory of a traced window of nograd_off

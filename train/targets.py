@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from profiling.errors import NotApplicableError, UserError, nearest
-from train.memory import explain_out_of_memory
+from profiling.out_of_memory import explain_out_of_memory
 
 
 def import_target(target: str, key: str, accepts: Callable[[Any], bool], allowed: str) -> Callable[..., Any]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from profiling.errors import Terminated
-from train.early_signals import run_command
+from profiling.terminal.early_signals import run_command
 
 if TYPE_CHECKING:
     from hydra.conf import HydraConf

@@ -16,7 +16,6 @@ from types import FrameType
 from typing import Any
 
 import hydra
-import hydra.core.utils
 import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -27,11 +26,10 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from profiling.errors import NotApplicableError, Terminated, UserError, match, nearest, nearest_or_all
 from profiling.format import visible
-from profiling.storage import atomic_write
+from profiling.terminal.early_signals import BEFORE_THE_RUN
 from profiling.terminal.encoding import replace_what_cannot_be_encoded
 from train.config import compose, folders
 from train.config.options import TOPICS
-from train.early_signals import BEFORE_THE_RUN
 from train.event_writers import silence_event_writer_threads
 
 MAX_LABEL_BYTES = 128  # a name in most file systems has at most 255, in encrypted ones 143
@@ -197,7 +195,6 @@ def run(job: Callable[[DictConfig], None], config_name: str) -> int:
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # hides the profiler's messages at its start and stop
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # hides "allocated before the profiling started" and the like
     silence_event_writer_threads()
-    hydra.core.utils._save_config = _save_config
     os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints composition errors itself, in several lines
     try:
         signal.signal(signal.SIGTERM, _terminate)
@@ -227,13 +224,6 @@ def run(job: Callable[[DictConfig], None], config_name: str) -> int:
 def print_line(text: str, stream: Any = None) -> None:
     """Write one line to `stream`, by default standard error."""
     (stream or sys.stderr).write(visible(text.replace("\n", " ")) + "\n")
-
-
-def _save_config(cfg: DictConfig, filename: str, output_dir: Path) -> None:
-    """Write a file of `.hydra` as Hydra does, but whole or not at all."""
-    output_dir.mkdir(parents=True, exist_ok=True)
-    with atomic_write(output_dir / filename) as temporary:
-        temporary.write_text(OmegaConf.to_yaml(cfg), encoding="utf-8")
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
@@ -266,7 +256,7 @@ def explain(error: Exception) -> str | None:
         return f"{key}: {_first_line(error)}{compose.allowed(key)}" if key else _first_line(error)
     if isinstance(error, UserError | HydraException | yaml.YAMLError):
         return str(error).replace("\n", " ")
-    from train.memory import explain_out_of_memory  # imports psutil: not before the first message
+    from profiling.out_of_memory import explain_out_of_memory  # imports psutil: not before the first message
 
     return explain_out_of_memory(error)
 

@@ -151,7 +151,7 @@ def test_memory_that_the_machine_lacks_is_one_line_also_during_the_run(run, monk
     class Available:
         available = 300_000_000
 
-    monkeypatch.setattr("train.memory.psutil.virtual_memory", Available)
+    monkeypatch.setattr("profiling.out_of_memory.psutil.virtual_memory", Available)
     status, errors, _ = run(
         "data=synthetic", "data.train_samples=64", "data.test_samples=8", "data.image_size=512", "batch_size=64",
         "profiler=off", "keep_heap=true",
