@@ -208,7 +208,8 @@ def explain(error: Exception) -> str | None:
         where = f"{mark.name}, line {mark.line + 1}, column {mark.column + 1}" if mark else "a configuration file"
         return f"{where}: not YAML: {error.problem or error.context}"
     if isinstance(error, OSError):
-        folder = HydraConfig.get().runtime.output_dir if HydraConfig.initialized() else "the run's folder"
+        exists = HydraConfig.initialized() and not OmegaConf.is_missing(HydraConfig.get().runtime, "output_dir")
+        folder = HydraConfig.get().runtime.output_dir if exists else "the run's folder"
         return f"{error.filename or folder}: {error.strerror or error}"
     if isinstance(error, ConfigCompositionException):
         return _explain_composition(error)
