@@ -123,6 +123,8 @@ def load(path: Path) -> Checkpoint:
         checkpoint = msgspec.convert(content, Checkpoint)
     except CONVERSION_ERRORS as error:
         raise refused(path, str(error)) from error
+    if any(tensor.is_meta for tensor in checkpoint.weights.values()):
+        raise refused(path, "a tensor of its weights has no values")
     if not len(checkpoint.mean) == len(checkpoint.std) == checkpoint.channels:
         raise refused(path, f"mean and std must have {checkpoint.channels} values each, one for each channel")
     return checkpoint if version > 1 else _from_format_1(checkpoint)

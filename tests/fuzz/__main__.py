@@ -33,9 +33,7 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="number of the first case (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument("--again", type=Path, metavar="FILE", help="run this saved case, and nothing else")
-    parser.add_argument(
-        "--out", type=Path, default=Path("runs/fuzz"), help="for cases that fail (default: %(default)s)"
-    )
+    parser.add_argument("--out", type=Path, default=Path("runs/fuzz"), help="for failed cases (default: %(default)s)")
     options = parser.parse_args()
     if unknown := sorted(set(options.kinds) - set(KINDS)):
         parser.error(f"no such kind: {', '.join(unknown)}; there are: {', '.join(KINDS)}")

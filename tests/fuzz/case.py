@@ -37,7 +37,7 @@ class Case(msgspec.Struct, frozen=True):
     files: dict[str, bytes]
 
 
-class Fault(AssertionError):
+class FaultError(AssertionError):
     """What the program did wrong; the first line says what, others where."""
 
 
@@ -54,7 +54,7 @@ class Kind(Protocol):
         """`steps` and `files` of a case."""
 
     def run(self, steps: Any, folder: Path) -> None:
-        """Give the case to the program; `folder` has its files and is the working directory. Raises Fault."""
+        """Give the case to the program; `folder` has its files and is the working directory. Raises FaultError."""
 
 
 def run(kind: Kind, case: Case, folder: Path) -> str | None:
@@ -69,7 +69,7 @@ def run(kind: Kind, case: Case, folder: Path) -> str | None:
         expect(not warned, "; ".join(f"warning: {w.category.__name__}: {w.message}" for w in warned))
         left = sorted(str(path.relative_to(folder)) for path in folder.rglob("*tmp-*"))
         expect(not left, f"left behind: {left}")
-    except Fault as fault:
+    except FaultError as fault:
         return str(fault)
     except Hang:
         return f"hang: more than {LIMIT_S:g} s of work, or {WAITING_LIMIT_S:g} s of waiting\n{traceback.format_exc()}"
@@ -81,9 +81,9 @@ def run(kind: Kind, case: Case, folder: Path) -> str | None:
 
 
 def expect(holds: object, message: str) -> None:
-    """Raise Fault if something does not hold."""
+    """Raise FaultError if something does not hold."""
     if not holds:
-        raise Fault(message)
+        raise FaultError(message)
 
 
 @contextlib.contextmanager
@@ -111,8 +111,8 @@ def limited() -> Iterator[None]:
 def command(main: Callable[[], int], *, finds: bool = False) -> tuple[int, str, str]:
     """Run a command in this process; return its status and what it wrote to standard output and standard error.
 
-    Raises Fault unless it succeeds in silence, or fails with status 1 or 2 and one line that says why. The status of a
-    command that `finds` may be 1 for what it writes to standard output.
+    Raises FaultError unless it succeeds in silence, or fails with status 1 or 2 and one line that says why. The status
+    of a command that `finds` may be 1 for what it writes to standard output.
     """
     output, errors = _stream(), _stream()
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):

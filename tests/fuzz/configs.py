@@ -25,18 +25,20 @@ from train.config.schema import Config
 GROUPS = ("data", "model", "optimizer", "profiler", "experiment")
 TARGETS = (
     "models.mlp.MLP", "models.vit.ViT", "torch.nn.Module", "torch.nn.Linear", "torch.optim.AdamW", "train.data.digits",
-    "train.data.synthetic", "builtins.print", "builtins.exec", "os.system", "os._exit", "os.abort", "sys.exit", "math.pi",
-    "models", "models.", ".MLP", "nowhere.Nothing", "train.data", "subprocess.check_output", "antigravity.fly", "a.b c",
+    "train.data.synthetic", "builtins.print", "builtins.exec", "os.system", "os._exit", "os.abort", "sys.exit",
+    "math.pi", "models", "models.", ".MLP", "nowhere.Nothing", "train.data", "subprocess.check_output", "a.b c",
 )  # fmt: skip
 SYNTAX = (
     "[]", "{}", "[1,2]", "{a:1}", "[0.9,2]", "[null,0.9]", "null", "???", "${seed}", "${nothing}", "${name}", "${",
-    "${run_label:a,b,c}", "${run_label:a,[b],c}", "${oc.env:HOME}", "${oc.env:NOTHING}", "${now:%Y}", "${hydra:job.name}",
-    "${experiment_list:}", "1,2", "range(3)", "glob(*)", "choice(a,b)", "'x", "\"x\"", "[", "]", "(", "a b", "a=b", "=",
-    "int(1)", "float(nan)", "str(1)", "extend_list(1)", "true", "false", "True", "yes", "off", "1e400", "-inf", "inf", "nan",
+    "${run_label:a,b,c}", "${run_label:a,[b],c}", "${oc.env:HOME}", "${oc.env:NOTHING}", "${now:%Y}",
+    "${hydra:job.name}", "${experiment_list:}", "1,2", "range(3)", "glob(*)", "choice(a,b)", "'x", "\"x\"", "[", "]", "(", "a b", "a=b", "=",
+    "int(1)", "float(nan)", "str(1)", "extend_list(1)", "true", "false", "True", "yes", "off",
+    "1e400", "-inf", "inf", "nan",
 )  # fmt: skip
 LINES = (
     "", "=", "=1", "x", "~", "~seed", "~data", "~model.width", "+", "++", "seed", "seed=", "a.b.c=1", "+a.b=1", "+a=1",
-    "data.=1", ".seed=1", "seed.x=1", "model@x=mlp", "+model@x=mlp", "model@=mlp", "optimizer@model=adamw", "~experiment",
+    "data.=1", ".seed=1", "seed.x=1", "model@x=mlp", "+model@x=mlp", "model@=mlp", "optimizer@model=adamw",
+    "~experiment",
     "+experiment=[nograd_off,amp_off]", "+experiment=[]", "hydra=1", "hydra.job.name=x", "hydra/job_logging=none",
     "hydra.job.chdir=x", "hydra.verbose=maybe", "+hydra/launcher=joblib", "switches=null", "loader=1", "hypothesis=x",
     "augment={shift:1}", "profiler={}", "data={_target_:train.data.digits}", "optimizer.betas=[0.9,2]",

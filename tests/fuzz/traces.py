@@ -25,11 +25,11 @@ from tests.profiling.make_trace import Event, event
 MAX_EVENTS = 250
 CATEGORIES = (
     "cpu_op", "user_annotation", "python_function", "cuda_runtime", "kernel", "gpu_memcpy", "gpu_memset", "overhead",
-    "gpu_user_annotation", "cuda_sync", "cpu_instant_event", "fwdbwd", "ac2g", "Operator", "Trace", "hip_driver", "", "?",
+    "gpu_user_annotation", "cuda_sync", "cpu_instant_event", "fwdbwd", "ac2g", "Operator", "Trace", "hip_driver", "",
 )  # fmt: skip
 NAMES = (
-    "aten::mm", "aten::add", "aten::copy_", "autograd::engine::evaluate_function: MmBackward0", "MmBackward0", "forward",
-    "backward", "optimizer", "load", "ProfilerStep#1", "ProfilerStep#2", "ProfilerStep#99999999999999999999",
+    "aten::mm", "aten::add", "aten::copy_", "autograd::engine::evaluate_function: MmBackward0", "forward",
+    "MmBackward0", "backward", "optimizer", "load", "ProfilerStep#1", "ProfilerStep#2", "ProfilerStep#99999999999999999999",
     "ProfilerStep#", "ProfilerStep#-1", "Optimizer.step#Adam.step", "enumerate(DataLoader)#_Iter.__next__",
     "cudaLaunchKernel", "cudaMemcpyAsync", "cudaStreamSynchronize", "cudaGraphLaunch", "cudaEventSynchronize",
     "ncclDevKernel_AllReduce_Sum_f32", "ncclKernel_SendRecv", "Memcpy HtoD (Pageable -> Device)", "nn.Module: ",
@@ -39,8 +39,8 @@ NAMES = (
 FIELDS = ("ph", "cat", "name", "pid", "tid", "ts", "dur", "id", "args", "s", "bp")
 ARGUMENTS = (
     "External id", "correlation", "Bytes", "bytes", "Addr", "Total Allocated", "Total Reserved", "Device Id",
-    "Device Type", "Python id", "Python parent id", "Python module id", "Input Dims", "Sequence number", "flops", "grid",
-    "block", "registers per thread", "blocks per SM", "est. achieved occupancy %", "Collective name", "Group size",
+    "Device Type", "Python id", "Python parent id", "Python module id", "Input Dims", "Sequence number",
+    "flops", "grid", "block", "registers per thread", "blocks per SM", "est. achieved occupancy %", "Collective name", "Group size",
     "Process Group Name", "Process Group Ranks", "In msg nelems", "dtype", "wait_on_stream", "Seq", "name", "labels",
     "stream", "device", "Fwd thread id",
 )  # fmt: skip
@@ -99,7 +99,7 @@ class _Memory(msgspec.Struct):
 
 
 def check_summary(found: Summary) -> None:
-    """Raise Fault if times or counts are negative, or parts are not what they are parts of."""
+    """Raise FaultError if times or counts are negative, or parts are not what they are parts of."""
     _not_negative(found)
     for step in found.steps:
         parts = step.device_wait_us, step.load_us, step.operator_us, step.python_us
@@ -113,7 +113,7 @@ def check_summary(found: Summary) -> None:
 
 
 def check_diff(found: Diff, *, same: bool) -> None:
-    """Raise Fault if the parts of a difference are not its parts, or a trace differs from itself."""
+    """Raise FaultError if the parts of a difference are not its parts, or a trace differs from itself."""
     size = found.a_us + found.b_us
     for row in found.phases:
         parts = row.operators_us, row.python_us, row.waiting_us, row.unattributed_us
@@ -134,7 +134,7 @@ def _adds_up(what: str, parts: Any, total: float, near: float = 0.0) -> None:
 
 
 def _not_negative(value: Any, path: str = "") -> None:
-    """Raise Fault if a number of a result is negative that is no difference, level or point in time."""
+    """Raise FaultError if a number of a result is negative that is no difference, level or point in time."""
     if isinstance(value, msgspec.Struct):
         for name in value.__struct_fields__:
             if name not in ("start_us", "start_bytes", "curve", "rank", "ranks"):

@@ -244,7 +244,7 @@ def explain(error: Exception) -> str | None:
         where = f"{mark.name}, line {mark.line + 1}, column {mark.column + 1}" if mark else "a configuration file"
         return f"{where}: not YAML: {error.problem or error.context}"
     if isinstance(error, OSError):
-        return f"{error.filename or _run_folder()}: {error.strerror or error}"
+        return f"{error.filename or _run_folder() or 'the folder of the run'}: {error.strerror or error}"
     if isinstance(error, ConfigCompositionException):
         return _explain_composition(error)
     if "Original Traceback" in str(error):  # the error of a DataLoader worker contains its traceback as text

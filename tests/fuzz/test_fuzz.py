@@ -1,0 +1,25 @@
+"""A few cases of each kind; `make fuzz` runs thousands."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.fuzz.__main__ import read, save
+from tests.fuzz.harness import again, fuzz, make
+
+CASES = {"traces": 60, "configs": 30, "checkpoints": 100, "images": 200, "requests": 60}
+
+
+@pytest.mark.parametrize("kind", CASES)
+def test_odd_input_is_answered_or_told_in_one_line(kind: str) -> None:
+    failures = [f"case {failure.case.number}: {failure.fault}" for failure in fuzz(kind, 0, range(CASES[kind]))]
+    assert not failures, f"{failures}\nagain: python -m tests.fuzz {kind} --cases {CASES[kind]}"
+
+
+def test_a_saved_case_is_the_case(tmp_path: Path) -> None:
+    case = make("images", 3, 7)
+    file = save(case, tmp_path)
+    assert json.loads(file.read_text())["number"] == 7
+    assert read(file) == case == make("images", 3, 7)
+    assert again(read(file)) is None
