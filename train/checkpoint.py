@@ -125,9 +125,29 @@ def load(path: Path) -> Checkpoint:
         raise refused(path, str(error)) from error
     if any(tensor.is_meta for tensor in checkpoint.weights.values()):
         raise refused(path, "a tensor of its weights has no values")
+    for name in ("model", "data", "switches"):
+        if not _is_plain(getattr(checkpoint, name)):
+            raise refused(path, f"{name} holds more than numbers, text, lists and mappings")
     if not len(checkpoint.mean) == len(checkpoint.std) == checkpoint.channels:
         raise refused(path, f"mean and std must have {checkpoint.channels} values each, one for each channel")
     return checkpoint if version > 1 else _from_format_1(checkpoint)
+
+
+def _is_plain(tree: Any) -> bool:
+    """Whether `tree` is of JSON's types alone; shared and cyclic parts are looked at once."""
+    pending, seen = [tree], set()
+    while pending:
+        value = pending.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, dict):
+            pending += [*value, *value.values()]
+        elif isinstance(value, list | tuple):
+            pending += value
+        elif not isinstance(value, str | int | float | None):
+            return False
+    return True
 
 
 def refused(path: Path, reason: str) -> UserError:

@@ -157,6 +157,8 @@ def test_an_archive_that_unpacks_to_more_than_its_size_is_refused(files, tmp_pat
         ({"model": {"_target_": "models.mlp.MLP", "width": 0, "depth": 2, "dropout": 0.1}}, "model.width=0: out of"),
         ({"model": {"_target_": "os.system"}}, "a checkpoint may not choose which code runs"),
         ({"data": {"_target_": "train.run.train", "root": "x"}}, "a checkpoint may not choose which code runs"),
+        ({"model": {"_target_": torch.eye(2).to_sparse()}}, "model holds more than numbers, text, lists and mappings"),
+        ({"data": {"_target_": [torch.ones(2)]}}, "data holds more than numbers, text, lists and mappings"),
         ({"switches": {"conv_bias": "perhaps"}}, "Invalid enum value 'perhaps'"),
         ({"switches": {"conv_bias": "\udc80"}}, "not as this program writes it: switches: "),
         ({"image_size": 9}, "of a model of another shape: blocks.0.0.weight is float32 [3, 64] in the file"),
