@@ -150,7 +150,7 @@ class _MainThread:
         self.outermost = outermost[np.argsort(operators.start_ns[outermost], kind="stable")]
         contains = np.zeros(parent.size, dtype=bool)  # a whole step may be recorded as an operator
         level = parent[self.outermost]
-        while (level := level[level >= 0]).size:
+        while (level := level[(level >= 0) & ~contains[level]]).size:
             contains[level] = True
             level = np.unique(parent[level])
         self.others = np.flatnonzero((operators.thread == marks.main_thread) & ~inside & ~contains)

@@ -15,6 +15,8 @@ Positions = NDArray[np.intp]
 
 TOLERANCE_NS = 1000
 """Old traces round times to microseconds, so a child may seem to end up to that much after its parent."""
+_FEW_LEVELS = 128
+"""Climbing so many levels one by one costs less than the tables for climbing any number in few steps."""
 _GRIDS_NS = (1000, 100, 10)
 """Times that are all multiples of one of these have been rounded to it."""
 
@@ -114,6 +116,7 @@ def nest(table: Intervals, rows: Rows, parents: NDArray[np.int32] | None = None)
         usable = (known >= -1) & (known < np.arange(rows.size))
         parent[usable] = known[usable]
         pending = np.flatnonzero(~usable & (parent >= 0))
+    rounds = 0
     while pending.size:
         # All intervals between an interval and its candidate parent have ended. A candidate that has ended too, or that
         # ends before the interval does, is replaced by its own candidate: a chain of siblings halves in each round.
@@ -126,6 +129,10 @@ def nest(table: Intervals, rows: Rows, parents: NDArray[np.int32] | None = None)
             past |= (dur[candidate] < resolution) | ((overlap < resolution) & same_name)
         pending = pending[past]
         parent[pending] = parent[parent[pending]]
+        rounds += 1
+        if rounds % _FEW_LEVELS == 0:  # of a deep call that has ended, whose levels would take a round each
+            too_early = np.maximum(start[pending], end[pending] - tolerance - 1)
+            parent[pending] = _climb(parent[pending], parent, end, too_early)
         pending = pending[parent[pending] >= 0]
     return Nest(rows, thread, start, end, parent)
 
@@ -148,9 +155,11 @@ def call_chains(nested: Nest, names: NDArray[np.int32]) -> tuple[NDArray[np.intp
     """
     path = np.full(names.size, -1, dtype=np.intp)
     chains: list[tuple[int, int]] = []
-    level, below = np.flatnonzero(nested.parent < 0), np.flatnonzero(nested.parent >= 0)
+    depth = _depths(nested.parent)
+    by_depth = np.argsort(depth, kind="stable")
+    levels = np.split(by_depth, np.cumsum(np.bincount(depth))[:-1]) if depth.size else []
     width = int(names.max(initial=0)) + 1
-    while level.size:
+    for level in levels:
         above = np.where(nested.parent[level] >= 0, path[nested.parent[level]], -1)
         keys, first, group = np.unique((above + 1) * width + names[level], return_index=True, return_inverse=True)
         by_first = np.argsort(first)
@@ -158,18 +167,36 @@ def call_chains(nested: Nest, names: NDArray[np.int32]) -> tuple[NDArray[np.intp
         rank[by_first] = np.arange(by_first.size)
         path[level] = len(chains) + rank[group]
         chains += [(key // width - 1, key % width) for key in keys[by_first].tolist()]
-        next_ = path[nested.parent[below]] >= 0
-        level, below = below[next_], below[~next_]
     return path, chains
+
+
+def _depths(parent: Positions) -> NDArray[np.intp]:
+    """Number of ancestors of each interval."""
+    depth, up = (parent >= 0).astype(np.intp), parent.copy()
+    pending = np.flatnonzero(parent >= 0)
+    while (pending := pending[up[pending] >= 0]).size:  # pointer doubling, as in `Nest.nearest`
+        depth[pending], up[pending] = depth[pending] + depth[up[pending]], up[up[pending]]
+    return depth
 
 
 def _climb(inside: Positions, parent: Positions, end: Int64s, at: Int64s) -> Positions:
     """Replace intervals that have ended by their innermost ancestor that is open, -1 for none, in place."""
     pending = np.flatnonzero(inside >= 0)
-    while pending.size:
+    for _ in range(_FEW_LEVELS):
         pending = pending[end[inside[pending]] <= at[pending]]
         inside[pending] = parent[inside[pending]]
         pending = pending[inside[pending] >= 0]
+    pending = pending[end[inside[pending]] <= at[pending]]
+    if pending.size:
+        # Tables of the ancestor 2^n levels up and of the latest end below it: then climb in steps of 2^n, …, 2, 1.
+        up, latest = np.append(parent, -1), np.append(end, np.iinfo(np.int64).min)  # the last ones for position -1
+        tables = []
+        while (up >= 0).any():
+            tables.append((up, latest))
+            up, latest = up[up], np.maximum(latest, latest[up])
+        for up, latest in reversed([*tables, (up, latest)]):
+            ended = pending[latest[inside[pending]] <= at[pending]]
+            inside[ended] = up[inside[ended]]
     return inside
 
 

@@ -4,8 +4,6 @@ Times are those of a `TraceTotals`: per sample, step or trace. No time is left o
 are merged into one node, whose name says how many they are.
 """
 
-from collections import defaultdict
-
 from msgspec import Struct
 
 from profiling.diff.totals import TraceTotals
@@ -32,43 +30,63 @@ class CallNode(Struct, frozen=True):
 
 
 class _MutableNode:
-    """A node while the tree is built; `us` has the time of the subtree on both sides."""
+    """A node while the tree is built; `us` has the time of the subtree on both sides, `nodes` counts its nodes."""
 
     def __init__(self) -> None:
         self.us = [0.0, 0.0]
-        self.children: defaultdict[str, _MutableNode] = defaultdict(_MutableNode)
+        self.nodes = 1
+        self.children: dict[str, _MutableNode] = {}
 
-    def size(self) -> int:
-        """Count the nodes of the subtree, including this one; a loop, as it may be deeper than the recursion limit."""
-        count, pending = 0, [self]
-        while pending:
-            count += 1
-            pending += pending.pop().children.values()
-        return count
+
+class _MutableTree:
+    """The nodes while the tree is built; at first each has only its own time."""
+
+    def __init__(self) -> None:
+        self.root = _MutableNode()
+        self._pairs: list[tuple[_MutableNode, _MutableNode]] = []  # a parent and its child; parents are added first
+
+    def child(self, parent: _MutableNode, name: str) -> _MutableNode:
+        """Return a child; a new one is added."""
+        if name not in parent.children:
+            parent.children[name] = _MutableNode()
+            self._pairs.append((parent, parent.children[name]))
+        return parent.children[name]
+
+    def add_up(self) -> None:
+        """Add the times and numbers of the children to those of their parents."""
+        for parent, child in reversed(self._pairs):
+            parent.us = [above + below for above, below in zip(parent.us, child.us, strict=True)]
+            parent.nodes += child.nodes
 
 
 def call_tree(a: TraceTotals, b: TraceTotals) -> list[CallNode]:
     """Join the call chains of both sides; nodes are in depth-first order, larger siblings first."""
-    root = _MutableNode()
+    tree = _MutableTree()
     for number, side in enumerate((a, b)):
         for phase, row in side.phases.items():
-            root.children[phase]  # creates the node: every phase appears, in the order of the comparison
+            top = tree.child(tree.root, phase)  # every phase appears, in the order of the comparison
             if row.python_us:
-                _add(root, (phase, PYTHON), row.python_us, number)
-        for (phase, chain), self_us in side.chains.items():
-            _add(root, (phase, *chain), self_us, number)
-    visible_us = SMALLEST * max(root.us)
+                tree.child(top, PYTHON).us[number] += row.python_us
+        _add_chains(tree, side, number)
+    tree.add_up()
+    visible_us = SMALLEST * max(tree.root.us)
     nodes: list[CallNode] = []
-    for phase, top in root.children.items():
+    for phase, top in tree.root.children.items():
         _flatten(phase, top, -1, 0, visible_us, nodes)
     return nodes
 
 
-def _add(root: _MutableNode, path: tuple[str, ...], self_us: float, number: int) -> None:
-    node = root
-    node.us[number] += self_us
-    for name in path:
-        node = node.children[name]
+def _add_chains(tree: _MutableTree, side: TraceTotals, number: int) -> None:
+    """Add the self times of one side; a loop, as chains may be longer than the recursion limit."""
+    known: dict[tuple[str, int], _MutableNode] = {}
+    for (phase, chain), self_us in side.chain_us.items():
+        missing = []
+        while chain >= 0 and (phase, chain) not in known:
+            missing.append(chain)
+            chain = side.chains.links[chain][0]
+        node = known[phase, chain] if chain >= 0 else tree.child(tree.root, phase)
+        for below in reversed(missing):
+            node = known[phase, below] = tree.child(node, side.chains.links[below][1])
         node.us[number] += self_us
 
 
@@ -82,7 +100,7 @@ def _flatten(name: str, node: _MutableNode, parent: int, depth: int, visible_us:
             _flatten(child_name, child, here, depth + 1, visible_us, nodes)
         else:
             merged = [sum(pair) for pair in zip(merged, child.us, strict=True)]
-            count += child.size()
+            count += child.nodes
     if count:
         nodes.append(_node(here, f"({count:,} more)", merged))
 

@@ -335,10 +335,11 @@ def _replaced(a: TraceTotals, b: TraceTotals) -> list[Replacement]:
         lambda: (defaultdict(float), defaultdict(float))
     )
     for number, (side, peer) in enumerate(((a, b), (b, a))):
-        for (phase, chain), self_us in side.chains.items():
-            if (phase, chain[-1]) not in peer.operators:
-                shared = (name for name in reversed(chain[:-1]) if (phase, name) in peer.operators)
-                pairs[phase, next(shared, phase)][number][chain[-1]] += self_us
+        links, shared = side.chains.links, _Shared(side, peer)
+        for (phase, chain), self_us in side.chain_us.items():
+            above, name = links[chain]
+            if (phase, name) not in peer.operators:
+                pairs[phase, shared.nearest(phase, above)][number][name] += self_us
     rows = [
         Replacement(
             phase=phase,
@@ -353,6 +354,24 @@ def _replaced(a: TraceTotals, b: TraceTotals) -> list[Replacement]:
         if removed and added
     ]
     return sorted(rows, key=lambda row: -max(row.a_self_us, row.b_self_us))
+
+
+class _Shared:
+    """Which operators of the call chains of one side its peer has in the same phase, too."""
+
+    def __init__(self, side: TraceTotals, peer: TraceTotals) -> None:
+        self._links = side.chains.links
+        self._operators = peer.operators
+        self._by_phase: dict[str, list[str]] = {}
+
+    def nearest(self, phase: str, chain: int) -> str:
+        """Return the last such name of a chain (-1: of none), else the phase."""
+        if phase not in self._by_phase:
+            found: list[str] = []
+            for above, name in self._links:
+                found.append(name if (phase, name) in self._operators else found[above] if above >= 0 else phase)
+            self._by_phase[phase] = found
+        return self._by_phase[phase][chain] if chain >= 0 else phase
 
 
 def _kernels(a: TraceTotals, b: TraceTotals) -> list[KernelDifference]:

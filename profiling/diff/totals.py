@@ -77,19 +77,40 @@ class MemoryTotals:
     allocated_bytes: float = 0.0
 
 
+class CallChains:
+    """Distinct call chains: the names from a root down to an operator, such as (`aten::linear`, `aten::t`).
+
+    `links` has, for each chain, the number of the chain without its last name (-1 for a root), and that last name.
+    Shorter chains come first.
+    """
+
+    def __init__(self) -> None:
+        self.links: list[tuple[int, str]] = []
+        self._numbers: dict[tuple[int, str], int] = {}
+
+    def number(self, above: int, name: str) -> int:
+        """Return the number of a chain; a new one is added."""
+        number = self._numbers.setdefault((above, name), len(self.links))
+        if number == len(self.links):
+            self.links.append((above, name))
+        return number
+
+
 class TraceTotals:
     """Totals per unit (sample, step or trace); `units` is the number of units.
 
     Phases are named `stage/phase` if the windows are from several stages. `operators` has the key (phase, name),
-    `kernels` (name, operator), `waiting` (phase that waits, what it waits for); `chains` maps (phase, names from a root
-    down to an operator) to self time. `notes` are those of reading and analyzing the windows.
+    `kernels` (name, operator), `waiting` (phase that waits, what it waits for). `chains` numbers the call chains, see
+    `CallChains`; `chain_us` maps (phase, number of a chain) to self time. `notes` are those of reading and analyzing
+    the windows.
     """
 
     def __init__(self, windows: Sequence[StageWindow], unit: str) -> None:
         self.phases: defaultdict[str, PhaseTotals] = defaultdict(PhaseTotals)
         self.step_us: defaultdict[str, float] = defaultdict(float)
         self.operators: defaultdict[tuple[str, str], OperatorTotals] = defaultdict(OperatorTotals)
-        self.chains: defaultdict[tuple[str, tuple[str, ...]], float] = defaultdict(float)
+        self.chains = CallChains()
+        self.chain_us: defaultdict[tuple[str, int], float] = defaultdict(float)
         self.kernels: defaultdict[tuple[str, str], KernelTotals] = defaultdict(KernelTotals)
         self.waiting: defaultdict[tuple[str, str], float] = defaultdict(float)
         self.modules: defaultdict[str, ModuleTotals] = defaultdict(ModuleTotals)
@@ -152,19 +173,19 @@ class TraceTotals:
                 index.operator_allocated,
             )
         ]
-        chain_names: list[tuple[str, ...]] = []
+        numbers: list[int] = []
         for above, name in links:
-            chain_names.append((*(chain_names[above] if above >= 0 else ()), names[name]))
+            numbers.append(self.chains.number(numbers[above] if above >= 0 else -1, names[name]))
         for key, calls, self_, path, device, allocated in zip(groups.tolist(), *columns, strict=True):
-            names_down, label = chain_names[key // len(labels)], labels[key % len(labels)]
-            row = self.operators[label, names_down[-1]]
+            label = labels[key % len(labels)]
+            row = self.operators[label, names[links[key // len(labels)][1]]]
             row.calls += calls / units
             row.self_us += self_ / 1e3 / units
             row.step_us += path / 1e3 / units
             row.device_us += device / 1e3 / units
             row.allocated_bytes += allocated / units
             self.step_us[label] += path / 1e3 / units
-            self.chains[label, names_down] += self_ / 1e3 / units
+            self.chain_us[label, numbers[key // len(labels)]] += self_ / 1e3 / units
 
 
 def _describe(wait: WaitedFor) -> str:

@@ -59,7 +59,6 @@ class SecondHalf:
             env=environment,
             pipesize=1 << 20,
         )
-        assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._pipe = self._process.stdout
 
