@@ -58,7 +58,7 @@ def is_step(annotation: str) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Steps:
-    """Steps in order of time, disjoint, and their thread; if none is marked (`marked` False), one that covers the trace.
+    """Disjoint steps in order of time, and their thread; if none is marked (`marked` False), one that covers the trace.
 
     `overlapping`: number of marks that overlapped an earlier one by more than the rounding of times.
     """

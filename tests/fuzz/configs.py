@@ -31,8 +31,8 @@ TARGETS = (
 SYNTAX = (
     "[]", "{}", "[1,2]", "{a:1}", "[0.9,2]", "[null,0.9]", "null", "???", "${seed}", "${nothing}", "${name}", "${",
     "${run_label:a,b,c}", "${run_label:a,[b],c}", "${oc.env:HOME}", "${oc.env:NOTHING}", "${now:%Y}",
-    "${hydra:job.name}", "${experiment_list:}", "1,2", "range(3)", "glob(*)", "choice(a,b)", "'x", "\"x\"", "[", "]", "(", "a b", "a=b", "=",
-    "int(1)", "float(nan)", "str(1)", "extend_list(1)", "true", "false", "True", "yes", "off",
+    "${hydra:job.name}", "${experiment_list:}", "1,2", "range(3)", "glob(*)", "choice(a,b)", "'x", "\"x\"", "[", "]",
+    "(", "a b", "a=b", "=", "int(1)", "float(nan)", "str(1)", "extend_list(1)", "true", "false", "True", "yes", "off",
     "1e400", "-inf", "inf", "nan",
 )  # fmt: skip
 LINES = (
