@@ -15,6 +15,7 @@ from unittest import mock
 
 import train.inference
 import train.run
+from tests.conftest import composed
 from tests.fuzz.case import expect
 from tests.fuzz.mutations import NUMBERS, TEXTS
 from tests.fuzz.train_command import run_train
@@ -52,7 +53,8 @@ class Inputs:
     """See `tests.fuzz.case.Kind`. `steps`: whether to build the parts, and the overrides."""
 
     def __init__(self, folder: Path) -> None:
-        compose.register()
+        parts = [*DRAWN.values(), "data.train_samples=20", "data.test_samples=5"]
+        session.prepare(compose.to_config(composed(*parts)))  # the first one imports what a case has no time for
         self.types = {key: _type(key) for key in compose.every_key() if key != "output"}  # that one names folders
         self.options = {
             group: [file.name.removesuffix(".yaml") for file in resources.files("configs").joinpath(group).iterdir()]
