@@ -3,13 +3,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: run test check format bench pictures help clean
+.PHONY: run test fuzz check format bench pictures help clean
 
 run: .venv/installed ## train, evaluate and infer on the embedded digits, with traces under runs/
 	$(BIN)/python -m train $(ARGS)
 
 test: .venv/installed ## the test suite
 	$(BIN)/python -m pytest $(ARGS)
+
+fuzz: .venv/installed ## 2,000 odd inputs of each kind, bounded in time and memory (ARGS="traces --seed 1")
+	$(BIN)/python -m tests.fuzz $(ARGS)
 
 check: .venv/installed ## lint, format check and strict types
 	$(BIN)/ruff check .

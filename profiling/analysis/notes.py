@@ -67,7 +67,9 @@ def notes(trace: Trace) -> list[str]:
     if trace.rank_note:
         lines.append(trace.rank_note)
     if trace.too_large:
-        lines.append(f"{trace.too_large:,} numbers of bytes or operations are too large, and count as less")
+        lines.append(
+            f"{trace.too_large:,} numbers of bytes or operations are negative or too large, and were put into range"
+        )
     if FOLDED_NAME in trace.names:
         lines.append(f"there are more names than {size(MAX_NAME_CHARACTERS)} hold: the rest count as {FOLDED_NAME}")
     if trace.ignored or (trace.blank and not lines):

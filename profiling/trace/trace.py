@@ -113,8 +113,8 @@ class Trace:
 
     `rank`: the rank in the distributed job, 0 where neither the file nor its name tells it; `rank_note`: how it is
     known, None if the file simply says it. `left_out`: further members of its zip file; `duplicates`: the same trace,
-    packed, in the same folder. `too_large`: number of sizes and counts that were reduced, as their sum would not fit
-    into 64 bits.
+    packed, in the same folder. `too_large`: number of sizes and counts that were changed, as they are negative or
+    their sum would not fit into 64 bits.
 
     `counts`: events by the file's category; `ignored`: those that no analysis uses, see `Columns`. `cut`: why the
     events end early, None for a whole file. `unreadable`: number of places that were skipped; `damage`: the first.
@@ -398,14 +398,17 @@ def _assemble(reader: EventReader, columns: Columns) -> Trace:
 
 
 def _reduce(table: dict[str, NDArray[Any]], name: str, lowest: int) -> int:
-    """Limit the values of a column if their sum may exceed `_MAX_SUM`; return how many were changed."""
+    """Limit the values of a column to `lowest`, and so that their sum is within `_MAX_SUM`; return how many changed."""
     column = table[name]
-    if not column.size or max(int(column.max()), -int(column.min())) * column.size <= _MAX_SUM:
+    if not column.size:
         return 0
-    if np.abs(column.astype(np.float64)).sum() <= _MAX_SUM:
+    limit, least, most = _MAX_SUM, int(column.min()), int(column.max())
+    if max(most, -least) * column.size > _MAX_SUM and np.abs(column.astype(np.float64)).sum() > _MAX_SUM:
+        limit = _MAX_SUM // column.size
+    lowest = max(-limit, lowest)
+    if lowest <= least and most <= limit:
         return 0
-    limit = _MAX_SUM // column.size
-    table[name] = column.clip(max(-limit, lowest), limit)
+    table[name] = column.clip(lowest, limit)
     return int(np.count_nonzero(table[name] != column))
 
 

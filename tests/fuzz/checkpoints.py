@@ -27,7 +27,8 @@ from train.run import checkpoint_of
 MODELS = (("mlp", "model.width=8", "model.depth=1"), ("cnn", "model.width=2"), ("vit", "model.depth=1"))
 GIVEN: tuple[dict[str, Any], ...] = (
     {"model._target_": "models.mlp.MLP"}, {"model.width": 9}, {"data._target_": "train.data.digits"},
-    {"data.classes": 3}, {"switches.conv_bias": "present"}, {"data.test_samples": 3}, {"model.width": 8, "data.image_size": 28},
+    {"data.classes": 3}, {"switches.conv_bias": "present"}, {"data.test_samples": 3},
+    {"model.width": 8, "data.image_size": 28},
 )  # fmt: skip
 RAN = "code of the checkpoint ran"
 TARGETS = ("os.system", "builtins.exec", "models.cnn.CNN", "models.mlp.MLP", "torch.nn.Linear", "train.data.mnist", "x")

@@ -15,6 +15,7 @@ from unittest import mock
 
 import train.inference
 import train.run
+from tests.conftest import composed
 from tests.fuzz.case import expect
 from tests.fuzz.mutations import NUMBERS, TEXTS
 from tests.fuzz.train_command import run_train
@@ -31,8 +32,8 @@ TARGETS = (
 SYNTAX = (
     "[]", "{}", "[1,2]", "{a:1}", "[0.9,2]", "[null,0.9]", "null", "???", "${seed}", "${nothing}", "${name}", "${",
     "${run_label:a,b,c}", "${run_label:a,[b],c}", "${oc.env:HOME}", "${oc.env:NOTHING}", "${now:%Y}",
-    "${hydra:job.name}", "${experiment_list:}", "1,2", "range(3)", "glob(*)", "choice(a,b)", "'x", "\"x\"", "[", "]", "(", "a b", "a=b", "=",
-    "int(1)", "float(nan)", "str(1)", "extend_list(1)", "true", "false", "True", "yes", "off",
+    "${hydra:job.name}", "${experiment_list:}", "1,2", "range(3)", "glob(*)", "choice(a,b)", "'x", "\"x\"", "[", "]",
+    "(", "a b", "a=b", "=", "int(1)", "float(nan)", "str(1)", "extend_list(1)", "true", "false", "True", "yes", "off",
     "1e400", "-inf", "inf", "nan",
 )  # fmt: skip
 LINES = (
@@ -52,7 +53,8 @@ class Inputs:
     """See `tests.fuzz.case.Kind`. `steps`: whether to build the parts, and the overrides."""
 
     def __init__(self, folder: Path) -> None:
-        compose.register()
+        parts = [*DRAWN.values(), "data.train_samples=20", "data.test_samples=5"]
+        session.prepare(compose.to_config(composed(*parts)))  # the first one imports what a case has no time for
         self.types = {key: _type(key) for key in compose.every_key() if key != "output"}  # that one names folders
         self.options = {
             group: [file.name.removesuffix(".yaml") for file in resources.files("configs").joinpath(group).iterdir()]

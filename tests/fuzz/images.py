@@ -1,5 +1,6 @@
 """Images: files of several modes and formats, changed in bytes and in structure, through the code that loads data."""
 
+import importlib
 import io
 import random
 import struct
@@ -31,7 +32,7 @@ class Inputs:
     """See `tests.fuzz.case.Kind`. `steps`: channels, size, and whether the format is one that must be refused."""
 
     def __init__(self, folder: Path) -> None:
-        pass
+        importlib.import_module("torchvision.datasets.folder")  # its first import takes longer than a case may
 
     def make(self, source: random.Random) -> tuple[Any, dict[str, bytes]]:
         """A folder of one class with two images, the first of them odd."""

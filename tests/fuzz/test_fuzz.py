@@ -8,7 +8,7 @@ import pytest
 from tests.fuzz.__main__ import read, save
 from tests.fuzz.harness import again, fuzz, make
 
-CASES = {"traces": 60, "configs": 30, "checkpoints": 100, "images": 200, "requests": 60}
+CASES = {"traces": 40, "configs": 20, "checkpoints": 60, "images": 120, "requests": 60}
 
 
 @pytest.mark.parametrize("kind", CASES)

@@ -29,7 +29,8 @@ CATEGORIES = (
 )  # fmt: skip
 NAMES = (
     "aten::mm", "aten::add", "aten::copy_", "autograd::engine::evaluate_function: MmBackward0", "forward",
-    "MmBackward0", "backward", "optimizer", "load", "ProfilerStep#1", "ProfilerStep#2", "ProfilerStep#99999999999999999999",
+    "MmBackward0", "backward", "optimizer", "load", "ProfilerStep#1", "ProfilerStep#2",
+    "ProfilerStep#99999999999999999999",
     "ProfilerStep#", "ProfilerStep#-1", "Optimizer.step#Adam.step", "enumerate(DataLoader)#_Iter.__next__",
     "cudaLaunchKernel", "cudaMemcpyAsync", "cudaStreamSynchronize", "cudaGraphLaunch", "cudaEventSynchronize",
     "ncclDevKernel_AllReduce_Sum_f32", "ncclKernel_SendRecv", "Memcpy HtoD (Pageable -> Device)", "nn.Module: ",
@@ -40,7 +41,8 @@ FIELDS = ("ph", "cat", "name", "pid", "tid", "ts", "dur", "id", "args", "s", "bp
 ARGUMENTS = (
     "External id", "correlation", "Bytes", "bytes", "Addr", "Total Allocated", "Total Reserved", "Device Id",
     "Device Type", "Python id", "Python parent id", "Python module id", "Input Dims", "Sequence number",
-    "flops", "grid", "block", "registers per thread", "blocks per SM", "est. achieved occupancy %", "Collective name", "Group size",
+    "flops", "grid", "block", "registers per thread", "blocks per SM", "est. achieved occupancy %",
+    "Collective name", "Group size",
     "Process Group Name", "Process Group Ranks", "In msg nelems", "dtype", "wait_on_stream", "Seq", "name", "labels",
     "stream", "device", "Fwd thread id",
 )  # fmt: skip

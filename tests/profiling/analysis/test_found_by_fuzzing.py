@@ -55,3 +55,10 @@ def test_memory_that_is_freed_without_an_allocation_was_there_before(tmp_path: P
     (device,) = summary(tmp_path, step(1, 0, 50), memory(1, -512), memory(2, 256), memory(3, -1024)).memory
     assert (device.start_bytes, device.peak_bytes, device.before_bytes) == (1280, 1280 - 512 + 256, 768)
     assert device.curve.bytes == [768, 1024, 0]
+
+
+def test_negative_counts_are_none_and_noted(tmp_path: Path) -> None:
+    found = summary(tmp_path, event("aten::mm", 0, 10, flops=-(2**31)), event("aten::mm", 20, 10, flops=8))
+    (row,) = found.operators
+    assert (row.calls, row.flops) == (2, 8)
+    assert "1 numbers of bytes or operations are negative" in "".join(found.trace.notes)
