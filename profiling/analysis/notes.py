@@ -87,7 +87,7 @@ def account_notes(account: TimeAccount) -> list[str]:
             f"{outside.events:,} kernels and copies ({duration(outside.device_us)}) were launched outside the window: "
             "they keep the device busy, but belong to no operator and no step"
         )
-    if index.device_rows.size and not index.operators.rows.size:
+    if (index.launching_rows >= 0).any() and not index.operators.rows.size:
         lines.append(
             "no operators are in the trace: what the host does besides waiting is not known, and counts as Python"
         )
