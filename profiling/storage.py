@@ -61,7 +61,7 @@ def read_json(path: Path, kinds: Mapping[int, type[S]], description: str) -> S:
         FileNotFoundError: there is none.
         ValueError: as `decode_json`, or no file, or outside of WITHIN_VARIABLE; the message begins with `path`.
     """
-    if path.exists() and not path.is_file():  # reading a named pipe would block
+    if os.path.lexists(path) and not path.is_file():  # reading a named pipe would block; a link may lead to itself
         raise ValueError(f"{path}: not {description}: no file")
     within = os.environ.get(WITHIN_VARIABLE)
     if within is not None and not path.resolve().is_relative_to(within):

@@ -13,6 +13,7 @@ Two parts can remain unattributed: operators that run at the same time on severa
 
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from msgspec import Struct
@@ -242,7 +243,8 @@ def _recorded(path: Path) -> dict[Path, tuple[str, int]]:
             continue
         for name, stage in stages.items():
             if stage.trace is not None:
-                known[(folder / stage.trace.path).resolve()] = (name, sum(stage.trace.samples))
+                with suppress(ValueError, RuntimeError):  # a name that no file can have; a link that leads to itself
+                    known[(folder / stage.trace.path).resolve()] = (name, sum(stage.trace.samples))
     return known
 
 
