@@ -83,6 +83,11 @@ class StepTimings(msgspec.Struct, frozen=True, kw_only=True):
             return sum(self.samples) / sum(self.step_s)
         return self.totals.samples / self.totals.step.sum_s
 
+    @property
+    def sample_note(self) -> str:
+        """` (of 4,000 random steps of 100,000)` where the lists do not have every step, else nothing."""
+        return "" if self.totals is None else f" (of {len(self.step_s):,} random steps of {self.steps:,})"
+
 
 class TraceFile(msgspec.Struct, frozen=True, kw_only=True):
     """One exported torch.profiler window.

@@ -72,8 +72,8 @@ def find(path: Path, output: Path) -> Path:
     file = path / FILE_NAME if path.is_dir() else path
     if file.exists():
         return file
-    folders = [path] if path.is_dir() else _folders(path.parent, path.name)
-    groups = _groups(folders)
+    beside = path.parent.iterdir() if path.parent.is_dir() and not path.is_dir() else ()
+    groups = _groups([path] if path.is_dir() else [other for other in beside if other.name.startswith(path.name)])
     if not groups:
         choices = sorted(map(str, _groups([output])))
         hint = nearest_or_all(str(path), choices) if choices else ""
@@ -84,12 +84,6 @@ def find(path: Path, output: Path) -> Path:
         raise UserError(f"checkpoint={path}: there are several, give one: {', '.join(sorted(map(str, groups)))}")
     ((_, found),) = groups.items()
     return max(found)  # of one name, the folders differ in their times alone
-
-
-def _folders(parent: Path, prefix: str) -> list[Path]:
-    if not parent.is_dir():
-        return []
-    return [folder for folder in parent.iterdir() if folder.name.startswith(prefix) and folder.is_dir()]
 
 
 def _groups(folders: list[Path]) -> dict[Path, list[Path]]:

@@ -65,18 +65,13 @@ def print_run(console: Console, record: RunRecord, folder: Path) -> None:
 def latency_line(steps: StepTimings) -> str:
     """Percentiles of the time of a step: `p50 1.2 ms, p90 1.41 ms, p99 1.92 ms`."""
     percentiles = zip(PERCENTILES, np.percentile(steps.step_s, PERCENTILES).tolist(), strict=True)
-    return ", ".join(f"p{rank} {duration(latency_s * 1e6)}" for rank, latency_s in percentiles) + sample_note(steps)
-
-
-def sample_note(steps: StepTimings) -> str:
-    """` (of 4,000 random steps of 100,000)` where not every step is kept, else nothing."""
-    return "" if steps.totals is None else f" (of {len(steps.step_s):,} random steps of {steps.steps:,})"
+    return ", ".join(f"p{rank} {duration(latency_s * 1e6)}" for rank, latency_s in percentiles) + steps.sample_note
 
 
 def phase_table(name: str, stage: StageRecord) -> FittedTable:
     """Median time of each phase of a stage and its share of the median step; the caption shows peak memory."""
     overhead = stage.profiler_overhead()
-    notes = [f"medians{sample_note(stage.timed)}"] if stage.timed.totals else []
+    notes = [f"medians{stage.timed.sample_note}"] if stage.timed.totals else []
     notes += [f"peak resident {size(stage.peak_resident_bytes)}"]
     if stage.peak_accelerator_bytes is not None:
         notes.append(f"accelerator {size(stage.peak_accelerator_bytes)}")

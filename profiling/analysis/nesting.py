@@ -194,9 +194,9 @@ def _climb(inside: Positions, parent: Positions, end: Int64s, at: Int64s) -> Pos
         while (up >= 0).any():
             tables.append((up, latest))
             up, latest = up[up], np.maximum(latest, latest[up])
-        for up, latest in reversed([*tables, (up, latest)]):
-            ended = pending[latest[inside[pending]] <= at[pending]]
-            inside[ended] = up[inside[ended]]
+        for above, latest_end in reversed([*tables, (up, latest)]):
+            ended = pending[latest_end[inside[pending]] <= at[pending]]
+            inside[ended] = above[inside[ended]]
     return inside
 
 

@@ -214,7 +214,7 @@ def run(job: Callable[[DictConfig], None], config_name: str) -> int:
             print_line(f"error: {explain(error) or _explain_group(sys.argv[1:]) or f'{type(error).__name__}: {error}'}")
         return 1
     finally:
-        folders.discard_first()
+        folders.discard()
         del os.environ["HYDRA_FULL_ERROR"]
     with standard_output():
         pass  # what is left in its buffer, such as Hydra's messages

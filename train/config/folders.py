@@ -35,12 +35,12 @@ def _note(place: DictConfig) -> None:
         _new.extend(path for path in (folder, *folder.parents) if not path.exists())
 
 
-def discard(folder: Path) -> bool:
+def discard(folder: Path | None = None) -> bool:
     """Remove `folder` if this command made it and only Hydra wrote to it; then the folders above it, likewise.
 
-    Returns:
-        Whether it was removed.
+    Without `folder`, that of the run or of the multirun. Returns whether it is removed.
     """
+    folder = folder or (_new[0] if _new else Path())
     made = [path for path in _new if path in folder.parents]
     with suppress(OSError):  # what cannot be removed stays
         if (made or folder in _new) and {entry.name for entry in folder.iterdir()} <= HYDRAS_OWN:
@@ -48,9 +48,3 @@ def discard(folder: Path) -> bool:
             for path in made:
                 path.rmdir()
     return not folder.exists()
-
-
-def discard_first() -> None:
-    """Remove the folder of the run or of the multirun if only Hydra wrote to it."""
-    if _new:
-        discard(_new[0])
