@@ -207,7 +207,8 @@ def run(job: Callable[[DictConfig], None], config_name: str) -> int:
     except Exception as error:
         if any(frame.f_code is job.__code__ for frame, _ in traceback.walk_tb(error.__traceback__)):
             raise  # `one_line_errors` did not know it: a defect of this program, or of a class of the user's
-        if isinstance(error, OSError) and not error.filename and not _run_folder():  # of what Hydra prints
+        # Before there is a folder, the only error of the system that names no file is that of what Hydra prints.
+        if isinstance(error, OSError) and error.strerror and not error.filename and not _run_folder():
             with standard_output():
                 raise
         else:
