@@ -41,4 +41,4 @@ def _renumbered(thread: Int32s, ids: Int32s, caller_ids: Int32s) -> tuple[Int32s
 def callers_among(callers: Int32s, kept: NDArray[np.bool_]) -> Int32s:
     """The callers of the kept rows, numbered among these."""
     number = np.where(kept, np.cumsum(kept) - 1, UNKNOWN_CALLER).astype(np.int32)
-    return np.where(callers >= 0, number[callers], callers)[kept]
+    return np.where(callers >= 0, number[np.maximum(callers, 0)], callers)[kept]

@@ -181,3 +181,11 @@ def test_a_merged_file_is_told_in_one_line_even_with_many_ranks(tmp_path: Path) 
     assert len(note) < 250
     with pytest.raises(TraceError, match="and 36 more"):
         read(tmp_path, *(rank_events(i, 100 + i, i, calls=1) for i in range(40)))
+
+
+def test_merged_ranks_may_have_a_single_frame_whose_caller_is_unknown(tmp_path: Path) -> None:
+    ranks = [rank_events(number, f"rank {number} python", f"rank {number} GPU 0") for number in (0, 1)]
+    frame = {**event("nn.Module: Net_0", 0, 50, "python_function", tid=100), "pid": "rank 0 python"}
+    summary = read(tmp_path, *ranks, [frame])
+    assert summary.trace.ranks == [0, 1]
+    assert [row.path for row in summary.modules] == ["Net_0"]
