@@ -16,11 +16,9 @@ UNNAMED = "(unnamed)"
 class Module(Struct, frozen=True):
     """All calls of one module at one place in the tree.
 
-    `path` joins the modules from the root, such as `ResNet_0/Sequential_1/BasicBlock_0`; of modules nested deeper than
-    PATH_LEVELS, the last ones after a hash of the others: `…3f2a90c4d1e5/Block_7/Linear_0`. `parent` is the index of
-    the calling module in the list, where it comes earlier; -1 for a root. `self_us` is the time outside child modules.
-    `backward_us`, `device_us` and `allocated_bytes` cover what ran outside child modules: the first is the time of the
-    backward operators, the others are what was launched and allocated in the forward pass.
+    `path` joins the modules from the root, such as `ResNet_0/Sequential_1/BasicBlock_0`. `self_us` is the time outside
+    child modules. The last three fields cover what ran outside child modules: `backward_us` is the time of the backward
+    operators, `device_us` and `allocated_bytes` are what was launched and allocated in the forward pass.
     """
 
     path: str
