@@ -183,6 +183,8 @@ def _climb(inside: Positions, parent: Positions, end: Int64s, at: Int64s) -> Pos
     """Replace intervals that have ended by their innermost ancestor that is open, -1 for none, in place."""
     pending = np.flatnonzero(inside >= 0)
     for _ in range(_FEW_LEVELS):
+        if not pending.size:
+            return inside
         pending = pending[end[inside[pending]] <= at[pending]]
         inside[pending] = parent[inside[pending]]
         pending = pending[inside[pending] >= 0]
