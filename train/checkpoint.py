@@ -158,16 +158,18 @@ def _unpickle(path: Path, file: BinaryIO) -> Any:
         UserError: it holds something else, or one of its checksums does not match.
     """
     advice = f"give the {FILE_NAME} of a finished run"
+    checked = io.BytesIO()  # torch's own zip reader would believe a damaged directory: it gets a new one
     try:
-        with zipfile.ZipFile(file) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
-                raise zipfile.BadZipFile("its entries unpack to more than the file's size")
-            damaged = archive.testzip()  # torch.save writes checksums, torch.load does not compare them
-        if damaged is not None:
-            raise UserError(f"checkpoint={path}: damaged: the checksum of {damaged!r} does not match; {advice}")
-        file.seek(0)
         with warnings.catch_warnings(action="ignore"):
-            return torch.load(file, map_location="cpu", weights_only=True)
+            with zipfile.ZipFile(file) as archive, zipfile.ZipFile(checked, "w") as copy:
+                if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
+                    raise zipfile.BadZipFile("its entries unpack to more than the file's size")
+                if damaged := archive.testzip():  # torch.save writes checksums, torch.load does not compare them
+                    raise UserError(f"checkpoint={path}: damaged: the checksum of {damaged!r} does not match; {advice}")
+                for entry in archive.infolist():
+                    copy.writestr(entry.filename, archive.read(entry))
+            checked.seek(0)
+            return torch.load(checked, map_location="cpu", weights_only=True)
     except UserError:
         raise
     except pickle.UnpicklingError as error:
