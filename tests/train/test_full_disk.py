@@ -6,6 +6,7 @@ import os
 import resource
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -33,18 +34,20 @@ def traced(folder):
     return capture.trace()
 
 
-@pytest.fixture
-def file_limit():
-    """A function that limits the size of files of this process, in bytes; the limit is lifted afterwards."""
+@contextmanager
+def file_limit(size):
+    """Limit the size of files of this process, in bytes; no longer than needed: pytest's own output may be a file."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("size", [0, 1000, 50_000])
-def test_a_trace_that_is_too_large_for_the_limit_of_files_leaves_nothing(tmp_path, file_limit, size):
-    file_limit(size)
-    with pytest.raises(OSError, match="File too large") as caught:
+def test_a_trace_that_is_too_large_for_the_limit_of_files_leaves_nothing(tmp_path, size):
+    with file_limit(size), pytest.raises(OSError, match="File too large") as caught:
         traced(tmp_path)
     assert Path(caught.value.filename).parent == tmp_path
     assert caught.value.filename.endswith(".pt.trace.json.gz")
@@ -70,9 +73,8 @@ def test_a_trace_needs_no_room_in_tmpdir(tmp_path, monkeypatch):
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # of the writer's thread
 @pytest.mark.parametrize("size", [0, 30, 200, 3000])
-def test_an_event_file_ends_with_a_whole_record(tmp_path, file_limit, size):
-    file_limit(size)
-    with pytest.raises(OSError, match="File too large") as caught, EventFile(tmp_path) as events:
+def test_an_event_file_ends_with_a_whole_record(tmp_path, size):
+    with file_limit(size), pytest.raises(OSError, match="File too large") as caught, EventFile(tmp_path) as events:
         for step in range(100):
             events._writer.add_scalar("curve", 1.0, step)
     assert "tfevents" in caught.value.filename
