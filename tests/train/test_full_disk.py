@@ -102,7 +102,7 @@ def test_a_run_under_a_limit_of_files_fails_in_one_line_and_its_record_says_why(
     assert left.status == "failed"
     assert "File too large" in left.error
     assert left.stages["train"].timed.steps == 2
-    checkpoint.load(folder)
+    checkpoint.load(folder / checkpoint.FILE_NAME)
     assert not list(folder.rglob("*.pt.trace.json.gz"))
     assert not list(folder.rglob(".tmp-*"))
 
