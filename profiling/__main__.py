@@ -1,47 +1,25 @@
-"""The command line: python -m profiling summary|diff|memory|check|effects|report PATH."""
+"""The command line: python -m profiling summary|diff|memory|check|effects|report PATH; ab SCRIPT SCRIPT."""
 
 import argparse
-import json
 import os
-import re
-import struct
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-import msgspec
-
-from profiling.errors import nearest
 from profiling.format import visible
 from profiling.parent_process import STDIN_VARIABLE, end_with_parent
+from profiling.terminal.command_line import UNREADABLE, Parser, complain, count, write_json
 from profiling.terminal.encoding import replace_what_cannot_be_encoded
 from profiling.trace.parse import TraceError
 from profiling.trace.text import STDIN
 from profiling.trace.trace import iterate_traces, read_traces, split_ranks
 
-USAGE, UNREADABLE = 2, 1
-"""Exit statuses: a wrong command line; a file that cannot be read."""
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line: what was wrong, what is allowed, and the nearest match."""
-
-    def error(self, message: str) -> NoReturn:
-        """Exit with status 2."""
-        allowed: list[str] = []
-        wrong = ""
-        if choice := re.search(r"invalid choice: '?(.*?)'? \(choose from (.*)\)", message):
-            wrong, allowed = choice[1], re.findall(r"[\w-]+", choice[2])
-        elif unknown := re.search(r"unrecognized arguments: (\S+)", message):
-            wrong, allowed = unknown[1], list(self._option_string_actions)
-        self.exit(USAGE, visible(f"{self.prog}: {message}{nearest(wrong, allowed)}") + "\n")
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Return its status, 0 or UNREADABLE; exit with USAGE if the command line is wrong."""
     replace_what_cannot_be_encoded()
-    parser = Parser(prog="python -m profiling", description="Read and compare traces of torch.profiler.")
+    parser = Parser(prog="python -m profiling", description="Read and compare traces of torch.profiler, and scripts.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in COMMANDS:
         add(commands)
@@ -53,10 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except TraceError as error:
-        _complain(str(error))
+        complain(str(error))
         return UNREADABLE
     except MemoryError:
-        _complain("this takes more memory than there is")
+        complain("this takes more memory than there is")
         return UNREADABLE
     except BrokenPipeError:  # the reader of a pipe, such as `head`, has exited
         _drop_output()
@@ -65,13 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.strerror and not error.filename:  # only errors of standard output name no file
             _drop_output()
             error.filename = "standard output"
-        _complain(f"{error.filename}: {error.strerror}" if error.strerror else str(error))
+        complain(f"{error.filename}: {error.strerror}" if error.strerror else str(error))
         return UNREADABLE
-
-
-def _complain(message: str) -> None:
-    """Write an error, one line, to standard error."""
-    sys.stderr.write(f"{visible(message)}\n")
 
 
 def _drop_output() -> None:
@@ -88,12 +61,6 @@ def _command(commands: Any, name: str, run: Callable[[argparse.Namespace], int],
     return parser
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 upwards")
-    return int(text)
-
-
 def _path(text: str) -> Path:
     """Convert an argument: `-` is standard input, `./-` is a file."""
     return Path(text) if text == str(STDIN) or Path(text) != STDIN else Path.cwd() / text
@@ -106,7 +73,7 @@ def _add_summary(commands: Any) -> None:
     )
     parser.add_argument("--json", action="store_true", help="everything, as JSON")
     parser.add_argument("--by", choices=BY, default="operator", help="what the rows are (default: operator)")
-    parser.add_argument("--top", type=_count, metavar="N", help="at most N rows of each table")
+    parser.add_argument("--top", type=count, metavar="N", help="at most N rows of each table")
 
 
 def _summary(options: argparse.Namespace) -> int:
@@ -115,7 +82,7 @@ def _summary(options: argparse.Namespace) -> int:
 
     summary = summarize(read_traces(options.path), by=options.by, timings=stage_timings(options.path))
     if options.json:
-        _write_json(shorten(summary, options.top) if options.top else summary)
+        write_json(shorten(summary, options.top) if options.top else summary)
         return 0
     from profiling.terminal.traces import show_summary
 
@@ -140,7 +107,7 @@ def _memory(options: argparse.Namespace) -> int:
     info = describe(traces)
     devices = [device for window, trace in enumerate(traces) for device in memory(Index(trace), window)]
     if options.json:
-        _write_json({"schema_version": SCHEMA_VERSION, "trace": info, "memory": devices})
+        write_json({"schema_version": SCHEMA_VERSION, "trace": info, "memory": devices})
         return 0
     from profiling.terminal.traces import show_memory
 
@@ -170,7 +137,7 @@ def _check(options: argparse.Namespace) -> int:
                 sys.stdout.writelines(f"{visible(line)}\n" for line in lines)
                 status = status or (0 if trace.whole else UNREADABLE)
         except TraceError as error:
-            _complain(str(error))
+            complain(str(error))
             status = UNREADABLE
     return status
 
@@ -198,7 +165,7 @@ def _report(options: argparse.Namespace) -> int:
         else:
             write_report(records, [folder for folder, _ in comparisons], options.out)
     except ValueError as error:
-        _complain(str(error))
+        complain(str(error))
         return UNREADABLE
     return 0
 
@@ -214,7 +181,7 @@ def _effects(options: argparse.Namespace) -> int:
 
     ladder = read_ladder(options.path)
     if options.json:
-        _write_json(ladder)
+        write_json(ladder)
         return 0
     from profiling.terminal.comparisons import show_ladder
 
@@ -227,9 +194,9 @@ def _add_diff(commands: Any) -> None:
     parser.add_argument("a", metavar="A", type=_path, help="a trace file, a folder of them, or - for standard input")
     parser.add_argument("b", metavar="B", type=_path, help="what to compare it with")
     parser.add_argument("--json", action="store_true", help="everything, as JSON")
-    parser.add_argument("--top", type=_count, default=15, metavar="N", help="at most N causes (default: 15)")
+    parser.add_argument("--top", type=count, default=15, metavar="N", help="at most N causes (default: 15)")
     parser.add_argument(
-        "--samples", type=_count, nargs=2, metavar=("A", "B"), help="samples per step, for traces without a record.json"
+        "--samples", type=count, nargs=2, metavar=("A", "B"), help="samples per step, for traces without a record.json"
     )
 
 
@@ -239,7 +206,7 @@ def _diff(options: argparse.Namespace) -> int:
     samples = options.samples or (None, None)
     difference = diff(load_windows(options.a, samples[0]), load_windows(options.b, samples[1]))
     if options.json:
-        _write_json(difference)
+        write_json(difference)
         return 0
     from profiling.terminal.traces import show_diff
 
@@ -247,24 +214,28 @@ def _diff(options: argparse.Namespace) -> int:
     return 0
 
 
-def _write_json(value: object) -> None:
-    """Write JSON in ASCII: nothing that a terminal may obey (`profiling.format.visible`) or its encoding may lack."""
-    try:
-        text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
-    except UnicodeEncodeError:  # a file's name of bytes that are no text; Python reads its escapes back as they were
-        text = json.dumps(msgspec.to_builtins(value), indent=2)
-    sys.stdout.write(_NOT_PRINTABLE_ASCII.sub(_escape, text) + "\n")
+def _add_ab(commands: Any) -> None:
+    from profiling.ab.options import add_options  # light: neither numpy nor the statistics
+
+    add_options(_command(commands, "ab", _ab, "which of two scripts is faster, by how much, how surely"))
 
 
-def _escape(match: re.Match[str]) -> str:
-    """Write characters as JSON does: in units of UTF-16."""
-    return "".join(f"\\u{unit:04x}" for (unit,) in struct.iter_unpack(">H", match[0].encode("utf-16-be")))
+def _ab(options: argparse.Namespace) -> int:
+    from profiling.ab.scripts import run
 
+    return run(options)
 
-_NOT_PRINTABLE_ASCII = re.compile("[^\n -~]+")
 
 BY = ("operator", "shape", "stack", "phase", "module", "kernel")
-COMMANDS: list[Callable[[Any], None]] = [_add_summary, _add_diff, _add_memory, _add_check, _add_effects, _add_report]
+COMMANDS: list[Callable[[Any], None]] = [
+    _add_summary,
+    _add_diff,
+    _add_memory,
+    _add_check,
+    _add_effects,
+    _add_report,
+    _add_ab,
+]
 
 if __name__ == "__main__":
     if os.environ.get(STDIN_VARIABLE):
