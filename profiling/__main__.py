@@ -10,6 +10,7 @@ from typing import Any
 from profiling.format import visible
 from profiling.parent_process import STDIN_VARIABLE, end_with_parent
 from profiling.terminal.command_line import UNREADABLE, Parser, complain, count, write_json
+from profiling.terminal.early_signals import BEFORE_THE_RUN, exit_at_once
 from profiling.terminal.encoding import replace_what_cannot_be_encoded
 from profiling.trace.parse import TraceError
 from profiling.trace.text import STDIN
@@ -221,9 +222,15 @@ def _add_ab(commands: Any) -> None:
 
 
 def _ab(options: argparse.Namespace) -> int:
+    exit_at_once(f"{BEFORE_THE_RUN}\n")
     from profiling.ab.scripts import run
 
     return run(options)
+
+
+def ab() -> int:
+    """The installed command `abtrace-ab`."""
+    return main(["ab", *sys.argv[1:]])
 
 
 BY = ("operator", "shape", "stack", "phase", "module", "kernel")

@@ -21,6 +21,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -201,7 +202,7 @@ class ScriptWorker:
             if status:
                 self._send({"failure": f"the script ended with exit status {status}"})
         except BaseException as error:
-            traceback.print_exc()
+            _print_traceback(error)
             lines = str(error).strip().splitlines()
             self._send({"failure": f"{type(error).__name__}: {lines[-1]}" if lines else type(error).__name__})
             status = 1
@@ -223,6 +224,16 @@ class ScriptWorker:
             sys.path.insert(0, str(Path(name).resolve().parent))
             sys.argv = [name, *arguments]
             runpy.run_path(name, run_name="__main__")
+
+
+def _print_traceback(error: BaseException) -> None:
+    """Print an error as Python does, without the frames of this file."""
+    with suppress(Exception):  # what a script may have done to its standard output
+        sys.stdout.flush()
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename in (__file__, runpy.run_path.__code__.co_filename):
+        trace = trace.tb_next
+    traceback.print_exception(type(error), error, trace)
 
 
 def _modules_below(folder: str) -> list[str]:

@@ -325,4 +325,4 @@ class _ScriptEndedError(Exception):
 def _too_short(steps: int) -> str:
     if not steps:
         return "the script ended without a step: no optimizer has stepped, and it did not call profiling.step()"
-    return f"the script ended after {steps} steps: too few to measure, let it run longer"
+    return f"the script ended after {steps} steps: too few, let it run longer"

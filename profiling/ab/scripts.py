@@ -39,6 +39,8 @@ UNDECIDED = 2
 def run(options: argparse.Namespace) -> int:
     """Compare the scripts of `options` (`profiling.ab.options`); return the exit status."""
     signal.signal(signal.SIGTERM, _terminate)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as for a background job of a shell
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with ExitStack() as stack:
             pair = script_pair(options, stack)
@@ -149,13 +151,15 @@ def _changed_versions(measured: Measured) -> dict[str, tuple[str | None, str | N
 
 def _remarks(measured: Measured) -> list[str]:
     """What a reader must know of the figures."""
+    if not measured.arms:
+        return []
     remarks = []
     samples = [arm.ready.samples_per_step for arm in measured.arms.values()]
     if None in samples:
         remarks.append("The samples in a step are not known: times are per step.")
     elif len(set(samples)) > 1:
         remarks.append(f"A step has {samples[0]} samples in the baseline and {samples[1]} in the variant.")
-    elif samples:
+    else:
         remarks.append(f"A step has {samples[0]} samples.")
     if measured.twin_difference is None:
         remarks.append("There are no parameters of an optimizer: the answers are not compared.")
