@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -26,20 +26,23 @@ class ScriptStep(NamedTuple):
 
 
 class StepClock:
-    """The host's clock; with an accelerator, events on its current stream, read when a block has ended."""
+    """The host's clock; with an accelerator, events on its current stream, read when a block has ended.
+
+    Attributes:
+        mark: returns a point in time.
+    """
 
     def __init__(self) -> None:
         self.device: Any = None
+        self.mark: Callable[[], Any] = time.perf_counter_ns
 
     def use(self, device: Any) -> None:
         """Time an accelerator, where `device` is one."""
         if device.type in ("cuda", "xpu"):
             self.device = device
+            self.mark = self._event
 
-    def mark(self) -> Any:
-        """A point in time."""
-        if self.device is None:
-            return time.perf_counter_ns()
+    def _event(self) -> Any:
         import torch
 
         event = torch.Event(self.device, enable_timing=True)
@@ -88,10 +91,19 @@ class Recorder:
         self._samples: list[int] = []
         self._intervals: list[Interval] = []
         self._closing: Any = None
+        self._is_grad_enabled: Callable[[], bool] = bool
         self._handle: Any = None
         self._forward_start: Any = None
         self._optimizer_start: Any = None
         self._start: Any = None
+
+    def __deepcopy__(self, memo: Any) -> Recorder:
+        """Be the same in a copy of the module that has its hooks, such as an average of the weights."""
+        return self
+
+    def __reduce__(self) -> Any:
+        """Be another one in a module that is saved with its hooks."""
+        return Recorder, (None,)
 
     def parameters(self) -> list[Any]:
         """Those of all optimizers."""
@@ -111,8 +123,9 @@ class Recorder:
         """Keep the step that ends now."""
         seen = self._samples[:1] if len(self.optimizers) > 1 else self._samples  # networks of a GAN share their batch
         known = samples or self._told_samples or sum(seen) or None
-        self.steps.append(ScriptStep(known, self._start, self.clock.mark(), self._intervals))
-        self.start_step()
+        end = self.clock.mark()
+        self.steps.append(ScriptStep(known, self._start, end, self._intervals))
+        self._start, self._intervals, self._samples, self._forward_start = end, [], [], None
 
     # --- hooks of torch
 
@@ -123,6 +136,9 @@ class Recorder:
     def after_optimizer(self, optimizer: Any) -> bool:
         """An optimizer has stepped; tell whether that ends a step."""
         self._intervals.append(("optimizer", self._optimizer_start, self.clock.mark()))
+        if self.calls > WARMUP_STEPS:  # what follows has been found out
+            self.calls += not self.marked
+            return optimizer is self._closing and not self.marked
         if id(optimizer) not in self._counts:
             self.optimizers.append(optimizer)
             self._counts[id(optimizer)] = 0
@@ -131,9 +147,8 @@ class Recorder:
         if self.marked:
             return False
         self._count_call()
-        if self.calls <= WARMUP_STEPS:
-            rarest = min(self._counts.values())
-            self._closing = [other for other in self.optimizers if self._counts[id(other)] == rarest][-1]
+        rarest = min(self._counts.values())
+        self._closing = [other for other in self.optimizers if self._counts[id(other)] == rarest][-1]
         return optimizer is self._closing
 
     def mark_step(self) -> None:
@@ -158,8 +173,13 @@ class Recorder:
             self._handle = register_module_forward_pre_hook(self._first_forward)
 
     def _first_forward(self, module: Any, inputs: Any) -> None:
+        import torch
+
         trained = {id(parameter) for parameter in self.parameters()}
-        if self._counts_forward() and any(id(p) in trained or not trained for p in module.parameters()):
+        if not any(id(parameter) in trained or not trained for parameter in module.parameters()):
+            return
+        self._is_grad_enabled = torch.is_grad_enabled
+        if self._counts_forward():
             self._watch(False)
             self.module = module
             module.register_forward_pre_hook(self._before_forward, with_kwargs=True)
@@ -167,14 +187,12 @@ class Recorder:
 
     def _before_forward(self, module: Any, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
         if self._counts_forward():
-            self._samples.append(leading_dimension([*inputs, *named.values()]))
+            self._samples.append(leading_dimension(inputs) or leading_dimension(list(named.values())))
             self._forward_start = self.clock.mark()
 
     def _counts_forward(self) -> bool:
         """Whether a call of a module belongs to a step, and not to a validation between two steps."""
-        import torch
-
-        return not self.optimizers or torch.is_grad_enabled()
+        return not self.optimizers or self._is_grad_enabled()
 
     def _after_forward(self, module: Any, inputs: Any, output: Any) -> None:
         if self._forward_start is not None:
