@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 import psutil
 import pytest
+import yaml
 
 from profiling import run_record
 from profiling.ab.scripts import UNDECIDED, gate
@@ -68,10 +69,19 @@ def repository(folder: Path) -> None:
 # --- a whole comparison -----------------------------------------------------------------------------------------------
 
 
+def command_of_ci() -> list[str]:
+    """The arguments of the comparison in the example for GitHub Actions, against HEAD."""
+    example = (ROOT / "docs" / "scripts.md").read_text().partition("```yaml\n")[2].partition("```")[0]
+    steps = yaml.safe_load(example)["jobs"]["speed"]["steps"]
+    (command,) = (step["run"] for step in steps if "abtrace-ab" in step.get("run", ""))
+    return command.replace("origin/${{ github.base_ref }}", "HEAD").split()[1:]
+
+
 @pytest.mark.slow
-def test_a_slower_working_tree_is_called_and_fails_the_gate(ab, tmp_path):
+def test_a_slower_working_tree_is_called_and_fails_the_gate_in_ci(ab, tmp_path):
     repository(tmp_path)
-    result = ab("train.py", "--git-a", "HEAD", "--budget-s", "2", "--fail-slower", "3%")
+    assert {"--git-a", "--fail-slower"} <= set(command_of_ci())
+    result = ab(*command_of_ci(), "--budget-s", "2")
     assert result.returncode == 1, result.stderr
     assert "train: slower" in result.stdout and "results: identical" in result.stdout
     assert "launches of 3 processes" in result.stderr
