@@ -17,6 +17,7 @@ import json
 import os
 import random
 import runpy
+import signal
 import sys
 import time
 import traceback
@@ -41,6 +42,7 @@ else:
     arm_tools, script_steps = _neighbor("arm_tools"), _neighbor("script_steps")
 
 MIN_STEPS = 2  # of a block that the script's end cuts short
+PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
 MODULE_NAME = "abtrace_arm"  # where `profiling.step` and `profiling.phase` look for the arm, see profiling/marks.py
 
 
@@ -284,8 +286,15 @@ class ProfilingModule(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         module.step, module.phase = self._worker.step, self._worker.phase
 
 
+def _end_with_parent() -> None:
+    """Let Linux kill this process when its parent has gone, also where the script never comes to the end of a step."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def main() -> int:
     """Run the script of the first request."""
+    _end_with_parent()
     worker = ScriptWorker(*map(int, sys.argv[1:3]))
     marks = ModuleType(MODULE_NAME)
     marks.step, marks.phase = worker.step, worker.phase  # type: ignore[attr-defined]

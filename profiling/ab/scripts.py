@@ -92,7 +92,7 @@ def _compare(pair: ScriptPair, options: argparse.Namespace) -> int:
         environment=measured.environment,
         timings=measured.timings,
         arms=arm_records(measured),
-        remarks=_remarks(measured),
+        remarks=remarks(measured),
     )
     leave(record, folder)
     if options.json:
@@ -149,26 +149,26 @@ def _changed_versions(measured: Measured) -> dict[str, tuple[str | None, str | N
     return {name: (ours.get(name), theirs.get(name)) for name in ours | theirs if ours.get(name) != theirs.get(name)}
 
 
-def _remarks(measured: Measured) -> list[str]:
+def remarks(measured: Measured) -> list[str]:
     """What a reader must know of the figures."""
     if not measured.arms:
         return []
-    remarks = []
+    sentences = []
     samples = [arm.ready.samples_per_step for arm in measured.arms.values()]
     if None in samples:
-        remarks.append("The samples in a step are not known: times are per step.")
+        sentences.append("The samples in a step are not known: times are per step.")
     elif len(set(samples)) > 1:
-        remarks.append(f"A step has {samples[0]} samples in the baseline and {samples[1]} in the variant.")
+        sentences.append(f"A step has {samples[0]} samples in the baseline and {samples[1]} in the variant.")
     else:
-        remarks.append(f"A step has {samples[0]} samples.")
+        sentences.append(f"A step has {samples[0]} samples.")
     if measured.twin_difference is None:
-        remarks.append("There are no parameters of an optimizer: the answers are not compared.")
+        sentences.append("There are no parameters of an optimizer: the answers are not compared.")
     elif measured.twin_difference != (0.0, 0.0):
-        remarks.append(
+        sentences.append(
             "The script is not reproducible: from one seed, the baseline and its twin differ by "
             f"{measured.twin_difference[1]:.2g} of the largest tensor's norm, so the results say little."
         )
-    return remarks
+    return sentences
 
 
 def gate(comparison: Comparison, share: float, *, strict: bool) -> int:

@@ -32,7 +32,7 @@ def test_any_arm_that_answers_the_messages_can_be_measured(tmp_path):
     result = measured(tmp_path / "log")
     effect = phase_effect("train", result.timings["train"])
     assert (effect.verdict, effect.ratio) == (Verdict.slower, pytest.approx(2.0))
-    assert result.difference == (0.0, 0.0)
+    assert result.difference == result.twin_difference == (0.0, 0.0)
     assert result.stop is None
 
 

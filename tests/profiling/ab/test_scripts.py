@@ -14,7 +14,9 @@ import pytest
 import yaml
 
 from profiling import run_record
-from profiling.ab.scripts import UNDECIDED, gate
+from profiling.ab.measure import ArmResult, Measured
+from profiling.ab.messages import Ready
+from profiling.ab.scripts import UNDECIDED, gate, remarks
 from profiling.verdict.hypothesis import Expectation, Hypothesis
 from profiling.verdict.judge import judge_comparison
 from profiling.verdict.ladder import read_ladder
@@ -22,6 +24,7 @@ from profiling.verdict.record import read_comparison
 from profiling.verdict.timings import PhaseTimings
 from profiling.vocabulary import Agreement, Verdict
 from tests.conftest import ROOT
+from tests.profiling.ab.arms import ENVIRONMENT
 from tests.profiling.ab.test_script_process import LOOP, MODEL
 
 SPINNING = MODEL + (
@@ -107,16 +110,21 @@ def test_a_slower_working_tree_is_called_and_fails_the_gate_in_ci(ab, tmp_path):
     assert listed.stdout.count("\n") == 1, "the worktree is removed"
 
 
-@pytest.mark.slow
-def test_a_script_that_is_not_reproducible_is_said_to_be(ab, tmp_path):
-    random = MODEL + "import os\ntorch.manual_seed(int.from_bytes(os.urandom(4), 'little'))\nwhile True: train_step()\n"
-    (tmp_path / "train.py").write_text(random)
-    result = ab("train.py", "--budget-s", "1", "--json")
-    assert result.returncode == 0, result.stderr
-    record = json.loads(result.stdout)
-    assert record["comparison"]["numerics"]["measured"] == "different"
-    assert any(remark.startswith("The script is not reproducible") for remark in record["remarks"])
-    assert record["changed"] == {}
+def shown(difference: tuple[float, float] | None, *samples: int | None) -> Measured:
+    """A measurement of arms with so many samples in a step; the answers of baseline and twin differ by `difference`."""
+    arms = {
+        arm: ArmResult(Ready(1.0, ENVIRONMENT, {"train": 1}, count), {}, None)
+        for arm, count in zip(("baseline", "variant"), samples, strict=True)
+    }
+    return Measured({}, arms, ENVIRONMENT, None, difference, None, 0.0, 0.0)
+
+
+def test_what_the_figures_mean_is_said():
+    assert remarks(shown((0.0, 0.0), 4, 4)) == ["A step has 4 samples."]
+    assert remarks(shown((0.0, 0.0), 4, 8)) == ["A step has 4 samples in the baseline and 8 in the variant."]
+    assert remarks(shown((0.0, 0.0), None, None)) == ["The samples in a step are not known: times are per step."]
+    assert remarks(shown(None, 4, 4))[1] == "There are no parameters of an optimizer: the answers are not compared."
+    assert remarks(shown((1.0, 0.5), 4, 4))[1].startswith("The script is not reproducible: from one seed, the baseline")
 
 
 # --- what is refused, and what fails ----------------------------------------------------------------------------------
@@ -167,9 +175,11 @@ def test_a_baseline_that_fails_shows_what_it_printed_last(ab, tmp_path):
 
 def test_a_variant_that_fails_is_a_result_and_no_success(ab, tmp_path):
     (tmp_path / "train.py").write_text(LOOP.replace("while True", "while int(sys.argv[1])") + "raise ValueError('odd')")
-    result = ab("train.py 1", "train.py 0")
+    result = ab("train.py 1", "train.py 0", "--json")
     assert result.returncode == 1
-    assert "failed: ValueError: odd" in result.stdout
+    assert "  ValueError: odd" in result.stderr.splitlines()
+    printed = json.loads(result.stdout)["comparison"]
+    assert (printed["verdict"], printed["reason"]) == ("failed", "ValueError: odd")
     (folder,) = tmp_path.glob("runs/ab/*/*")
     assert read_comparison(folder).comparison.verdict is Verdict.failed
 
