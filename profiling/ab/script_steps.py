@@ -121,9 +121,9 @@ class Recorder:
 
     def end_step(self, samples: int | None) -> None:
         """Keep the step that ends now."""
+        end = self.clock.mark()
         seen = self._samples[:1] if len(self.optimizers) > 1 else self._samples  # networks of a GAN share their batch
         known = samples or self._told_samples or sum(seen) or None
-        end = self.clock.mark()
         self.steps.append(ScriptStep(known, self._start, end, self._intervals))
         self._start, self._intervals, self._samples, self._forward_start = end, [], [], None
 
@@ -268,7 +268,7 @@ def leading_dimension(values: Sequence[Any]) -> int:
     """The leading dimension of the first tensor among the arguments of a module; 0 if there is none."""
     for value in values:
         shape = getattr(value, "shape", None)
-        if shape is not None and len(shape):
+        if shape:
             return int(shape[0])
         if isinstance(value, (list, tuple)) and (nested := leading_dimension(value)):
             return nested

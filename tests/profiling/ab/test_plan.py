@@ -2,8 +2,11 @@
 
 from itertools import permutations
 
-from profiling.ab.plan import turn_order
-from profiling.vocabulary import ARMS
+import pytest
+
+from profiling.ab.messages import BlockTimings
+from profiling.ab.plan import LAUNCHES, MIN_LAUNCHES, plan_measurement, turn_order
+from profiling.vocabulary import ARMS, BASELINE, VARIANT
 
 
 def test_every_arm_is_first_in_the_middle_and_last_equally_often():
@@ -11,3 +14,19 @@ def test_every_arm_is_first_in_the_middle_and_last_equally_often():
     for launch in range(2):
         places = zip(*(turn_order(launch, number) for number in range(3)), strict=True)
         assert [set(arms) for arms in places] == [set(ARMS)] * 3
+
+
+@pytest.mark.parametrize(("start_s", "launches"), [(0.1, LAUNCHES), (10.0, MIN_LAUNCHES)])
+def test_what_starts_slowly_gets_fewer_launches_with_more_rounds(monkeypatch, start_s, launches):
+    now_s = [0.0]
+
+    def timed_block(arm, steps):
+        now_s[0] += 0.01 * steps["train"]
+        return BlockTimings({}, {"train": 0.01})
+
+    monkeypatch.setattr("profiling.ab.plan.time.perf_counter", lambda: now_s[0])
+    plan = plan_measurement(timed_block, ["train"], "train", 10.0, start_s)
+    assert plan.steps[VARIANT] == plan.steps[BASELINE] == {"train": 5}, "50 ms of one stage"
+    assert plan.launches == launches
+    assert plan.rounds * plan.launches * 0.15 == pytest.approx(10.0, rel=0.15)
+    assert plan.expected_s == pytest.approx(launches * start_s + 10.0, rel=0.15)
