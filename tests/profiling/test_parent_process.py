@@ -52,3 +52,17 @@ def started(process: psutil.Process) -> list[psutil.Process]:
             return children
         time.sleep(0.05)
     pytest.fail("nothing was started")
+
+
+def test_a_child_finds_a_package_that_is_on_no_path(tmp_path: Path) -> None:
+    """As in a folder elsewhere with an editable install, which a finder of its own locates."""
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from profiling.parent_process import search_path; "
+    code += f"sys.path.remove({str(ROOT)!r}); print(search_path())"
+    path = subprocess.check_output([sys.executable, "-P", "-c", code], cwd=tmp_path, text=True)
+    found = subprocess.check_output(
+        [sys.executable, "-S", "-P", "-c", "import profiling; print(profiling.__file__)"],
+        cwd=tmp_path,
+        env={"PYTHONPATH": path.strip()},
+        text=True,
+    )
+    assert Path(found.strip()) == ROOT / "profiling" / "__init__.py"
