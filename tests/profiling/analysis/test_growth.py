@@ -1,11 +1,15 @@
 """Time and output grow in proportion to the trace, also for deep trees and many streams, threads and processes."""
 
+import time
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from profiling.analysis.modules import PATH_CHARACTERS
+from profiling.analysis.stream_sets import reachable
 from profiling.analysis.summary import summarize
 from profiling.diff.diff import diff, load_windows
 from profiling.trace.trace import read_traces
@@ -81,3 +85,79 @@ def test_modules_of_later_windows_follow_their_parents(tmp_path: Path) -> None:
         ("Net/B/C", 2, 2),
         ("Loss", 0, -1),
     ]
+
+
+def chained_streams(count: int) -> list[Event]:
+    """Each stream waits for the one before; the host waits for each, the last one first."""
+    events = on_streams(count)
+    for i in range(count):
+        stream, at, number = count - 1 - i, 10 * i + 3, count + i + 1
+        events.append(event("cudaStreamSynchronize", at, 5, "cuda_runtime", correlation=number))
+        events.append(event("Stream Sync", at, 5, "cuda_sync", stream + 10, correlation=number))
+        if i:
+            events.append(event("Stream Wait Event", at, 5, "cuda_sync", i + 10, wait_on_stream=i + 9))
+    return events
+
+
+def synchronized_contexts(count: int) -> list[Event]:
+    events = on_streams(count)
+    for i in range(count):
+        events.append(event("cudaDeviceSynchronize", 10 * i + 3, 5, "cuda_runtime", correlation=count + i + 1))
+        events.append(event("Context Sync", 10 * i + 3, 5, "cuda_sync", correlation=count + i + 1))
+    return events
+
+
+def on_streams(count: int) -> list[Event]:
+    events = [event("ProfilerStep#0", 0, 10 * count, "user_annotation")]
+    for i in range(count):
+        events.append(event("cudaLaunchKernel", 10 * i, 2, "cuda_runtime", correlation=i + 1))
+        events.append(event("k", 10 * i + 3, 8, "kernel", i + 10, correlation=i + 1))
+    return events
+
+
+def phases_on_threads(count: int) -> list[Event]:
+    """Each thread has a phase early, and one late."""
+    events = [event("ProfilerStep#0", 0, 8 * count, "user_annotation")]
+    for i in range(2 * count):
+        events.append(event("autograd::engine::evaluate_function: X", 4 * i, 3, tid=i % count + 2))
+        events.append(event("forward", 4 * i + 1, 1, "user_annotation", i % count + 2))
+    return events
+
+
+@pytest.mark.parametrize("events", [chained_streams, synchronized_contexts, phases_on_threads])
+def test_streams_and_threads_take_time_in_proportion(tmp_path: Path, events: Callable[[int], list[Event]]) -> None:
+    def cpu_s(count: int) -> float:
+        traces = read_traces(write(tmp_path / "a.json", events(count)))
+        times = []
+        for _ in range(2):
+            start = time.process_time()
+            summarize(traces)
+            times.append(time.process_time() - start)
+        return min(times)
+
+    assert cpu_s(4800) < 8 * cpu_s(1200)
+
+
+class CountedEdges(dict[int, list[int]]):
+    """Edges of streams that count how often they are looked up."""
+
+    seen: Counter[int]
+
+    def get(self, key: int, default: object = None) -> object:  # type: ignore[override]
+        self.seen[key] += 1
+        return super().get(key, default)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_waits_of_each_stream_are_followed_once(order: int) -> None:
+    waits = CountedEdges({i: [i - 1] for i in range(1, 2000)[::order]})
+    waits.seen = Counter()
+    reached = reachable(waits)
+    assert all(reached[i] == (2 << i) - 1 for i in range(2000))
+    assert max(waits.seen.values()) == 1
+
+
+def test_streams_that_wait_for_each_other_have_the_same_set() -> None:
+    assert reachable({1: [2, 4], 2: [3], 3: [1], 4: [4], 5: [3]}) == {
+        **dict.fromkeys((1, 2, 3), 0b11110), 4: 0b10000, 5: 0b111110
+    }  # fmt: skip
