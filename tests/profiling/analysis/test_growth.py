@@ -95,7 +95,8 @@ def chained_streams(count: int) -> list[Event]:
         events.append(event("cudaStreamSynchronize", at, 5, "cuda_runtime", correlation=number))
         events.append(event("Stream Sync", at, 5, "cuda_sync", stream + 10, correlation=number))
         if i:
-            events.append(event("Stream Wait Event", at, 5, "cuda_sync", i + 10, wait_on_stream=i + 9))
+            waits = event("Stream Wait Event", at, 5, "cuda_sync", i + 10)
+            events.append(waits | {"args": {"wait_on_stream": i + 9}})
     return events
 
 
