@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from profiling.analysis.index import Index
-from profiling.analysis.nesting import distinct, nest
+from profiling.analysis.nesting import nest
 from profiling.trace.columns import Detail, Kind
+from profiling.trace.groups import distinct
 from profiling.trace.trace import Trace
 
 _LIBRARIES = "nccl|rccl|mccl|xccl|hccl|eccl|cncl|bkcl|oneccl|msccl"

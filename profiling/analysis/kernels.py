@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from profiling.analysis.index import Index
 from profiling.analysis.intervals import overlaps, union
-from profiling.analysis.nesting import distinct
 from profiling.analysis.owners import owners
 from profiling.trace.columns import Kind
+from profiling.trace.groups import distinct
 
 LONGEST_GAPS = 10
 STEPS_END = "(end of the steps)"

@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from profiling.analysis.index import LAUNCHED_OUTSIDE, NO_OPERATOR, Index, is_step, phase_of
-from profiling.analysis.nesting import Positions, Rows, distinct, nest
+from profiling.analysis.nesting import Positions, Rows, nest
 from profiling.trace.columns import Kind
+from profiling.trace.groups import distinct
 
 GRAPH_LAUNCH = "graph launch"
 _REGION = "Torch-Compiled Region"

@@ -14,6 +14,7 @@ from profiling.terminal.tables import FittedTable, PlainConsole, title_with_coun
 
 _BARS = " ▁▂▃▄▅▆▇█"
 _CURVE_WIDTH = 72
+_DEEPEST_INDENT = 40
 
 
 def show_summary(summary: Summary, by: str, top: int) -> None:
@@ -205,7 +206,7 @@ def _modules(summary: Summary, top: int) -> FittedTable:
     )
     for row in summary.modules[:top]:
         times = (row.total_us, row.self_us, row.backward_us)
-        table.add_row("  " * row.depth + row.name, f"{row.calls:,}", *map(duration, times))
+        table.add_row("  " * min(row.depth, _DEEPEST_INDENT) + row.name, f"{row.calls:,}", *map(duration, times))
     return table
 
 
