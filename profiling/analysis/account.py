@@ -79,12 +79,12 @@ class TimeAccount:
         marks, nested = self.index.steps, self.index.phases
         on_path = self.index.step_threads[nested.thread]
         edges = (marks.start_ns, marks.end_ns, nested.start_ns[on_path], nested.end_ns[on_path])
-        cuts = np.unique(np.concatenate(edges))
+        cuts = np.sort(np.concatenate(edges))
         start, end = cuts[:-1], cuts[1:]
         step = np.searchsorted(marks.start_ns, start, side="right") - 1
         step[start >= marks.end_ns[step]] = -1
         phase = self._phase(start)
-        kept = (step >= 0) | (phase < len(TRACE_PHASES))
+        kept = (end > start) & ((step >= 0) | (phase < len(TRACE_PHASES)))
         return Segments(start[kept], end[kept], step[kept], phase[kept])
 
     def _phase(self, at_ns: Int64s) -> PhaseNumbers:

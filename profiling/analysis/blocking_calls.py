@@ -20,7 +20,7 @@ from profiling.analysis.intervals import overlaps, union
 from profiling.analysis.nesting import Rows
 from profiling.analysis.stream_sets import Streams, reachable, with_awaited
 from profiling.trace.columns import Kind
-from profiling.trace.groups import by_value
+from profiling.trace.groups import by_value, distinct
 from profiling.trace.trace import Int64s, Trace
 
 CLOCK_ERROR_NS = 2000
@@ -250,7 +250,7 @@ def _streams(
     """
     spans = trace.spans
     device = trace.rows(Kind.KERNEL, Kind.COPY, Kind.SET)
-    every = frozenset(np.unique(spans.thread[device]).tolist())
+    every = frozenset(distinct(spans.thread[device]).tolist())
     by_pid: dict[int | str, list[int]] = {}
     for used in sorted(every):
         by_pid.setdefault(trace.threads[used].pid, []).append(used)
