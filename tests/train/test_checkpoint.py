@@ -16,7 +16,7 @@ import torch
 
 from profiling.errors import UserError
 from tests.conftest import composed
-from tests.fuzzing import CASES, damaged
+from tests.fuzz.mutations import CASES, changed_bytes
 from train import checkpoint, session
 from train.as_trained import as_trained
 from train.config.compose import flat, plain, to_config
@@ -264,14 +264,14 @@ def test_no_damage_is_more_than_one_line(files, tmp_path, seed):
         if way == 0:
             packed(mutated(unpacked(whole), chance), path)
         elif way == 1:
-            path.write_bytes(damaged(whole, chance))
+            path.write_bytes(changed_bytes(chance, whole))
         else:  # intact archives of damaged records
             with warnings.catch_warnings(action="ignore"), zipfile.ZipFile(path, "w") as archive:
                 source = zipfile.ZipFile(io.BytesIO(whole))
                 chosen = chance.choice(["archive/data.pkl", chance.choice(source.namelist())])
                 for name in source.namelist():
                     record = source.read(name)
-                    archive.writestr(name, damaged(record, chance) if name == chosen else record)
+                    archive.writestr(name, changed_bytes(chance, record) if name == chosen else record)
         outcome(path)
 
 

@@ -18,7 +18,7 @@ from torchvision.datasets import ImageFolder
 
 from profiling.errors import UserError
 from tests.conftest import composed
-from tests.fuzzing import CASES, damaged
+from tests.fuzz.mutations import CASES, changed_bytes
 from train import data
 from train.config.compose import to_config
 from train.data import mean_std
@@ -279,7 +279,7 @@ def test_no_damage_to_an_image_is_more_than_one_line(tmp_path: Path) -> None:
         if content[1:4] == b"PNG" and chance.random() < 0.7:
             content = with_damaged_chunk(content, chance)
         else:
-            content = damaged(content, chance)
+            content = changed_bytes(chance, content)
         file.write_bytes(content)
         try:
             assert read_image(file, chance.choice((1, 3)), 8).shape[1:] == (8, 8)
@@ -300,7 +300,7 @@ def with_damaged_chunk(content: bytes, chance: random.Random) -> bytes:
     names = (b"tRNS", b"PLTE", b"gAMA", b"iCCP", b"eXIf", b"acTL", b"fcTL", b"fdAT", b"zTXt", b"iTXt", b"IDAT")
     chunks[index : index + 1] = chance.choice(
         [
-            [(kind, damaged(body, chance) if body else b"x")],
+            [(kind, changed_bytes(chance, body) if body else b"x")],
             [],
             [(kind, body), (kind, body)],
             [(chance.choice(names), body)],
