@@ -110,10 +110,16 @@ def test_a_photograph_taken_sideways_is_turned_upright(tmp_path: Path) -> None:
     assert upright[4:].mean() < 15
 
 
-def test_a_16_bit_image_is_refused_instead_of_cut_off(tmp_path: Path) -> None:
-    Image.fromarray(np.full((4, 4), 40000, dtype=np.uint16)).save(tmp_path / "deep.png")
-    with pytest.raises(UserError, match=r"deep\.png: has I;16 pixels; convert it to 8 bits a channel$"):
-        read_image(tmp_path / "deep.png", 1, 4)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_gray_image_of_16_bits_has_the_high_ones(tmp_path: Path, channels: int) -> None:
+    """As Pillow reads 16-bit colors, and libpng any image of 16 bits (png_set_strip_16)."""
+    wide = PIXELS.astype(np.uint16)[..., 0] << 8 | 0xFF
+    orientation = Image.Exif()
+    orientation[0x0112] = 3
+    for name, pixels in (("deep.png", wide), ("flat.png", PIXELS[..., 0])):
+        Image.fromarray(pixels).save(tmp_path / name, exif=orientation)
+    deep, flat = (read_image(tmp_path / name, channels, 8) for name in ("deep.png", "flat.png"))
+    assert torch.equal(deep, flat)
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png"])
