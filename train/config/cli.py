@@ -243,7 +243,9 @@ def explain(error: Exception) -> str | None:
         if key.startswith("hydra."):  # the names of folders contain the overrides, in which the interpolation is
             key = next((argument for argument in sys.argv[1:] if "${" in argument), key)
         return f"{key}: {_first_line(error)}{compose.allowed(key)}" if key else _first_line(error)
-    if isinstance(error, UserError | HydraException | yaml.YAMLError):
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, HydraException | yaml.YAMLError):
         return str(error).replace("\n", " ")
     from profiling.out_of_memory import explain_out_of_memory  # imports psutil: not before the first message
 

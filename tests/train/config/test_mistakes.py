@@ -147,6 +147,10 @@ def test_a_multirun_of_nothing_is_one_line(run, capsys, tmp_path, command, confi
     assert (told.out, told.err) == ("", f"error: {sweep}: no value matches, so there is nothing to run\n")
 
 
+def test_a_name_with_control_characters_is_shown_escaped(run):
+    assert run("task=infer", "checkpoint='a\n\x1b[31mb'")[1].startswith(r"error: checkpoint=a\n\x1b[31mb: no such file")
+
+
 @pytest.mark.parametrize("mistake", ["model=1", "threads=100000", "optimizer.betas=[0.9,2]", "switches=${data}"])
 def test_an_ab_tells_a_mistake_in_one_line_too(run, mistake):
     status, errors, left = run("+experiment=nograd_off", mistake, command=ab_command, config="ab")
