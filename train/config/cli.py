@@ -151,11 +151,11 @@ class RefuseEmptySweep(Callback):
                 raise SystemExit(1)
 
 
-def _run_folder() -> str | None:
-    """The folder of the run; None before Hydra has named it."""
+def _run_folder() -> Path | None:
+    """The folder of the run; None before Hydra has named it, and after the last run of several."""
     if not HydraConfig.initialized() or OmegaConf.is_missing(HydraConfig.get().runtime, "output_dir"):
         return None
-    return HydraConfig.get().runtime.output_dir
+    return Path(HydraConfig.get().runtime.output_dir)
 
 
 @contextmanager
@@ -164,19 +164,20 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, Terminated) as stop:
-        folder = HydraConfig.get().runtime.output_dir
-        nothing_written = folders.discard(Path(folder))
-        print_line(BEFORE_THE_RUN if nothing_written else f"interrupted; what was written is whole: {folder}")
+        folder = _run_folder()
+        nothing_written = folders.discard(folder)
+        written = f"interrupted; what was written is whole{f': {folder}' if folder else ''}"
+        print_line(BEFORE_THE_RUN if nothing_written else written)
         raise SystemExit(TERMINATED if isinstance(stop, Terminated) else INTERRUPTED) from stop
     except NotApplicableError as reason:
         print_line(str(reason), sys.stdout)
-        folders.discard(Path(HydraConfig.get().runtime.output_dir))
+        folders.discard(_run_folder())
     except Exception as error:
         message = explain(error)
         if _wants_traceback or message is None:
             raise
         fail(message)
-        folders.discard(Path(HydraConfig.get().runtime.output_dir))
+        folders.discard(_run_folder())
 
 
 def run(job: Callable[[DictConfig], None], config_name: str) -> int:

@@ -12,6 +12,7 @@ import warnings
 import pytest
 
 from profiling import run_record
+from profiling.errors import UserError
 from tests.conftest import ROOT, TINY
 from train import __main__ as train_command
 from train.ab import __main__ as ab_command
@@ -145,6 +146,12 @@ def test_a_multirun_of_nothing_is_one_line(run, capsys, tmp_path, command, confi
     told = capsys.readouterr()
     assert (stop.value.code, [*tmp_path.iterdir()]) == (1, [])
     assert (told.out, told.err) == ("", f"error: {sweep}: no value matches, so there is nothing to run\n")
+
+
+def test_an_error_after_the_last_run_of_a_multirun_is_one_line(capsys):
+    with cli.one_line_errors():  # as in train.ab.ladder.WriteLadder
+        raise UserError("disk full")
+    assert capsys.readouterr().err == "error: disk full\n"
 
 
 def test_a_name_with_control_characters_is_shown_escaped(run):
