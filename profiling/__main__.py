@@ -8,34 +8,21 @@ import struct
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import msgspec
 
-from profiling.errors import nearest
 from profiling.format import visible
 from profiling.parent_process import STDIN_VARIABLE, end_with_parent
+from profiling.terminal.arguments import Parser
 from profiling.terminal.encoding import replace_what_cannot_be_encoded
+from profiling.terminal.streams import drop_output, print_line
 from profiling.trace.parse import TraceError
 from profiling.trace.text import STDIN
 from profiling.trace.trace import iterate_traces, read_traces, split_ranks
 
-USAGE, UNREADABLE = 2, 1
-"""Exit statuses: a wrong command line; a file that cannot be read."""
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line: what was wrong, what is allowed, and the nearest match."""
-
-    def error(self, message: str) -> NoReturn:
-        """Exit with status 2."""
-        allowed: list[str] = []
-        wrong = ""
-        if choice := re.search(r"invalid choice: '?(.*?)'? \(choose from (.*)\)", message):
-            wrong, allowed = choice[1], re.findall(r"[\w-]+", choice[2])
-        elif unknown := re.search(r"unrecognized arguments: (\S+)", message):
-            wrong, allowed = unknown[1], list(self._option_string_actions)
-        self.exit(USAGE, visible(f"{self.prog}: {message}{nearest(wrong, allowed)}") + "\n")
+UNREADABLE = 1
+"""Exit status: a file cannot be read."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,33 +40,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except TraceError as error:
-        _complain(str(error))
+        print_line(str(error))
         return UNREADABLE
     except MemoryError:
-        _complain("this takes more memory than there is")
+        print_line("this takes more memory than there is")
         return UNREADABLE
     except BrokenPipeError:  # the reader of a pipe, such as `head`, has exited
-        _drop_output()
+        drop_output()
         return UNREADABLE
     except OSError as error:
         if error.strerror and not error.filename:  # only errors of standard output name no file
-            _drop_output()
+            drop_output()
             error.filename = "standard output"
-        _complain(f"{error.filename}: {error.strerror}" if error.strerror else str(error))
+        print_line(f"{error.filename}: {error.strerror}" if error.strerror else str(error))
         return UNREADABLE
-
-
-def _complain(message: str) -> None:
-    """Write an error, one line, to standard error."""
-    sys.stderr.write(f"{visible(message)}\n")
-
-
-def _drop_output() -> None:
-    """Send further output to the null device, so that Python's flush at exit cannot fail too.
-
-    Source: https://docs.python.org/3/library/signal.html#note-on-sigpipe
-    """
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _command(commands: Any, name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
@@ -170,7 +144,7 @@ def _check(options: argparse.Namespace) -> int:
                 sys.stdout.writelines(f"{visible(line)}\n" for line in lines)
                 status = status or (0 if trace.whole else UNREADABLE)
         except TraceError as error:
-            _complain(str(error))
+            print_line(str(error))
             status = UNREADABLE
     return status
 
@@ -198,7 +172,7 @@ def _report(options: argparse.Namespace) -> int:
         else:
             write_report(records, [folder for folder, _ in comparisons], options.out)
     except ValueError as error:
-        _complain(str(error))
+        print_line(str(error))
         return UNREADABLE
     return 0
 

@@ -147,9 +147,10 @@ def _weighted(group: NDArray[np.intp], values: NDArray[np.float64], weight: NDAr
     known = values >= 0
     count = int(group.max(initial=-1)) + 1
     weight = np.maximum(weight, 1)  # a kernel of 0 µs still counts
-    total = np.bincount(group[known], weights=values[known] * weight[known], minlength=count)
     weights = np.bincount(group[known], weights=weight[known], minlength=count)
-    return [t / w if w else None for t, w in zip(total.tolist(), weights.tolist(), strict=True)]
+    share = weight[known] / weights[group[known]]  # before the product, which may be too large for a float
+    means = np.bincount(group[known], weights=values[known] * share, minlength=count)
+    return [mean if w else None for mean, w in zip(means.tolist(), weights.tolist(), strict=True)]
 
 
 def _devices(index: Index, window: int) -> list[DeviceActivity]:

@@ -202,7 +202,7 @@ def _sum(first: Row, second: Row) -> Row:
             weights = max(first.device_us, 1e-3), max(second.device_us, 1e-3)  # type: ignore[attr-defined]
             known = [(value, weight) for value, weight in zip((a, b), weights, strict=True) if value is not None]
             total = sum(weight for _, weight in known)
-            values[field.name] = sum(value * weight for value, weight in known) / total if known else None
+            values[field.name] = sum(value * (weight / total) for value, weight in known) if known else None
         elif isinstance(a, (int, float)) and field.name not in _LABELS:
             values[field.name] = a + b
         else:

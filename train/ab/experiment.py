@@ -16,6 +16,7 @@ from profiling.ab.measure import ArmResult, Measured, Measurement, VariantError
 from profiling.errors import NotApplicableError, UserError
 from profiling.report.page import write_report
 from profiling.terminal.comparisons import show_comparison
+from profiling.terminal.streams import standard_output
 from profiling.terminal.tables import wide_console
 from profiling.verdict.hypothesis import Expectation, Hypothesis, PeakMemory
 from profiling.verdict.judge import Comparison, failed, inconclusive, judge_comparison, not_applicable
@@ -94,7 +95,7 @@ def run_experiment(
     )
     write_comparison(record, folder)
     write_report([record], [folder], folder / "report.html")
-    with cli.standard_output(f"the comparison is complete: {folder}"):
+    with standard_output(cli.fail, f"the comparison is complete: {folder}"):
         show_comparison(console, record, measured.startup_s, measured.waited_s, folder)
     return record, stop
 
