@@ -93,6 +93,18 @@ def test_a_trace_without_a_rank_among_others_with_one_is_named(tmp_path: Path) -
     ]
 
 
+def test_several_processes_without_a_rank_are_said_to_count_as_one(tmp_path: Path) -> None:
+    """Ranks in names of one's own spelling; windows of one process need no note."""
+    for window in (1, 2):
+        write(tmp_path / f"gpu1.{window}.pt.trace.json", EVENTS)
+    assert summarize(read_traces(tmp_path)).trace.notes == []
+    write(tmp_path / "gpu2.1.pt.trace.json", [{**event("aten::mm", 10, 20), "pid": 2}])
+    assert summarize(read_traces(tmp_path)).trace.notes == [
+        "traces of 2 processes tell no rank, so all count as rank 0: "
+        "gpu1.1.pt.trace.json, gpu2.1.pt.trace.json, gpu1.2.pt.trace.json"
+    ]
+
+
 def test_what_the_file_says_comes_before_its_name(tmp_path: Path) -> None:
     found = summarize([read_trace(write(tmp_path / "rank9.json", EVENTS, distributedInfo={"rank": 1}))]).trace
     assert (found.rank, found.notes) == (1, [])
