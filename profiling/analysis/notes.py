@@ -116,7 +116,7 @@ def account_notes(account: TimeAccount) -> list[str]:
     if largest := largest_other_owner(index):
         name, time_ns, total_ns = largest
         times = f"{duration(time_ns / 1e3)} of {duration(total_ns / 1e3)}"
-        lines.append(f"{times} of device time are in one row that is no operator: {name}")
+        lines.append(f"{times} of device time launched here are in one row that is no operator: {name}")
     if index.derived_phases:
         names = ", ".join(TRACE_PHASES[phase] for phase in sorted(index.derived_phases))
         lines.append(

@@ -60,9 +60,11 @@ NAMES: dict[str, dict[str, int]] = {
     "Accelerate": {"profile_0.json": 0, "profile_3.json": 3},
     "PyTorch's examples": {"worker0.111.pt.trace.json": 0, "worker1.112.pt.trace.json": 1},
     "folders": {"rank0/h_1.1.pt.trace.json": 0, "rank_1/h_1.1.pt.trace.json": 1},
+    "nodes": {f"node{node}_rank{rank}.json": 2 * node + rank for node in (0, 1) for rank in (0, 1)},
+    "nodes, ranks of the job": {f"rank{rank}_node{rank // 2}.json": rank for rank in range(4)},
     "others": {"cuda_ddp_rank-4.json": 4, "trace_rank3.json": 3, "x_rank_12.y.json": 12, "Rank=5.json": 5},
     "no ranks": {"prank7.json": 0, "tp8.json": 0, "llama_dp2_tp4.json": 0, "1764000000.123.json": 0},
-    "hosts": {"worker3_4711.113.pt.trace.json": 0, "node12_4711.113.pt.trace.json": 0},
+    "hosts": {"worker3_4711.113.pt.trace.json": 0, "node12_4711.113.pt.trace.json": 0, "node-2_1.3.pt.trace.json": 0},
 }
 
 
