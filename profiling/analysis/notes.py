@@ -120,7 +120,7 @@ def account_notes(account: TimeAccount) -> list[str]:
     if index.derived_phases:
         names = ", ".join(TRACE_PHASES[phase] for phase in sorted(index.derived_phases))
         lines.append(
-            f"phases are derived from the records of autograd and optimizers, not marked in the trace: {names}"
+            f"phases are derived from the records of autograd, modules and optimizers, not marked in the trace: {names}"
         )
     return [f"{index.trace.path.name}: {line}" for line in lines]
 

@@ -162,8 +162,10 @@ def _show_step(console: Console, summary: Summary) -> None:
         by_device = sum(row.bound == "device" for row in rows)
         several = f"the device in {by_device} of {len(rows)} steps, else by the host"
         console.print(f"bound by {several if len(rows) > 1 else f'the {rows[0].bound}'}")
+    in_all = f" in all {len(rows)} steps" if len(rows) > 1 else ""
     for call in summary.blocked_by[:3]:
-        console.print(f"{call.kind}: {call.calls:,} calls of {call.name} block the host for {duration(call.wait_us)}")
+        calls = f"{call.calls:,} calls of {call.name}"
+        console.print(f"{call.kind}: {calls} block the host for {duration(call.wait_us)}{in_all}")
 
 
 def _waited_for(summary: Summary, top: int) -> FittedTable:

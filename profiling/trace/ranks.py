@@ -14,7 +14,17 @@ _WORKER = re.compile(r"(?:worker[-_]?|profile_(?=\d+\.json))(\d{1,7})\.", re.ASC
 _FOLDER = re.compile(r"rank[-_=]?(\d{1,7})", re.ASCII | re.IGNORECASE)
 _WHOLE = re.compile(r"\s*(\d{1,7})(?:\.0*)?\s*", re.ASCII)
 
-_LAYOUTS = (("rank",), ("dp", "rank"), ("node", "rank"), ("tp",), ("pp", "tp"), ("dp", "pp", "tp"), ("pp",), ("dp",), ("ep",))
+_LAYOUTS = (
+    ("rank",),
+    ("dp", "rank"),
+    ("node", "rank"),
+    ("tp",),
+    ("pp", "tp"),
+    ("dp", "pp", "tp"),
+    ("pp",),
+    ("dp",),
+    ("ep",),
+)
 """Which parts of a name number the ranks, the last one fastest; tried in this order.
 
 In SGLang, `dp` and `ep` follow from `tp`. vLLM writes all of them beside a rank, which counts within its `dp`. Names of

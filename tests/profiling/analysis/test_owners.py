@@ -58,7 +58,10 @@ def test_a_graph_launch_owns_the_kernels_of_the_graph() -> None:
     assert owners_of(summary) == {"graph launch": (1, 9500), "aten::copy_": (1, 5)}
     assert summary.operators[0].name == "graph launch"  # the most time first, also on the device
     assert {row.operator for row in summary.kernels if row.name.startswith("decode")} == {"graph launch"}
-    assert any("9.5 ms of 9.51 ms of device time launched here" in note and "graph launch" in note for note in summary.trace.notes)
+    assert any(
+        "9.5 ms of 9.51 ms of device time launched here" in note and "graph launch" in note
+        for note in summary.trace.notes
+    )
 
 
 @pytest.mark.parametrize(
