@@ -116,7 +116,9 @@ def test_on_xpu_the_kind_of_memory_tells_whether_a_copy_blocks(
 ) -> None:
     """The same call enqueues copies that block and others, so that its name tells nothing."""
     events = [event("urEnqueueUSMMemcpy", 200, 20, "xpu_runtime", correlation=2)]
-    assert waiting(of(tmp_path, [STEP, *events, event(copy, 212, 3, "gpu_memcpy", tid=7, correlation=2)])) == expected
+    found = of(tmp_path, [STEP, *events, event(copy, 212, 3, "gpu_memcpy", tid=7, correlation=2)])
+    assert waiting(found) == expected
+    assert [row.direction for row in found.copies] == ["DtoH" if copy.startswith("Memcpy D") else "HtoD"]
     assert waiting(of(tmp_path, [STEP, *events])) == {}
 
 
