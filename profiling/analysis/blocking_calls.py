@@ -61,10 +61,19 @@ _NAMES: dict[WaitKind, Callable[[str], re.Match[str] | None]] = {
             r"|zemem(?:alloc|free)|urusm(?:deviceal|sharedal|free))"
         ),
         WaitKind.module: r"(?:module|library)(?:load|unload|getfunction|getkernel)|^(?:cu|hip)linkcomplete",
-        WaitKind.copy: r"memcpy(?!.*async)",
+        WaitKind.copy: r"memcpy(?!.*async)(?<!enqueueusmmemcpy)",
     }.items()
 }  # the first that matches holds
-_HOST_COPY = re.compile(r"HtoD|DtoH|HostToDevice|DeviceToHost", re.IGNORECASE)
+_ENQUEUES = re.compile(r"launch|enqueue|memcpy|memset|eventrecord|streamwait", re.IGNORECASE)
+"""Calls that put something into a stream's queue, which may be full."""
+_LOADS_LAZILY = re.compile(
+    r"^(?:cuda|hip)(?:func[gs]et|getfuncby|getsymbol|occupancy)|^cu(?:kernelgetfunction|funcload|occupancy)",
+    re.IGNORECASE,
+)
+"""Calls that take a kernel or a variable, whose code is loaded at its first use."""
+_HOST_COPY = re.compile(r"HtoD|DtoH|HostToDevice|DeviceToHost|\bM2D\b|\bD2M\b", re.IGNORECASE)
+_PAGEABLE = re.compile(r"pageable|\bM2D\b|\bD2M\b", re.IGNORECASE)
+"""On XPU `M` is memory that SYCL did not allocate, `H` is pinned."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,10 +103,12 @@ def blocking_calls(trace: Trace, device_rows: Rows, launching_rows: Rows) -> Blo
     kinds[work.is_blocking_copy] = _number(WaitKind.copy)
     kinds[work.is_blocking_launch] = _number(WaitKind.launch)
     rest = long & (kinds == _NONE)
-    kinds[rest] = np.where(
-        work.behind_other_work[rest],
-        _number(WaitKind.launch),
-        np.where(work.is_first_launch[rest], _number(WaitKind.module), _number(WaitKind.driver)),
+    enqueues = work.exists[rest] | _so_named(trace, called[rest], _is_enqueueing)
+    loads = work.is_first_launch[rest] | _so_named(trace, called[rest], _is_loading_lazily)
+    kinds[rest] = np.select(
+        [enqueues & work.behind_other_work[rest], loads],
+        [_number(WaitKind.launch), _number(WaitKind.module)],
+        _number(WaitKind.driver),
     )
     kinds[rest & ~work.exists & _so_named(trace, called, _is_copying)] = _number(WaitKind.copy)
     blocking = np.flatnonzero(kinds != _NONE)
@@ -127,12 +138,20 @@ def _is_launching(call: str) -> bool:
     return "launch" in call.lower()
 
 
+def _is_enqueueing(call: str) -> bool:
+    return bool(_ENQUEUES.search(call))
+
+
+def _is_loading_lazily(call: str) -> bool:
+    return bool(_LOADS_LAZILY.search(call))
+
+
 def _is_with_host(copy: str) -> bool:
     return bool(_HOST_COPY.search(copy)) and "pinned" not in copy.lower()
 
 
 def _is_pageable(copy: str) -> bool:
-    return "pageable" in copy.lower()
+    return bool(_PAGEABLE.search(copy))
 
 
 class _Work:

@@ -15,8 +15,13 @@ from profiling.trace.groups import distinct
 
 LONGEST_GAPS = 10
 STEPS_END = "(end of the steps)"
-_DIRECTION = re.compile(r"\b(HtoD|DtoH|DtoD|HtoH|PtoP|HostToDevice|DeviceToHost|DeviceToDevice|HostToHost)\b")
-_SHORT = {"HostToDevice": "HtoD", "DeviceToHost": "DtoH", "DeviceToDevice": "DtoD", "HostToHost": "HtoH"}
+_DIRECTION = re.compile(
+    r"\b(HtoD|DtoH|DtoD|HtoH|PtoP|HostToDevice|DeviceToHost|DeviceToDevice|HostToHost|[HM]2D|D2[HMD])\b"
+)
+_SHORT = {
+    "HostToDevice": "HtoD", "DeviceToHost": "DtoH", "DeviceToDevice": "DtoD", "HostToHost": "HtoH",
+    "H2D": "HtoD", "M2D": "HtoD", "D2H": "DtoH", "D2M": "DtoH", "D2D": "DtoD",
+}  # fmt: skip
 
 
 class Kernel(Struct, frozen=True):

@@ -149,7 +149,10 @@ def _show_step(console: Console, summary: Summary) -> None:
     }
     mean = [f"{name} {duration(time / len(rows))}" for name, time in parts.items() if time]
     total = duration(sum(row.total_us for row in rows) / len(rows))
-    console.print(f"a step takes {total} on average: {' + '.join(mean)}")
+    what = f"a step takes {total} on average" if summary.step_time.marked else f"each trace lasts {total} on average"
+    if len(rows) == 1:
+        what = f"the {'step takes' if summary.step_time.marked else 'trace lasts'} {total}"
+    console.print(f"{what}: {' + '.join(mean)}")
     kinds = Counter[str]()
     for row in rows:
         kinds.update(row.waiting_us)
@@ -158,9 +161,12 @@ def _show_step(console: Console, summary: Summary) -> None:
         console.print(f"it waits while: {shown}")
     if summary.devices:
         by_device = sum(row.bound == "device" for row in rows)
-        console.print(f"bound by the device in {by_device} of {len(rows)} steps, else by the host")
+        several = f"the device in {by_device} of {len(rows)} steps, else by the host"
+        console.print(f"bound by {several if len(rows) > 1 else f'the {rows[0].bound}'}")
+    in_all = f" in all {len(rows)} steps" if len(rows) > 1 else ""
     for call in summary.blocked_by[:3]:
-        console.print(f"{call.kind}: {call.calls:,} calls of {call.name} block the host for {duration(call.wait_us)}")
+        calls = f"{call.calls:,} calls of {call.name}"
+        console.print(f"{call.kind}: {calls} block the host for {duration(call.wait_us)}{in_all}")
 
 
 def _waited_for(summary: Summary, top: int) -> FittedTable:

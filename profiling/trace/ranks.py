@@ -8,16 +8,27 @@ from typing import Any, NamedTuple
 from profiling.trace.text import zip_members
 
 _NAMED = re.compile(r"(?<![a-z])rank[-_=]?(\d{1,7})(?!\d)", re.ASCII | re.IGNORECASE)
-_AXIS = re.compile(r"(?<![a-z])(dp|pp|tp|ep)([-_]?)(\d{1,7})(?![\da-z])", re.ASCII | re.IGNORECASE)
+_AXIS = re.compile(r"(?<![a-z])(dp|pp|tp|ep|node)([-_]?)(\d{1,7})(?![\da-z])", re.ASCII | re.IGNORECASE)
 _WORKER = re.compile(r"(?:worker[-_]?|profile_(?=\d+\.json))(\d{1,7})\.", re.ASCII | re.IGNORECASE)
 """`worker3.<time>.pt.trace.json` of PyTorch's examples, no host (`worker3_<pid>.…`); `profile_3.json` of Accelerate."""
 _FOLDER = re.compile(r"rank[-_=]?(\d{1,7})", re.ASCII | re.IGNORECASE)
 _WHOLE = re.compile(r"\s*(\d{1,7})(?:\.0*)?\s*", re.ASCII)
 
-_LAYOUTS = (("rank",), ("dp", "rank"), ("tp",), ("pp", "tp"), ("dp", "pp", "tp"), ("pp",), ("dp",), ("ep",))
+_LAYOUTS = (
+    ("rank",),
+    ("dp", "rank"),
+    ("node", "rank"),
+    ("tp",),
+    ("pp", "tp"),
+    ("dp", "pp", "tp"),
+    ("pp",),
+    ("dp",),
+    ("ep",),
+)
 """Which parts of a name number the ranks, the last one fastest; tried in this order.
 
-In SGLang, `dp` and `ep` follow from `tp`. vLLM writes all of them beside a rank, which counts within its `dp`.
+In SGLang, `dp` and `ep` follow from `tp`. vLLM writes all of them beside a rank, which counts within its `dp`. Names of
+one's own often have the rank within a node.
 """
 
 _MAX_RANK = 10**7
@@ -82,9 +93,10 @@ def _rank_in_name(path: Path, names: FolderNames) -> int | None:
 
 
 def _parts(name: str) -> dict[str, int]:
-    """Split `…-TP-1-PP-0…` or `dp0_…_rank3…` into its numbered parts; `tp8` alone is rather a size."""
+    """Split `…-TP-1-PP-0…` or `dp0_…_rank3…` into its numbered parts; `tp8` alone is rather a size, `node-3` a host."""
     rank = _NAMED.search(name)
-    parts = {axis.lower(): int(number) for axis, separator, number in _AXIS.findall(name) if rank or separator}
+    found = [(axis.lower(), separator, int(number)) for axis, separator, number in _AXIS.findall(name)]
+    parts = {axis: number for axis, separator, number in found if rank or (separator and axis != "node")}
     return parts | ({"rank": int(rank[1])} if rank else {})
 
 
