@@ -6,10 +6,10 @@ from itertools import islice
 
 from profiling.analysis.account import TimeAccount
 from profiling.analysis.kernels import launched_outside
-from profiling.analysis.nesting import distinct
 from profiling.analysis.owners import largest_other_owner
 from profiling.format import duration, size
 from profiling.trace.columns import FOLDED_NAME, MAX_NAME_CHARACTERS, UNCATEGORIZED, Kind, kind_of
+from profiling.trace.groups import distinct
 from profiling.trace.trace import Trace
 from profiling.vocabulary import TRACE_PHASES
 

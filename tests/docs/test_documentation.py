@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from profiling.__main__ import USAGE
 from profiling.__main__ import main as profiling_main
+from profiling.terminal.arguments import USAGE
 from tests.conftest import ROOT, composed
 from tests.docs import json_reference
 from train.variants import TABLES
