@@ -1,4 +1,4 @@
-"""The command line: python -m profiling summary|diff|memory|check|effects|report PATH; ab SCRIPT SCRIPT."""
+"""The command line: python -m profiling summary|diff|memory|check|effects|report PATH."""
 
 import argparse
 import os
@@ -9,18 +9,23 @@ from typing import Any
 
 from profiling.format import visible
 from profiling.parent_process import STDIN_VARIABLE, end_with_parent
-from profiling.terminal.command_line import UNREADABLE, Parser, complain, count, write_json
+from profiling.terminal.arguments import Parser
 from profiling.terminal.early_signals import BEFORE_THE_RUN, exit_at_once
 from profiling.terminal.encoding import replace_what_cannot_be_encoded
+from profiling.terminal.json_output import write_json
+from profiling.terminal.streams import drop_output, print_line
 from profiling.trace.parse import TraceError
 from profiling.trace.text import STDIN
 from profiling.trace.trace import iterate_traces, read_traces, split_ranks
+
+UNREADABLE = 1
+"""Exit status: a file cannot be read."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Return its status, 0 or UNREADABLE; exit with USAGE if the command line is wrong."""
     replace_what_cannot_be_encoded()
-    parser = Parser(prog="python -m profiling", description="Read and compare traces of torch.profiler, and scripts.")
+    parser = Parser(prog="python -m profiling", description="Read and compare traces of torch.profiler.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in COMMANDS:
         add(commands)
@@ -32,34 +37,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except TraceError as error:
-        complain(str(error))
+        print_line(str(error))
         return UNREADABLE
     except MemoryError:
-        complain("this takes more memory than there is")
+        print_line("this takes more memory than there is")
         return UNREADABLE
     except BrokenPipeError:  # the reader of a pipe, such as `head`, has exited
-        _drop_output()
+        drop_output()
         return UNREADABLE
     except OSError as error:
         if error.strerror and not error.filename:  # only errors of standard output name no file
-            _drop_output()
+            drop_output()
             error.filename = "standard output"
-        complain(f"{error.filename}: {error.strerror}" if error.strerror else str(error))
+        print_line(f"{error.filename}: {error.strerror}" if error.strerror else str(error))
         return UNREADABLE
-
-
-def _drop_output() -> None:
-    """Send further output to the null device, so that Python's flush at exit cannot fail too.
-
-    Source: https://docs.python.org/3/library/signal.html#note-on-sigpipe
-    """
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _command(commands: Any, name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
     parser.set_defaults(run=run, parser=parser)
     return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 upwards")
+    return int(text)
 
 
 def _path(text: str) -> Path:
@@ -74,7 +77,7 @@ def _add_summary(commands: Any) -> None:
     )
     parser.add_argument("--json", action="store_true", help="everything, as JSON")
     parser.add_argument("--by", choices=BY, default="operator", help="what the rows are (default: operator)")
-    parser.add_argument("--top", type=count, metavar="N", help="at most N rows of each table")
+    parser.add_argument("--top", type=_count, metavar="N", help="at most N rows of each table")
 
 
 def _summary(options: argparse.Namespace) -> int:
@@ -138,7 +141,7 @@ def _check(options: argparse.Namespace) -> int:
                 sys.stdout.writelines(f"{visible(line)}\n" for line in lines)
                 status = status or (0 if trace.whole else UNREADABLE)
         except TraceError as error:
-            complain(str(error))
+            print_line(str(error))
             status = UNREADABLE
     return status
 
@@ -166,7 +169,7 @@ def _report(options: argparse.Namespace) -> int:
         else:
             write_report(records, [folder for folder, _ in comparisons], options.out)
     except ValueError as error:
-        complain(str(error))
+        print_line(str(error))
         return UNREADABLE
     return 0
 
@@ -195,9 +198,9 @@ def _add_diff(commands: Any) -> None:
     parser.add_argument("a", metavar="A", type=_path, help="a trace file, a folder of them, or - for standard input")
     parser.add_argument("b", metavar="B", type=_path, help="what to compare it with")
     parser.add_argument("--json", action="store_true", help="everything, as JSON")
-    parser.add_argument("--top", type=count, default=15, metavar="N", help="at most N causes (default: 15)")
+    parser.add_argument("--top", type=_count, default=15, metavar="N", help="at most N causes (default: 15)")
     parser.add_argument(
-        "--samples", type=count, nargs=2, metavar=("A", "B"), help="samples per step, for traces without a record.json"
+        "--samples", type=_count, nargs=2, metavar=("A", "B"), help="samples per step, for traces without a record.json"
     )
 
 

@@ -2,11 +2,15 @@
 
 import re
 
+_SHORTEST_US = 1e-6
+"""Less than a picosecond is written as 0: it is what rounding leaves of a sum."""
 _SIZE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 def duration(time_us: float) -> str:
     """Write microseconds with three digits and a unit: `812 ns`, `14.4 µs`, `2.05 ms`, `1,204 s`."""
+    if abs(time_us) < _SHORTEST_US:
+        return "0 µs"
     if 0 < time_us < 1:
         return f"{_digits(time_us * 1000)} ns"
     for unit, size_us in (("s", 1e6), ("ms", 1e3)):
@@ -17,7 +21,7 @@ def duration(time_us: float) -> str:
 
 def duration_change(time_us: float) -> str:
     """Write a difference of microseconds, with its sign."""
-    return f"{'-' if time_us < 0 else '+'}{duration(abs(time_us))}"
+    return f"{'-' if time_us <= -_SHORTEST_US else '+'}{duration(abs(time_us))}"
 
 
 def size(byte_count: float) -> str:

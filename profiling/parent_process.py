@@ -12,7 +12,8 @@ STDIN_VARIABLE = "ABTRACE_PARENT_HOLDS_STDIN"
 def search_path() -> str:
     """Value of PYTHONPATH with which a child process in any folder finds the modules of this process."""
     root = Path(__file__).parents[1]  # "" may be where this package is: the folder in which this process began
-    return os.pathsep.join(str(Path(entry).absolute() if entry else root) for entry in sys.path)
+    entries = [Path(entry).absolute() if entry else root for entry in sys.path]
+    return os.pathsep.join(str(entry) for entry in [*entries, root])  # the finder of an editable install is no entry
 
 
 def end_with_parent() -> None:

@@ -59,18 +59,28 @@ def read_json(path: Path, kinds: Mapping[int, type[S]], description: str) -> S:
 
     Raises:
         FileNotFoundError: there is none.
-        ValueError: as `decode_json`, or no file, or outside of WITHIN_VARIABLE; the message begins with `path`.
+        ValueError: as `decode_json`, or as `read_bounded` within WITHIN_VARIABLE; the message begins with `path`.
     """
-    if os.path.lexists(path) and not path.is_file():  # reading a named pipe would block; a link may lead to itself
-        raise ValueError(f"{path}: not {description}: no file")
-    within = os.environ.get(WITHIN_VARIABLE)
-    if within is not None and not path.resolve().is_relative_to(within):
-        raise ValueError(f"{path}: a link that leads out of {within}")
-    content = path.read_bytes()
     try:
-        return decode_json(content, kinds, description)
+        return decode_json(read_bounded(path, os.environ.get(WITHIN_VARIABLE)), kinds, description)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def read_bounded(path: Path, within: str | Path | None) -> bytes:
+    """Read a file that others may have made, on whose content the caller can wait and have memory for.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is no file, larger than MAX_RECORD_BYTES, or outside of the folder `within`, which is resolved.
+    """
+    if os.path.lexists(path) and not path.is_file():  # reading a named pipe would block; a link may lead to itself
+        raise ValueError("not a file")
+    if within is not None and not path.resolve().is_relative_to(within):
+        raise ValueError("a link that leads out of the logdir")
+    if path.stat().st_size > MAX_RECORD_BYTES:
+        raise ValueError(f"larger than {MAX_RECORD_BYTES >> 20} MiB")
+    return path.read_bytes()
 
 
 def decode_json(content: bytes, kinds: Mapping[int, type[S]], description: str) -> S:

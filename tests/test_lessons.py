@@ -1,4 +1,4 @@
-"""What the course says, held against PyTorch: one test for each row of the README's table that names a test."""
+"""What the course says, held against PyTorch: one test for each row of docs/lessons.md that names a test."""
 
 import pytest
 import torch

@@ -91,7 +91,7 @@ def _groups(folders: list[Path]) -> dict[Path, list[Path]]:
     groups: dict[Path, list[Path]] = {}
     for folder in folders:
         for pattern in (FILE_NAME, f"*/{FILE_NAME}", f"*/*/{FILE_NAME}"):
-            for file in folder.glob(pattern):
+            for file in filter(Path.is_file, folder.glob(pattern)):
                 run = file.parent
                 groups.setdefault(run.parent if _TIME.match(run.name) else run, []).append(file)
     return groups

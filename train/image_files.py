@@ -49,8 +49,7 @@ def read_image(file: Path, channels: int, image_size: int, max_pixels: int = MAX
     favor of a package that needs FFmpeg.
 
     Raises:
-        UserError: the file cannot be read, is neither JPEG nor PNG, is damaged, has more than `max_pixels`, or is gray
-            with more than 8 bits.
+        UserError: the file cannot be read, is neither JPEG nor PNG, is damaged, or has more than `max_pixels`.
     """
     shown = visible(str(file))
     try:
@@ -62,14 +61,14 @@ def read_image(file: Path, channels: int, image_size: int, max_pixels: int = MAX
                     f"{shown}: has {image.width:,} x {image.height:,} pixels, more than max_pixels={max_pixels:,}; "
                     f"make it smaller, or allow it: max_pixels={image.width * image.height}"
                 )
-            if image.mode.startswith(("I", "F")):  # Pillow would clip these pixels at 255
-                raise UserError(f"{shown}: has {image.mode} pixels; convert it to 8 bits a channel")
             ImageOps.exif_transpose(image, in_place=True)
-            pixels = np.array(
-                image.convert("L" if channels == 1 else "RGB").resize(
-                    (image_size, image_size), Image.Resampling.BILINEAR
-                )
+            upright: Image.Image = image
+            if image.mode.startswith("I"):  # 16 bits: Pillow would clip them at 255; of colors it takes the high byte
+                upright = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            resized = upright.convert("L" if channels == 1 else "RGB").resize(
+                (image_size, image_size), Image.Resampling.BILINEAR
             )
+            pixels = np.array(resized)
     except UserError:
         raise
     except UnidentifiedImageError as error:

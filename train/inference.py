@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from profiling.capture import TimedCapture
 from profiling.errors import UserError
 from profiling.storage import atomic_write
+from profiling.terminal.streams import standard_output
 from profiling.terminal.tables import PlainConsole
 from train import checkpoint, health, loop, session, variants
 from train.as_trained import as_trained
@@ -57,7 +58,7 @@ def infer(config: Config, given: Mapping[str, Any], folder: Path) -> None:
     health.check_pass(module, f"checkpoint={path}: a probability of inference", probabilities)
     predictions = write_predictions(names(data.test), probabilities, data.classes, folder)
     console = PlainConsole(soft_wrap=True)
-    with cli.standard_output(f"all images are classified: {predictions}"):
+    with standard_output(cli.fail, f"all images are classified: {predictions}"):
         console.print(f"checkpoint: {path}, of {describe(config.model)}")
         console.print(f"images: {config.images or describe(config.data)}")
         console.print(f"{len(probabilities)} images in {seconds:.2f} s: {len(probabilities) / seconds:,.0f} samples/s")

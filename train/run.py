@@ -13,6 +13,7 @@ import numpy as np
 from profiling import run_record
 from profiling.capture import TimedCapture
 from profiling.run_record import RunRecord, StageRecord, TraceFile
+from profiling.terminal.streams import standard_output
 from profiling.terminal.tables import PlainConsole
 from profiling.vocabulary import STAGES
 from train import checkpoint, environment, health, session
@@ -77,7 +78,7 @@ def train(config: Config, changed: Mapping[str, tuple[Any, Any]], folder: Path) 
             results=results,
         )
         run_record.write(record, folder)
-    with cli.standard_output(f"the run is complete: {folder}"):
+    with standard_output(cli.fail, f"the run is complete: {folder}"):
         print_run(PlainConsole(soft_wrap=True), record, folder)
 
 

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from profiling.analysis.blocking_calls import CLOCK_ERROR_NS, BlockingCalls, blocking_calls
 from profiling.analysis.index import Index, PhaseNumbers
-from profiling.analysis.intervals import Pieces, cut, gaps, overlaps, union, within
-from profiling.analysis.nesting import Rows, distinct
+from profiling.analysis.intervals import Pieces, cut, gaps, highest_inside, overlaps, union, within
+from profiling.analysis.nesting import Rows
 from profiling.trace.columns import Kind
-from profiling.trace.trace import Int64s
+from profiling.trace.groups import by_value
+from profiling.trace.trace import Int64s, Trace
 from profiling.vocabulary import TRACE_PHASES
 
 
@@ -78,23 +79,32 @@ class TimeAccount:
         marks, nested = self.index.steps, self.index.phases
         on_path = self.index.step_threads[nested.thread]
         edges = (marks.start_ns, marks.end_ns, nested.start_ns[on_path], nested.end_ns[on_path])
-        cuts = np.unique(np.concatenate(edges))
+        cuts = np.sort(np.concatenate(edges))
         start, end = cuts[:-1], cuts[1:]
         step = np.searchsorted(marks.start_ns, start, side="right") - 1
         step[start >= marks.end_ns[step]] = -1
         phase = self._phase(start)
-        kept = (step >= 0) | (phase < len(TRACE_PHASES))
+        kept = (end > start) & ((step >= 0) | (phase < len(TRACE_PHASES)))
         return Segments(start[kept], end[kept], step[kept], phase[kept])
 
     def _phase(self, at_ns: Int64s) -> PhaseNumbers:
-        """Number of the phase that is open at a time: on one of autograd's threads, else on the main thread."""
-        index = self.index
-        phase = np.full(at_ns.size, len(TRACE_PHASES), dtype=np.intp)
-        threads = distinct(index.phases.thread[index.step_threads[index.phases.thread]]).tolist()
-        for thread in sorted(threads, key=lambda number: number != index.main_thread):
-            position = index.phases.locate(np.full(at_ns.size, thread, dtype=np.int32), at_ns)
-            phase = np.where(position >= 0, index.phase_ids[position], phase)
-        return phase
+        """Number of the phase that is open at each of some sorted times.
+
+        On several threads, that of the last of autograd's threads holds, and that of the main thread least of all.
+        """
+        index, nested = self.index, self.index.phases
+        on_path = index.step_threads[nested.thread]
+        edges = np.concatenate((nested.start_ns[on_path], nested.end_ns[on_path]))
+        thread = np.concatenate((nested.thread[on_path],) * 2)
+        order = np.lexsort((edges, thread))
+        edges, thread = edges[order], thread[order]
+        open_ = nested.locate(thread, edges)  # until the next edge of the thread
+        low, high = np.searchsorted(at_ns, edges), np.searchsorted(at_ns, np.append(edges[1:], 0))
+        some = (open_ >= 0) & (low < high)
+        rank = open_ + np.where(thread == index.main_thread, 0, nested.thread.size)
+        highest = highest_inside(low[some], high[some], rank[some], at_ns.size)
+        phase = np.append(index.phase_ids, len(TRACE_PHASES)).astype(np.intp)
+        return phase[np.where(highest >= 0, highest % max(nested.thread.size, 1), -1)]
 
     @cached_property
     def waits(self) -> Waits:
@@ -109,7 +119,7 @@ class TimeAccount:
     def wait_parts(self) -> WaitParts:
         """What the device did during each wait."""
         index, calls, waits = self.index, self.blocking_calls, self.waits
-        device, thread = index.device_rows, index.trace.spans.thread[index.device_rows]
+        spans, running = index.trace.spans, _Running(index.trace, index.device_rows)
         waits_for = calls.waits_for[waits.call]
         parts: list[tuple[Int64s, NDArray[np.intp], Rows]] = []
 
@@ -125,14 +135,17 @@ class TimeAccount:
             add(Pieces(found.start_ns, found.end_ns, open_.owner[found.first]), row)
             return Pieces(left.start_ns, left.end_ns, open_.owner[left.owner])
 
-        for number in np.unique(waits_for).tolist():
-            own = np.flatnonzero(waits_for == number)
-            awaited = np.isin(thread, list(calls.streams[number]))
+        for number, own in by_value(waits_for):
+            device = running.rows(waits.start_ns[own], waits.end_ns[own] + CLOCK_ERROR_NS)
+            thread = spans.thread[device]
+            awaited = calls.streams[number].of_threads(len(index.trace.threads))[thread]
             rest = cover(Pieces(waits.start_ns[own], waits.end_ns[own], own), device[awaited])
             behind = self._behind(rest, device[awaited], device[~awaited])
             left = [_some(rest, behind < 0)]
-            for stream in np.unique(behind[behind >= 0]).tolist():
-                left.append(cover(_some(rest, behind == stream), device[thread == stream]))
+            queued = np.flatnonzero(behind >= 0)
+            work = dict(by_value(thread)) if queued.size else {}
+            for stream, places in by_value(behind[queued]):
+                left.append(cover(_some(rest, queued[places]), device[work[stream]]))
             rest = Pieces(*(np.concatenate([getattr(pieces, name) for pieces in left]) for name in _PIECES))
             add(cover(rest, device[~awaited], OTHER_STREAMS), IDLE)
         columns = zip(*parts, strict=True) if parts else ([np.empty(0, dtype=np.intp)] for _ in range(3))
@@ -168,11 +181,11 @@ class TimeAccount:
         """Self time of each operator without waiting, by position; 0 on other threads than those of the steps."""
         nested, spans, rows = self.index.operators, self.index.trace.spans, self.blocking_calls.rows
         own_ns: Int64s = np.where(self.index.step_threads[nested.thread], nested.self_ns(), 0)
-        for thread in np.flatnonzero(self.index.step_threads).tolist():
-            waits = _pieces(self.index, rows[spans.thread[rows] == thread])
-            if not waits.start_ns.size:
+        for thread, places in by_value(spans.thread[rows]):
+            if not self.index.step_threads[thread]:
                 continue
-            at = np.flatnonzero(nested.thread == thread)
+            waits = _pieces(self.index, rows[places])
+            at = np.arange(*np.searchsorted(nested.thread, [thread, thread + 1]))
             start, end, caller = nested.start_ns[at], nested.end_ns[at], nested.parent[at]
             own_ns[at] -= within(waits.start_ns, waits.end_ns, start, end)
             called = caller >= 0  # the time of a callee is no self time of its caller
@@ -198,7 +211,24 @@ class TimeAccount:
 _PIECES = tuple(field.name for field in fields(Pieces))
 
 
-def _some(pieces: Pieces, chosen: NDArray[np.bool_]) -> Pieces:
+class _Running:
+    """The rows of the device's work, to be found by time."""
+
+    def __init__(self, trace: Trace, device_rows: Rows) -> None:
+        start_ns = trace.spans.start_ns[device_rows]
+        order = np.argsort(start_ns, kind="stable")
+        self._rows, self._start_ns = device_rows[order], start_ns[order]
+        self._latest_end_ns = np.maximum.accumulate(self._start_ns + trace.spans.dur_ns[self._rows])
+
+    def rows(self, start_ns: Int64s, end_ns: Int64s) -> Rows:
+        """All rows that run within any of some intervals, in the order of the file, and maybe some other ones."""
+        first = np.searchsorted(self._latest_end_ns, start_ns, side="right")
+        low, high = union(first, np.maximum(np.searchsorted(self._start_ns, end_ns, side="right"), first))
+        count = high - low
+        return np.sort(self._rows[np.arange(count.sum()) + np.repeat(low - np.cumsum(count) + count, count)])
+
+
+def _some(pieces: Pieces, chosen: NDArray[np.bool_ | np.intp]) -> Pieces:
     return Pieces(pieces.start_ns[chosen], pieces.end_ns[chosen], pieces.owner[chosen])
 
 

@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 from profiling.analysis.intervals import overlaps, union
 from profiling.analysis.nesting import Rows
+from profiling.analysis.stream_sets import Streams, reachable, with_awaited
 from profiling.trace.columns import Kind
+from profiling.trace.groups import by_value, distinct
 from profiling.trace.trace import Int64s, Trace
 
 CLOCK_ERROR_NS = 2000
@@ -59,10 +61,19 @@ _NAMES: dict[WaitKind, Callable[[str], re.Match[str] | None]] = {
             r"|zemem(?:alloc|free)|urusm(?:deviceal|sharedal|free))"
         ),
         WaitKind.module: r"(?:module|library)(?:load|unload|getfunction|getkernel)|^(?:cu|hip)linkcomplete",
-        WaitKind.copy: r"memcpy(?!.*async)",
+        WaitKind.copy: r"memcpy(?!.*async)(?<!enqueueusmmemcpy)",
     }.items()
 }  # the first that matches holds
-_HOST_COPY = re.compile(r"HtoD|DtoH|HostToDevice|DeviceToHost", re.IGNORECASE)
+_ENQUEUES = re.compile(r"launch|enqueue|memcpy|memset|eventrecord|streamwait", re.IGNORECASE)
+"""Calls that put something into a stream's queue, which may be full."""
+_LOADS_LAZILY = re.compile(
+    r"^(?:cuda|hip)(?:func[gs]et|getfuncby|getsymbol|occupancy)|^cu(?:kernelgetfunction|funcload|occupancy)",
+    re.IGNORECASE,
+)
+"""Calls that take a kernel or a variable, whose code is loaded at its first use."""
+_HOST_COPY = re.compile(r"HtoD|DtoH|HostToDevice|DeviceToHost|\bM2D\b|\bD2M\b", re.IGNORECASE)
+_PAGEABLE = re.compile(r"pageable|\bM2D\b|\bD2M\b", re.IGNORECASE)
+"""On XPU `M` is memory that SYCL did not allocate, `H` is pinned."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +87,7 @@ class BlockingCalls:
     rows: Rows
     kinds: NDArray[np.int8]
     waits_for: NDArray[np.intp]
-    streams: Sequence[frozenset[int]]
+    streams: Sequence[Streams]
 
 
 def blocking_calls(trace: Trace, device_rows: Rows, launching_rows: Rows) -> BlockingCalls:
@@ -92,10 +103,12 @@ def blocking_calls(trace: Trace, device_rows: Rows, launching_rows: Rows) -> Blo
     kinds[work.is_blocking_copy] = _number(WaitKind.copy)
     kinds[work.is_blocking_launch] = _number(WaitKind.launch)
     rest = long & (kinds == _NONE)
-    kinds[rest] = np.where(
-        work.behind_other_work[rest],
-        _number(WaitKind.launch),
-        np.where(work.is_first_launch[rest], _number(WaitKind.module), _number(WaitKind.driver)),
+    enqueues = work.exists[rest] | _so_named(trace, called[rest], _is_enqueueing)
+    loads = work.is_first_launch[rest] | _so_named(trace, called[rest], _is_loading_lazily)
+    kinds[rest] = np.select(
+        [enqueues & work.behind_other_work[rest], loads],
+        [_number(WaitKind.launch), _number(WaitKind.module)],
+        _number(WaitKind.driver),
     )
     kinds[rest & ~work.exists & _so_named(trace, called, _is_copying)] = _number(WaitKind.copy)
     blocking = np.flatnonzero(kinds != _NONE)
@@ -125,12 +138,20 @@ def _is_launching(call: str) -> bool:
     return "launch" in call.lower()
 
 
+def _is_enqueueing(call: str) -> bool:
+    return bool(_ENQUEUES.search(call))
+
+
+def _is_loading_lazily(call: str) -> bool:
+    return bool(_LOADS_LAZILY.search(call))
+
+
 def _is_with_host(copy: str) -> bool:
     return bool(_HOST_COPY.search(copy)) and "pinned" not in copy.lower()
 
 
 def _is_pageable(copy: str) -> bool:
-    return "pageable" in copy.lower()
+    return bool(_PAGEABLE.search(copy))
 
 
 class _Work:
@@ -209,8 +230,9 @@ def _so_named(trace: Trace, names: NDArray[np.signedinteger], judge: Callable[[s
 def _queued(start: Int64s, work_end: Int64s, stream: NDArray[np.int64]) -> NDArray[np.int64]:
     """For each call, how many earlier ones on its stream have work that has not ended when it starts."""
     queued = np.zeros(start.size, dtype=np.int64)
-    for number in np.unique(stream[stream >= 0]).tolist():
-        own = np.flatnonzero(stream == number)
+    with_work = np.flatnonzero(stream >= 0)
+    for _, places in by_value(stream[with_work]):
+        own = with_work[places]
         launched = np.searchsorted(np.sort(start[own]), start[own])
         queued[own] = launched - np.searchsorted(np.sort(work_end[own]), start[own], side="right")
     return queued
@@ -222,10 +244,11 @@ def _busy_ns(
     """Time of each call in which its stream, and in which any device, runs something."""
     spans = trace.spans
     on_stream = np.zeros(start.size, dtype=np.int64)
-    for number in np.unique(stream[stream >= 0]).tolist():
-        rows = device_rows[spans.thread[device_rows] == number]
-        selected = np.flatnonzero(stream == number)
-        on_stream[selected] = _covered(trace, rows, start[selected], end[selected])
+    with_work = np.flatnonzero(stream >= 0)
+    rows_of = {number: device_rows[places] for number, places in by_value(spans.thread[device_rows])}
+    for number, places in by_value(stream[with_work]):
+        own = with_work[places]
+        on_stream[own] = _covered(trace, rows_of[number], start[own], end[own])
     return on_stream, _covered(trace, device_rows, start, end)
 
 
@@ -239,14 +262,18 @@ def _covered(trace: Trace, rows: Rows, start: Int64s, end: Int64s) -> Int64s:
 
 def _streams(
     trace: Trace, calls: Rows, stream: NDArray[np.int64], synchronizes: NDArray[np.bool_]
-) -> tuple[list[frozenset[int]], NDArray[np.intp]]:
+) -> tuple[list[Streams], NDArray[np.intp]]:
     """The streams that each call waits for: its own one, else those that the trace names for it, else all.
 
     A stream that waits for an event of another one makes the host wait for both.
     """
     spans = trace.spans
     device = trace.rows(Kind.KERNEL, Kind.COPY, Kind.SET)
-    every = frozenset(np.unique(spans.thread[device]).tolist())
+    every = frozenset(distinct(spans.thread[device]).tolist())
+    by_pid: dict[int | str, list[int]] = {}
+    for used in sorted(every):
+        by_pid.setdefault(trace.threads[used].pid, []).append(used)
+    of_pid = {pid: frozenset(streams) for pid, streams in by_pid.items()}
     number = {(thread.pid, str(thread.tid)): i for i, thread in enumerate(trace.threads)}
     marks = trace.rows(Kind.SYNC)
     named: dict[int, frozenset[int]] = {}
@@ -264,7 +291,7 @@ def _streams(
             if waited is not None:
                 named[int(spans.correlation[row])] = frozenset({waited})
         else:
-            named[int(spans.correlation[row])] = frozenset(s for s in every if trace.threads[s].pid == pid)
+            named[int(spans.correlation[row])] = of_pid.get(pid, frozenset())
     named.pop(0, None)  # events without a correlation
     sets: dict[frozenset[int], int] = {}
     chosen = np.zeros(calls.size, dtype=np.intp)
@@ -275,14 +302,5 @@ def _streams(
         if is_synchronization:
             known = named.get(int(spans.correlation[row]), every)
         chosen[i] = sets.setdefault(known, len(sets))
-    return [_reachable(known, behind) for known in sets], chosen
-
-
-def _reachable(streams: frozenset[int], behind: dict[int, set[int]]) -> frozenset[int]:
-    """The streams, and those that they wait for."""
-    reached, pending = set(streams), list(streams)
-    while pending:
-        new = behind.get(pending.pop(), set()) - reached
-        reached |= new
-        pending += new
-    return frozenset(reached)
+    reached = reachable(behind)
+    return [with_awaited(known, reached) for known in sets], chosen

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from profiling.analysis.index import Index
-from profiling.analysis.nesting import distinct, nest
+from profiling.analysis.nesting import nest
 from profiling.trace.columns import Detail, Kind
+from profiling.trace.groups import distinct
 from profiling.trace.trace import Trace
 
 _LIBRARIES = "nccl|rccl|mccl|xccl|hccl|eccl|cncl|bkcl|oneccl|msccl"
@@ -20,7 +21,7 @@ _HOST_LIBRARIES = "gloo|mpi|ucc"
 _ANNOTATION = re.compile(rf"^(?:{_LIBRARIES}|{_HOST_LIBRARIES}):", re.IGNORECASE)
 _HOST_ANNOTATION = re.compile(rf"^(?:{_HOST_LIBRARIES}):", re.IGNORECASE)
 _LIBRARY_KERNEL = re.compile(
-    rf"(?:^|::)(?:{_LIBRARIES}|hcom_|k?userbuffers_|(?:nv|roc|i)shmem|deep_ep::(?!\S*layout)|mori::)"
+    rf"(?:^|::)(?:{_LIBRARIES}|hcom_|k?userbuffers_|(?:nv|roc|i)shmem|deep_ep::(?!\S*layout)|mori::|moe_?a2a(?!prepare))"
     r"|nccl(?:symk?)?(?:dev)?kernel|oneccl|cross_device_reduce|multimem_|symmetric_memory::|symm_mem",
     re.IGNORECASE,
 )

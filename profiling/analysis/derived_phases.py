@@ -23,8 +23,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from profiling.analysis.nesting import Nest, Positions, distinct
+from profiling.analysis.nesting import Nest, Positions
 from profiling.trace.columns import Kind
+from profiling.trace.groups import distinct
 from profiling.trace.trace import Int64s, Trace
 from profiling.vocabulary import TRACE_PHASES
 

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from profiling.analysis.derived_phases import DerivedPhases, Marks, derive_phases
-from profiling.analysis.nesting import TOLERANCE_NS, Nest, Positions, Rows, distinct, nest
+from profiling.analysis.nesting import TOLERANCE_NS, Nest, Positions, Rows, nest
 from profiling.analysis.stacks import Stacks, stacks
 from profiling.trace.columns import Kind
+from profiling.trace.groups import distinct
 from profiling.trace.trace import Int64s, Intervals, Trace
 from profiling.vocabulary import TRACE_PHASES
 

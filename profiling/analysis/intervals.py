@@ -99,6 +99,20 @@ def union(start_ns: Int64s, end_ns: Int64s) -> tuple[Int64s, Int64s]:
     return start[first], end[last]
 
 
+def highest_inside(low: Numbers, high: Numbers, value: Numbers, count: int) -> Numbers:
+    """The highest value of the ranges [low, high) that contain each of `count` indices, -1 for none."""
+    highest = np.full(count, -1, dtype=np.intp)
+    levels = np.log2(high - low).astype(np.intp)
+    for level in range(int(levels.max(initial=0)), -1, -1):
+        # So far `highest[i]` is about the ranges that contain the 2 ** (level + 1) indices from i on: halve these.
+        width = 1 << level
+        highest[width:] = np.maximum(highest[width:], highest[:-width])
+        own = levels == level
+        np.maximum.at(highest, low[own], value[own])
+        np.maximum.at(highest, high[own] - width, value[own])
+    return highest
+
+
 def length(start_ns: Int64s, end_ns: Int64s) -> int:
     """Total time of disjoint intervals."""
     return int((end_ns - start_ns).sum())

@@ -9,14 +9,19 @@ from numpy.typing import NDArray
 
 from profiling.analysis.index import Index
 from profiling.analysis.intervals import overlaps, union
-from profiling.analysis.nesting import distinct
 from profiling.analysis.owners import owners
 from profiling.trace.columns import Kind
+from profiling.trace.groups import distinct
 
 LONGEST_GAPS = 10
 STEPS_END = "(end of the steps)"
-_DIRECTION = re.compile(r"\b(HtoD|DtoH|DtoD|HtoH|PtoP|HostToDevice|DeviceToHost|DeviceToDevice|HostToHost)\b")
-_SHORT = {"HostToDevice": "HtoD", "DeviceToHost": "DtoH", "DeviceToDevice": "DtoD", "HostToHost": "HtoH"}
+_DIRECTION = re.compile(
+    r"\b(HtoD|DtoH|DtoD|HtoH|PtoP|HostToDevice|DeviceToHost|DeviceToDevice|HostToHost|[HM]2D|D2[HMD])\b"
+)
+_SHORT = {
+    "HostToDevice": "HtoD", "DeviceToHost": "DtoH", "DeviceToDevice": "DtoD", "HostToHost": "HtoH",
+    "H2D": "HtoD", "M2D": "HtoD", "D2H": "DtoH", "D2M": "DtoH", "D2D": "DtoD",
+}  # fmt: skip
 
 
 class Kernel(Struct, frozen=True):
@@ -147,9 +152,10 @@ def _weighted(group: NDArray[np.intp], values: NDArray[np.float64], weight: NDAr
     known = values >= 0
     count = int(group.max(initial=-1)) + 1
     weight = np.maximum(weight, 1)  # a kernel of 0 µs still counts
-    total = np.bincount(group[known], weights=values[known] * weight[known], minlength=count)
     weights = np.bincount(group[known], weights=weight[known], minlength=count)
-    return [t / w if w else None for t, w in zip(total.tolist(), weights.tolist(), strict=True)]
+    share = weight[known] / weights[group[known]]  # before the product, which may be too large for a float
+    means = np.bincount(group[known], weights=values[known] * share, minlength=count)
+    return [mean if w else None for mean, w in zip(means.tolist(), weights.tolist(), strict=True)]
 
 
 def _devices(index: Index, window: int) -> list[DeviceActivity]:

@@ -86,6 +86,8 @@ def _device(index: Index, window: int, rows: NDArray[np.intp], device: str) -> D
     events = index.trace.allocations
     rows = rows[np.argsort(events.start_ns[rows], kind="stable")]
     moved, at, address = events.moved[rows], events.start_ns[rows], events.address[rows]
+    if not address.any():
+        address = _by_size(moved)
     recorded = events.allocated[rows]
     level = recorded if (recorded >= 0).any() else _summed(moved)
     peak = int(level.argmax())
@@ -112,6 +114,19 @@ def _summed(moved: Int64s) -> Int64s:
     """Level after each event, where the trace has no totals: what is freed without an allocation was there before."""
     level = np.cumsum(moved)
     return level - min(int(level.min()), 0)
+
+
+def _by_size(moved: Int64s) -> Int64s:
+    """Addresses for a trace without, as those of PyTorch 1.8 and 1.9: what is freed is the latest of the same size."""
+    living: dict[int, list[int]] = defaultdict(list)
+    addresses = []
+    for number, size in enumerate(moved.tolist(), start=1):
+        if size < 0 and living[-size]:
+            addresses.append(living[-size].pop())
+        else:
+            addresses.append(number)
+            living[size].append(number)
+    return np.array(addresses, dtype=np.int64)
 
 
 def _alive(moved: Int64s, address: Int64s, peak: int) -> NDArray[np.intp]:

@@ -1,5 +1,7 @@
 """The tree of `nn.Module` calls, and what each module's operators cost; needs traces recorded with stacks."""
 
+from collections.abc import Sequence
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -11,14 +13,20 @@ from profiling.analysis.nesting import Nest, call_chains
 
 _PREFIX = "nn.Module: "
 UNNAMED = "(unnamed)"
+PATH_CHARACTERS = 1000
+"""Longer paths are cut. If they were whole, their total length would grow with the square of the depth."""
 
 
 class Module(Struct, frozen=True):
     """All calls of one module at one place in the tree.
 
-    `path` joins the modules from the root, such as `ResNet_0/Sequential_1/BasicBlock_0`. `self_us` is the time outside
-    child modules. The last three fields cover what ran outside child modules: `backward_us` is the time of the backward
-    operators, `device_us` and `allocated_bytes` are what was launched and allocated in the forward pass.
+    `path` joins the modules from the root, such as `ResNet_0/Sequential_1/BasicBlock_0`; of a path that is longer than
+    PATH_CHARACTERS, it has a hash of the whole and the end: `…3f2a90c4d1e58b17…Block_7/Linear_0`. `parent` is the index
+    of the calling module, which comes earlier in the list; -1 for a root.
+
+    `self_us` is the time outside child modules. `backward_us`, `device_us` and `allocated_bytes` cover what ran outside
+    child modules, too: the first is the time of the backward operators, the others are what was launched and allocated
+    in the forward pass.
     """
 
     path: str
@@ -30,6 +38,7 @@ class Module(Struct, frozen=True):
     backward_us: float
     device_us: float
     allocated_bytes: int
+    parent: int
 
 
 def modules(index: Index) -> list[Module]:
@@ -52,20 +61,31 @@ def modules(index: Index) -> list[Module]:
         (total(inside, index.operator_device_ns) + total(*_launched_outside(index, nested, path))) / 1e3,
     ]
     allocated = total(inside, index.operator_allocated)
+    order = tree_order(parents)
+    place = {-1: -1} | {number: row for row, number in enumerate(order)}
+    depths, paths = _depths(parents), _paths(parents, labels)
     return [
         Module(
-            path=labels[i],
-            name=labels[i].rpartition("/")[2],
-            depth=labels[i].count("/"),
+            path=paths[i],
+            name=labels[i],
+            depth=depths[i],
             calls=int(calls[i]),
             total_us=float(columns[0][i]),
             self_us=float(columns[1][i]),
             backward_us=float(columns[2][i]),
             device_us=float(columns[3][i]),
             allocated_bytes=int(allocated[i]),
+            parent=place[parents[i]],
         )
-        for i in _tree_order(parents)
+        for i in order
     ]
+
+
+def path_notes(rows: Sequence[Module]) -> list[str]:
+    """Say how many paths are cut: one line, or none."""
+    cut = sum(len(row.path) > PATH_CHARACTERS for row in rows)
+    note = f"{cut:,} paths of modules are longer than {PATH_CHARACTERS:,} characters: a hash and their end are shown"
+    return [note] if cut else []
 
 
 def _calls(index: Index) -> tuple[Nest, NDArray[np.intp], list[int], list[str]]:
@@ -73,19 +93,39 @@ def _calls(index: Index) -> tuple[Nest, NDArray[np.intp], list[int], list[str]]:
 
     Returns:
         The calls; the number of each call's path, by position; and for each path, parents first, the number of the path
-        that it extends (-1 for a root) and its text.
+        that it extends (-1 for a root) and its last name.
     """
     trace = index.trace
     prefixed = np.array([name.startswith(_PREFIX) for name in trace.names], dtype=bool)
     frames = index.stacks.frames
     nested = frames.only(prefixed[trace.frames.name[frames.rows]])
     path, chains = call_chains(nested, trace.frames.name[nested.rows])
-    labels: list[str] = []
-    for above, name in chains:
-        # A file may contain any name; a slash in it would look like a level of the path.
-        label = trace.names[name].removeprefix(_PREFIX).replace("/", "\\") or UNNAMED
-        labels.append(label if above < 0 else f"{labels[above]}/{label}")
+    # A file may contain any name; a slash in it would look like a level of the path.
+    labels = [trace.names[name].removeprefix(_PREFIX).replace("/", "\\") or UNNAMED for _, name in chains]
     return nested, path, [above for above, _ in chains], labels
+
+
+def _depths(parents: Sequence[int]) -> list[int]:
+    depths: list[int] = []
+    for above in parents:
+        depths.append(depths[above] + 1 if above >= 0 else 0)
+    return depths
+
+
+def _paths(parents: Sequence[int], labels: Sequence[str]) -> list[str]:
+    """The text of each path, see `Module`."""
+    paths: list[str] = []
+    ends: list[str] = []
+    hashes: list[bytes] = []
+    for above, label in zip(parents, labels, strict=True):
+        text, digest, cut = label, b"", False
+        if above >= 0:
+            text, digest, cut = f"{ends[above]}/{label}", hashes[above], len(paths[above]) > PATH_CHARACTERS
+        ends.append(text[-PATH_CHARACTERS:])
+        hashes.append(blake2b(digest + label.encode(), digest_size=8).digest())
+        cut = cut or len(text) > PATH_CHARACTERS
+        paths.append(f"…{hashes[-1].hex()}…{ends[-1]}" if cut else text)
+    return paths
 
 
 def _launched_outside(index: Index, nested: Nest, path: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
@@ -117,7 +157,7 @@ def _backward(index: Index, nested: Nest, path: NDArray[np.intp]) -> tuple[NDArr
     return path[source[known][first]], operators.end_ns[roots] - operators.start_ns[roots]
 
 
-def _tree_order(parents: list[int]) -> list[int]:
+def tree_order(parents: Sequence[int]) -> list[int]:
     """Order paths so that each is followed by its children, siblings by number; -1 is the parent of roots."""
     children: dict[int, list[int]] = {}
     for number, parent in enumerate(parents):

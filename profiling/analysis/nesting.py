@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from profiling.trace.groups import by_value
 from profiling.trace.trace import Int64s, Intervals
 
 Rows = NDArray[np.intp]
@@ -49,20 +50,12 @@ class Nest:
 
     def locate(self, thread: NDArray[np.int32], at_ns: Int64s) -> Positions:
         """Position of the innermost interval that is open on a thread at a time, -1 for none."""
-        numbers = distinct(thread)
-        if numbers.size == 1:
-            return self._locate(int(numbers[0]), at_ns)
         positions = np.full(at_ns.shape, -1, dtype=np.intp)
-        for number in numbers.tolist():
-            selected = np.flatnonzero(thread == number)
-            positions[selected] = self._locate(number, at_ns[selected])
-        return positions
-
-    def _locate(self, thread: int, at_ns: Int64s) -> Positions:
-        low, high = np.searchsorted(self.thread, [thread, thread + 1])
-        inside = low + np.searchsorted(self.start_ns[low:high], at_ns, side="right") - 1
-        inside[inside < low] = -1
-        return _climb(inside, self.parent, self.end_ns, at_ns)
+        for number, places in by_value(thread):
+            low, high = np.searchsorted(self.thread, [number, number + 1])
+            started = np.searchsorted(self.start_ns[low:high], at_ns[places], side="right")
+            positions[places] = np.where(started > 0, low + started - 1, -1)
+        return _climb(positions, self.parent, self.end_ns, at_ns)
 
     def nearest(self, wanted: NDArray[np.bool_]) -> Positions:
         """For each interval, the innermost one that is `wanted`: itself or an ancestor, -1 for none."""
@@ -208,8 +201,3 @@ def _in_order(thread: NDArray[np.int32], start: Int64s, dur: Int64s) -> bool:
     later = start[1:] > start[:-1]
     longest_first = (start[1:] == start[:-1]) & (dur[1:] <= dur[:-1])
     return bool(np.all((thread[1:] > thread[:-1]) | (same & (later | longest_first))))
-
-
-def distinct(ids: NDArray[np.int32]) -> NDArray[np.intp]:
-    """List the ids that occur, sorted; faster than `numpy.unique` if the ids are small."""
-    return np.flatnonzero(np.bincount(ids))

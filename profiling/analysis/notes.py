@@ -9,6 +9,7 @@ from profiling.analysis.kernels import launched_outside
 from profiling.analysis.owners import largest_other_owner
 from profiling.format import duration, size
 from profiling.trace.columns import FOLDED_NAME, MAX_NAME_CHARACTERS, UNCATEGORIZED, Kind, kind_of
+from profiling.trace.groups import distinct
 from profiling.trace.trace import Trace
 from profiling.vocabulary import TRACE_PHASES
 
@@ -37,7 +38,15 @@ def _joint_notes(traces: Sequence[Trace]) -> list[str]:
     unknown = [trace.path.name for trace in traces if not trace.rank_known]
     if 0 < len(unknown) < len(traces):
         lines.append(f"{len(unknown):,} of {len(traces):,} traces tell no rank and count as rank 0: {_first(unknown)}")
+    elif unknown and (processes := len({pid for trace in traces for pid in _processes(trace)})) > 1:
+        lines.append(f"traces of {processes:,} processes tell no rank, so all count as rank 0: {_first(unknown)}")
     return lines
+
+
+def _processes(trace: Trace) -> set[str]:
+    """The processes whose operators a trace has."""
+    threads = distinct(trace.spans.thread[trace.rows(Kind.OPERATOR)])
+    return {str(trace.threads[number].pid) for number in threads.tolist()}
 
 
 def notes(trace: Trace) -> list[str]:
@@ -107,11 +116,11 @@ def account_notes(account: TimeAccount) -> list[str]:
     if largest := largest_other_owner(index):
         name, time_ns, total_ns = largest
         times = f"{duration(time_ns / 1e3)} of {duration(total_ns / 1e3)}"
-        lines.append(f"{times} of device time are in one row that is no operator: {name}")
+        lines.append(f"{times} of device time launched here are in one row that is no operator: {name}")
     if index.derived_phases:
         names = ", ".join(TRACE_PHASES[phase] for phase in sorted(index.derived_phases))
         lines.append(
-            f"phases are derived from the records of autograd and optimizers, not marked in the trace: {names}"
+            f"phases are derived from the records of autograd, modules and optimizers, not marked in the trace: {names}"
         )
     return [f"{index.trace.path.name}: {line}" for line in lines]
 

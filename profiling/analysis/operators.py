@@ -9,8 +9,8 @@ from msgspec import Struct, structs
 from numpy.typing import NDArray
 
 from profiling.analysis.index import Index
-from profiling.analysis.nesting import distinct
 from profiling.analysis.owners import owners
+from profiling.trace.groups import distinct
 
 STACK_FRAMES = 8
 """Number of Python frames in a stack, counted from the operator outwards."""

@@ -1,16 +1,20 @@
 """Who launched the device work: an operator, a compiled region, a graph launch, or nobody that the trace names."""
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from profiling.analysis.index import LAUNCHED_OUTSIDE, NO_OPERATOR, Index, is_step, phase_of
-from profiling.analysis.nesting import Positions, Rows, distinct, nest
+from profiling.analysis.nesting import Positions, Rows, nest
 from profiling.trace.columns import Kind
+from profiling.trace.groups import distinct
 
 GRAPH_LAUNCH = "graph launch"
-_REGION = "Torch-Compiled Region"
+_IS_REGION = re.compile(r"^(?:Torch-Compiled Region|CompiledFunction(?:Backward)?$)").search
+"""Compiled code: by Dynamo's mark, or by the function that autograd runs where the code is trained."""
+_IS_GRAPH_LAUNCH = re.compile(r"graphlaunch|^urEnqueueCommandBuffer|^aclmdlRIExecute", re.IGNORECASE).search
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +46,7 @@ def owners(index: Index) -> Owners:
     called = spans.name[calls]
     is_graph = np.zeros(len(trace.names), dtype=bool)
     for name in distinct(called).tolist():
-        is_graph[name] = "graphlaunch" in trace.names[name].lower()
+        is_graph[name] = bool(_IS_GRAPH_LAUNCH(trace.names[name]))
     annotation, compiled = _annotations_around(index, calls)
     of[outside] = np.select(
         [compiled, is_graph[called], annotation >= 0],
@@ -60,7 +64,7 @@ def largest_other_owner(index: Index) -> tuple[str, int, int] | None:
     """
     owned = owners(index)
     dur_ns = np.where(index.launching_rows < 0, 0, index.trace.spans.dur_ns[index.device_rows])
-    region = np.array([name.startswith(_REGION) for name in owned.names], dtype=bool)
+    region = np.array([bool(_IS_REGION(name)) for name in owned.names], dtype=bool)
     other = (owned.operator < 0) | region[owned.of]
     time = np.bincount(owned.of[other], weights=dur_ns[other], minlength=1)
     largest = int(time.argmax())
@@ -78,7 +82,7 @@ def _annotations_around(index: Index, calls: Rows) -> tuple[NDArray[np.intp], ND
     region, listed = np.zeros(len(trace.names), dtype=bool), np.zeros(len(trace.names), dtype=bool)
     for number in distinct(spans.name[rows]).tolist():
         name = trace.names[number]
-        region[number] = name.startswith(_REGION)
+        region[number] = bool(_IS_REGION(name))
         listed[number] = not (is_step(name) or phase_of(name))
     nested = nest(spans, rows[listed[spans.name[rows]]])
     inside = nested.locate(spans.thread[calls], spans.start_ns[calls])

@@ -59,8 +59,9 @@ class Step(Struct, frozen=True):
 class StepTime(Struct, frozen=True):
     """All steps; `marked` is False if the trace marks none and its whole extent counts as one step.
 
-    `waits_for` is the largest part of the steps outside operators: `data`, `device` or `python`; `nothing` if each is
-    at most a tenth of the time.
+    `waits_for` is the largest part of the steps outside operators: `data`, `device`, `driver` (calls that block while
+    the device has nothing to do: allocating memory, loading code, starting up) or `python`; `nothing` if each is at
+    most a tenth of the time.
     """
 
     marked: bool
@@ -133,6 +134,7 @@ def steps(account: TimeAccount, window: int = 0) -> list[Step]:
 
 
 _IS_WORK = [kind.is_work for kind in WorkKind]
+_IN_DRIVER = (WorkKind.memory, WorkKind.pinned, WorkKind.module, WorkKind.driver)
 
 
 def _bound(total_ns: int, busy_ns: int, waited_for_work_ns: int) -> str:
@@ -152,9 +154,11 @@ def _waiting(account: TimeAccount) -> Int64s:
 
 def step_time(rows: list[Step], *, marked: bool) -> StepTime:
     """Median time of the steps of one or several windows, and what they wait for."""
+    in_driver = sum(time for step in rows for kind, time in step.waiting_us.items() if kind in _IN_DRIVER)
     shares = {
         "data": sum(step.load_us for step in rows),
-        "device": sum(step.device_wait_us for step in rows),
+        "device": sum(step.device_wait_us for step in rows) - in_driver,
+        "driver": in_driver,
         "python": sum(step.python_us for step in rows),
     }
     most = max(shares, key=lambda name: shares[name])

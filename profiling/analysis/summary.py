@@ -11,7 +11,7 @@ from profiling.analysis.communication import Communication, communication
 from profiling.analysis.index import Index
 from profiling.analysis.kernels import Copies, DeviceActivity, Kernel, LaunchedOutside, device_work
 from profiling.analysis.memory import DeviceMemory, memory
-from profiling.analysis.modules import Module, modules
+from profiling.analysis.modules import Module, modules, path_notes, tree_order
 from profiling.analysis.notes import account_notes, one_per_file, reading_notes
 from profiling.analysis.operators import Operator, operator_order, operators, operators_by_shape, operators_by_stack
 from profiling.analysis.phases import Phase, Step, StepTime, phases, step_time, steps
@@ -93,11 +93,12 @@ def summarize(traces: Sequence[Trace], *, by: str = "operator", timings: Sequenc
     marked = [index.steps.marked for index in indices]
     collectives = [find_collectives(index) for index in indices]
     compared = compare_ranks(collectives)
+    module_rows = _joined_modules([modules(index) for index in indices])
     operator_table = {"shape": operators_by_shape, "stack": operators_by_stack}.get(by, operators)
     found = [note for account in accounts for note in account_notes(account)]
     return Summary(
         schema_version=SCHEMA_VERSION,
-        trace=describe(traces, [*found, *compared.notes, *timing_notes(timings)]),
+        trace=describe(traces, [*found, *compared.notes, *path_notes(module_rows), *timing_notes(timings)]),
         events=_count(traces),
         step_time=step_time(step_rows, marked=all(marked)),
         step_times=[step_time(table, marked=known) for table, known in zip(step_tables, marked, strict=True)],
@@ -126,7 +127,7 @@ def summarize(traces: Sequence[Trace], *, by: str = "operator", timings: Sequenc
         devices=[device for part in work for device in part.devices],
         copies=_joined([part.copies for part in work], lambda row: row.direction, lambda row: -row.device_us),
         memory=[device for number, index in enumerate(indices) for device in memory(index, number)],
-        modules=_joined([modules(index) for index in indices], lambda row: row.path),
+        modules=module_rows,
         communication=Collectives(
             ranks=[rank for calls in collectives if (rank := communication(calls)) is not None],
             stragglers=compared.stragglers,
@@ -173,7 +174,20 @@ def _joined(
     return sorted(joined.values(), key=order) if order else list(joined.values())
 
 
-_LABELS = {"depth"}
+def _joined_modules(tables: list[list[Module]]) -> list[Module]:
+    """Join the trees of several windows; each module is followed by its children, as in one window."""
+    rows = _joined(tables, lambda row: row.path)
+    if len(tables) == 1:
+        return rows
+    number = {row.path: i for i, row in enumerate(rows)}
+    above = {row.path: number[table[row.parent].path] for table in tables for row in table if row.parent >= 0}
+    parents = [above.get(row.path, -1) for row in rows]
+    order = tree_order(parents)
+    place = {-1: -1} | {i: row for row, i in enumerate(order)}
+    return [structs.replace(rows[i], parent=place[parents[i]]) for i in order]
+
+
+_LABELS = {"depth", "parent"}
 _MEANS = {"occupancy_percent", "blocks_per_sm", "registers"}
 
 
@@ -188,7 +202,7 @@ def _sum(first: Row, second: Row) -> Row:
             weights = max(first.device_us, 1e-3), max(second.device_us, 1e-3)  # type: ignore[attr-defined]
             known = [(value, weight) for value, weight in zip((a, b), weights, strict=True) if value is not None]
             total = sum(weight for _, weight in known)
-            values[field.name] = sum(value * weight for value, weight in known) / total if known else None
+            values[field.name] = sum(value * (weight / total) for value, weight in known) if known else None
         elif isinstance(a, (int, float)) and field.name not in _LABELS:
             values[field.name] = a + b
         else:

@@ -200,7 +200,9 @@ def diff(a: Sequence[StageWindow], b: Sequence[StageWindow]) -> Diff:
     total = sum(abs(row.difference_us) for row in phases)
     unattributed = sum(abs(row.unattributed_us) for row in phases)
     unpaired = [
-        f"{w.trace.path.name}: the other side has no {w.stage or 'such'} stage" for w in (*a, *b) if w not in both
+        f"{w.trace.path.name}: the other side has no {w.stage or 'such'} stage"
+        for w in (*a, *b)
+        if w.stage not in stages
     ]
     return Diff(
         schema_version=SCHEMA_VERSION,

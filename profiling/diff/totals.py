@@ -10,7 +10,7 @@ from profiling.analysis.account import TimeAccount
 from profiling.analysis.index import Index
 from profiling.analysis.kernels import device_work
 from profiling.analysis.memory import memory
-from profiling.analysis.modules import modules
+from profiling.analysis.modules import modules, path_notes
 from profiling.analysis.nesting import call_chains
 from profiling.analysis.notes import account_notes, reading_notes
 from profiling.analysis.phases import phases
@@ -144,7 +144,9 @@ class TraceTotals:
             self.waiting[prefix + wait.waited_in, _describe(wait)] += wait.wait_us / units
             if (wait.name, wait.operator) in self.kernels:
                 self.kernels[wait.name, wait.operator].wait_us += wait.wait_us / units
-        for module in modules(index):
+        module_rows = modules(index)
+        self.notes += [f"{index.trace.path.name}: {note}" for note in path_notes(module_rows)]
+        for module in module_rows:
             module_totals = self.modules[prefix + module.path]
             module_totals.self_us += module.self_us / units
             module_totals.backward_us += module.backward_us / units

@@ -18,8 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from profiling import run_record
-from profiling.format import size
-from profiling.storage import MAX_RECORD_BYTES, walk_folders
+from profiling.storage import read_bounded, walk_folders
 from profiling.tb_plugin.folders import Folder, Link, leads_out, walk
 from profiling.trace.files import natural_order, trace_candidates, traces_among
 from profiling.vocabulary import COMPARED_ARMS
@@ -234,7 +233,7 @@ def _describe(root: Path, folder: Folder, traces: list[Path], links: list[Link])
     try:
         if file := _record(root, folder.path):
             stat = file.stat()
-            result = _read_brief(file, stat.st_size, stat.st_mtime_ns)
+            result = _read_brief(root, file, stat.st_size, stat.st_mtime_ns)
             if isinstance(result, str):
                 error = result
             else:
@@ -289,11 +288,9 @@ class _Brief(Struct):
 
 
 @lru_cache(maxsize=4096)
-def _read_brief(file: Path, size_bytes: int, mtime_ns: int) -> _Brief | str:
+def _read_brief(root: Path, file: Path, size_bytes: int, mtime_ns: int) -> _Brief | str:
     """Read a record, or return in one line why it cannot be read. `size` and `mtime_ns` are part of the cache key."""
-    if size_bytes > MAX_RECORD_BYTES:
-        return f"{file.name} is larger than {size(MAX_RECORD_BYTES)}"
     try:
-        return msgspec.json.decode(file.read_bytes(), type=_Brief)
+        return msgspec.json.decode(read_bounded(file, root), type=_Brief)
     except (OSError, ValueError, RecursionError) as error:
         return f"{file.name} is no run record: {error}"

@@ -21,8 +21,7 @@ from werkzeug import Request, Response
 from werkzeug.wsgi import wrap_file
 
 from profiling import run_record
-from profiling.format import size
-from profiling.storage import MAX_RECORD_BYTES
+from profiling.storage import read_bounded
 from profiling.tb_plugin import cache, metadata
 from profiling.tb_plugin.analyses import Analyses, AnalysisError
 from profiling.tb_plugin.logdir import Logdir, NotFoundError, inside
@@ -94,10 +93,8 @@ class ABTracePlugin(base_plugin.TBPlugin):  # type: ignore[misc]  # TensorBoard 
     def _record(self, request: Request) -> Response:
         file = self._logdir.record(_argument(request, "run"))
         name = file.relative_to(self._logdir.root).as_posix()
-        if file.stat().st_size > MAX_RECORD_BYTES:
-            raise AnalysisError(HTTPStatus.UNPROCESSABLE_ENTITY, f"{name} is larger than {size(MAX_RECORD_BYTES)}")
         try:
-            record = run_record.decode(file.read_bytes())
+            record = run_record.decode(read_bounded(file, self._logdir.root))
         except ValueError as error:
             raise AnalysisError(HTTPStatus.UNPROCESSABLE_ENTITY, f"{name}: {error}") from error
         return _json(request, msgspec.json.encode(record))

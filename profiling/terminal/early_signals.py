@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while a command imports what it needs, and while it ends; to be imported before anything slow."""
+"""Ctrl-C and SIGTERM while a command imports what it needs, runs and ends; to be imported before anything slow."""
 
 import os
 import signal
@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
+
+from profiling.errors import Terminated
 
 BEFORE_THE_RUN = "interrupted before the run began"
 
@@ -23,6 +25,17 @@ def exit_at_once(line: str = "") -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as for a background job of a shell
             signal.signal(number, exit_with_line)
+
+
+def raise_exceptions() -> None:
+    """Let SIGINT raise KeyboardInterrupt, and SIGTERM Terminated."""
+    signal.signal(signal.SIGTERM, _terminate)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise Terminated
 
 
 def run_command(start: Callable[[], int]) -> NoReturn:

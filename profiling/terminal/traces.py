@@ -14,6 +14,7 @@ from profiling.terminal.tables import FittedTable, PlainConsole, title_with_coun
 
 _BARS = " ▁▂▃▄▅▆▇█"
 _CURVE_WIDTH = 72
+_DEEPEST_INDENT = 40
 
 
 def show_summary(summary: Summary, by: str, top: int) -> None:
@@ -148,7 +149,10 @@ def _show_step(console: Console, summary: Summary) -> None:
     }
     mean = [f"{name} {duration(time / len(rows))}" for name, time in parts.items() if time]
     total = duration(sum(row.total_us for row in rows) / len(rows))
-    console.print(f"a step takes {total} on average: {' + '.join(mean)}")
+    what = f"a step takes {total} on average" if summary.step_time.marked else f"each trace lasts {total} on average"
+    if len(rows) == 1:
+        what = f"the {'step takes' if summary.step_time.marked else 'trace lasts'} {total}"
+    console.print(f"{what}: {' + '.join(mean)}")
     kinds = Counter[str]()
     for row in rows:
         kinds.update(row.waiting_us)
@@ -157,9 +161,12 @@ def _show_step(console: Console, summary: Summary) -> None:
         console.print(f"it waits while: {shown}")
     if summary.devices:
         by_device = sum(row.bound == "device" for row in rows)
-        console.print(f"bound by the device in {by_device} of {len(rows)} steps, else by the host")
+        several = f"the device in {by_device} of {len(rows)} steps, else by the host"
+        console.print(f"bound by {several if len(rows) > 1 else f'the {rows[0].bound}'}")
+    in_all = f" in all {len(rows)} steps" if len(rows) > 1 else ""
     for call in summary.blocked_by[:3]:
-        console.print(f"{call.kind}: {call.calls:,} calls of {call.name} block the host for {duration(call.wait_us)}")
+        calls = f"{call.calls:,} calls of {call.name}"
+        console.print(f"{call.kind}: {calls} block the host for {duration(call.wait_us)}{in_all}")
 
 
 def _waited_for(summary: Summary, top: int) -> FittedTable:
@@ -205,7 +212,7 @@ def _modules(summary: Summary, top: int) -> FittedTable:
     )
     for row in summary.modules[:top]:
         times = (row.total_us, row.self_us, row.backward_us)
-        table.add_row("  " * row.depth + row.name, f"{row.calls:,}", *map(duration, times))
+        table.add_row("  " * min(row.depth, _DEEPEST_INDENT) + row.name, f"{row.calls:,}", *map(duration, times))
     return table
 
 

@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from profiling.trace.groups import by_value
+
 Int32s = NDArray[np.int32]
 
 NO_CALLER, UNKNOWN_CALLER = -1, -2
@@ -38,7 +40,13 @@ def _renumbered(thread: Int32s, ids: Int32s, caller_ids: Int32s) -> tuple[Int32s
     return numbers[: ids.size], numbers[ids.size :]
 
 
-def callers_among(callers: Int32s, kept: NDArray[np.bool_]) -> Int32s:
-    """The callers of the kept rows, numbered among these."""
-    number = np.where(kept, np.cumsum(kept) - 1, UNKNOWN_CALLER).astype(np.int32)
-    return np.where(callers >= 0, number[np.maximum(callers, 0)], callers)[kept]
+def callers_within(callers: Int32s, part: NDArray[np.intp]) -> Int32s:
+    """The callers of all rows, numbered among the rows of the same part; those in another part are unknown."""
+    number = np.empty(part.size, dtype=np.int32)
+    for _, rows in by_value(part):
+        number[rows] = np.arange(rows.size)
+    called = np.flatnonzero(callers >= 0)
+    caller = callers[called]
+    within = callers.copy()
+    within[called] = np.where(part[caller] == part[called], number[caller], UNKNOWN_CALLER)
+    return within

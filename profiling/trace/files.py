@@ -29,6 +29,8 @@ def find_traces(path: str | Path) -> list[Path]:
     if path == STDIN or split_member(path)[1]:
         return [path]
     if not path.exists():
+        if path.is_symlink():
+            raise TraceError(f"{path}: a link that leads to no file or folder")
         neighbors = [str(entry) for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         raise TraceError(f"{path}: no such file or folder{nearest(str(path), neighbors)}")
     if not path.is_dir():

@@ -28,6 +28,7 @@ _MAGIC = (
     (b"version https://git-lfs", "a pointer of Git LFS: git lfs pull fetches the file itself"),
     (b"<", "HTML or XML"),
 )
+_TAR_MAGIC_AT = 257
 
 
 def describe_list(text: bytes) -> str | None:
@@ -51,6 +52,8 @@ def describe_object(text: bytes, *, whole: bool) -> str | None:
 
 def describe_bytes(head: bytes) -> str | None:
     """Say what a file is that is not JSON, where its first bytes tell."""
+    if head[_TAR_MAGIC_AT:].startswith(b"ustar"):
+        return "a tar archive: unpack it first"
     return next((kind for magic, kind in _MAGIC if head.startswith(magic)), None)
 
 

@@ -5,7 +5,7 @@ correlation ids from the same number, so device work is assigned to its rank bef
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -13,11 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from profiling.trace.columns import Kind
+from profiling.trace.groups import by_value
 from profiling.trace.parse import TraceError
 
 _LABEL = re.compile(r"\[([^\[\]]+)\]|(?<![a-z])(rank[\s_:=#-]*\d+)", re.IGNORECASE)
 _HOST = (Kind.OPERATOR, Kind.LAUNCH)
 _DEVICE = (Kind.KERNEL, Kind.COPY, Kind.SET)
+_LOOKED_UP = 1 << 20
+"""At most so many launches are looked up at once, which limits the memory that this takes."""
 _REPEATED_SHARE = 0.01
 """Share of correlation ids that may repeat in the file of one rank: a damaged event does not refuse the others."""
 
@@ -34,22 +37,22 @@ class Events(NamedTuple):
 
 
 class Part(NamedTuple):
-    """One rank of a merged file. `owns`: which events are its own; `pids`: those that are no other rank's."""
+    """One rank of a merged file: the rows of its own events, in order."""
 
     label: str
     rank: int
-    owns: NDArray[np.bool_]
-    pids: set[str]
+    rows: NDArray[np.intp]
 
 
-def parts(events: Events, process_labels: Mapping[str, Sequence[str]]) -> list[Part]:
-    """Tell the ranks of a merged file apart; empty for the file of one rank.
+def parts(events: Events, process_labels: Mapping[str, Sequence[str]]) -> tuple[list[Part], NDArray[np.intp]]:
+    """Tell the ranks of a merged file apart; no parts for the file of one rank. Also return the part of each thread.
 
     A rank is known by a label in the pid or in the name of the process, such as `[TP00] 101` or `rank 1`; without
     labels, each process is a rank. A device without a label belongs to the rank that made the launches of its work.
 
     Raises TraceError, without the file's name, if correlation ids collide and nothing else tells whose they are.
     """
+    none = np.empty(0, dtype=np.intp)
     used = np.bincount(events.thread.astype(np.intp) * len(Kind) + events.kind, minlength=len(events.pids) * len(Kind))
     used = used.reshape(-1, len(Kind))  # [thread, kind]
 
@@ -61,30 +64,36 @@ def parts(events: Events, process_labels: Mapping[str, Sequence[str]]) -> list[P
     labeled = {labels[pid] for pid in (*hosts, *devices)} - {""}
     if max(len(pids(Kind.OPERATOR)), len(launching), len(labeled)) < 2:
         _refuse_repeated(events, launching)
-        return []
+        return [], none
     owners = {pid: label for pid, label in labels.items() if label in labeled}
     owners |= {pid: f"process {pid}" for pid in hosts if pid not in owners}
     ranks = _numbered(sorted(set(owners.values()), key=_natural))
     names = list(ranks)
+    place = {name: i for i, name in enumerate(names)}
     # Other pids, such as those of the profiler's own events, go to the first rank.
-    by_pid = {pid: names.index(owners.get(pid, names[0])) for pid in labels}
+    by_pid = {pid: place[owners.get(pid, names[0])] for pid in labels}
     owner = np.array([by_pid[pid] for pid in events.pids], dtype=np.intp)[events.thread]
-    unlabeled = [pid for pid in devices if labels[pid] not in labeled]
-    for pid in unlabeled:
-        rows = _rows(events, [pid], *_DEVICE)
-        owner[rows] = _launchers(events, rows, owner, names)
+    unlabeled = {pid: number for number, pid in enumerate(pid for pid in devices if labels[pid] not in labeled)}
     if unlabeled:
+        rows = _rows(events, unlabeled, *_DEVICE)
+        device = np.array([unlabeled.get(pid, -1) for pid in events.pids])[events.thread[rows]]
+        launches = _Launches(events, owner, len(names))
+        for number, places in by_value(device):
+            own = rows[places]
+            launcher = launches.owner(events.correlation[own], events.start_ns[own])
+            if launcher is None:
+                raise _untold(f"the work on device {list(unlabeled)[number]}", names)
+            owner[own] = launcher
         _refuse_idle(events, owner, names)
-    for i in range(len(names)):
-        _refuse_collisions(events, owner == i, launching)
+    _refuse_collisions(events, owner, by_pid, launching)
     if len(names) < 2:
-        return []
-    return [
-        Part(name, ranks[name], owner == i, {pid for pid in by_pid if by_pid[pid] == i}) for i, name in enumerate(names)
-    ]
+        return [], none
+    of_thread = np.array([by_pid[pid] for pid in events.pids], dtype=np.intp)
+    rows_of = dict(by_value(owner))
+    return [Part(name, ranks[name], rows_of.get(i, none)) for i, name in enumerate(names)], of_thread
 
 
-def select(tables: Sequence[tuple[Any, NDArray[np.bool_]]]) -> tuple[list[Any], list[int]]:
+def select(tables: Sequence[tuple[Any, NDArray[np.intp]]]) -> tuple[list[Any], list[int]]:
     """Select rows of tables, dataclasses of columns, and the threads that are left: their numbers are the new ones."""
     kept = [
         replace(table, **{name: column[rows] for name, column in vars(table).items() if isinstance(column, np.ndarray)})
@@ -119,56 +128,92 @@ def _numbered(labels: Sequence[str]) -> dict[str, int]:
     return {label: int(numbers[i][0]) if named else i for i, label in enumerate(labels)}
 
 
-def _launchers(
-    events: Events, rows: NDArray[np.intp], owner: NDArray[np.intp], names: Sequence[str]
-) -> NDArray[np.intp] | int:
-    """The rank that launched each of the rows of one device: the only one that made all launches, before their work.
+class _Launches:
+    """The launching calls with an id: the first one of each id and rank, in order of id, then of rank."""
 
-    If the ids do not collide, ranks may share the device.
-    """
-    ids = events.correlation[rows]
-    made = np.zeros((len(names), rows.size), dtype=bool)
-    early = np.zeros(len(names), dtype=bool)
-    launches = np.flatnonzero((events.kind == Kind.LAUNCH) & (events.correlation != 0))
-    for i in range(len(names)):
-        own = launches[owner[launches] == i]
-        own = own[np.argsort(events.correlation[own], kind="stable")]
-        if own.size:
-            place = np.minimum(np.searchsorted(events.correlation[own], ids), own.size - 1)
-            made[i] = events.correlation[own[place]] == ids
-            early[i] = bool((made[i] & (events.start_ns[rows] + 1000 < events.start_ns[own[place]])).any())
-    by_rank = made.sum(axis=1)
-    whole = np.flatnonzero((by_rank == made.any(axis=0).sum()) & (by_rank > 0))
-    if whole.size > 1:
-        whole = whole[~early[whole]]
-    if whole.size == 1:
-        return int(whole[0])
-    if by_rank.any() and made.sum(axis=0).max() == 1:
-        shared: NDArray[np.intp] = np.where(made.any(axis=0), made.argmax(axis=0), by_rank.argmax())
-        return shared
-    raise _untold(f"the work on device {events.pids[int(events.thread[rows[0]])]}", names)
+    def __init__(self, events: Events, owner: NDArray[np.intp], ranks: int) -> None:
+        rows = np.flatnonzero((events.kind == Kind.LAUNCH) & (events.correlation != 0))
+        rows = rows[np.lexsort((owner[rows], events.correlation[rows]))]
+        ids, numbers = np.unique(events.correlation[rows], return_inverse=True)
+        self._ranks = ranks
+        self._ids = ids
+        self._key, first = np.unique(numbers * ranks + owner[rows], return_index=True)
+        self._start_ns = events.start_ns[rows[first]]
+
+    def owner(self, ids: NDArray[np.int64], start_ns: NDArray[np.int64]) -> NDArray[np.intp] | int | None:
+        """The rank that launched each piece of one device's work; None if it cannot be told.
+
+        It is the only one that made all launches, before their work. If the ids do not collide, ranks may share the
+        device.
+        """
+        number = np.minimum(np.searchsorted(self._ids, ids), max(self._ids.size - 1, 0))
+        known = np.flatnonzero(self._ids[number] == ids) if self._ids.size else np.empty(0, dtype=np.intp)
+        if not known.size:
+            return None
+        low, high = np.searchsorted(self._key, (number[known] + np.array([[0], [1]])) * self._ranks)
+        if (high - low).max() == 1:
+            made_by = self._key[low] % self._ranks
+            ranks, pieces = np.unique(made_by, return_counts=True)
+            owner = np.full(ids.size, ranks[pieces.argmax()], dtype=np.intp)
+            owner[known] = made_by
+            return owner
+        order = np.argsort(high - low, kind="stable")  # ids of few ranks leave few candidates
+        candidates = self._key[low[order[0]] : high[order[0]]] % self._ranks
+        number, start_ns = number[known][order], start_ns[known][order]
+        for in_time in (True, False):
+            left = self._made_all(candidates, number, start_ns, in_time=in_time)
+            if left.size == 1:
+                return int(left[0])
+        return None
+
+    def _made_all(
+        self, ranks: NDArray[np.intp], number: NDArray[np.intp], start_ns: NDArray[np.int64], *, in_time: bool
+    ) -> NDArray[np.intp]:
+        """Which of the ranks made all launches, given by the numbers of their ids; `in_time`: before their work."""
+        done = 0
+        while done < number.size and ranks.size:
+            # Most ranks drop out early: the more are left, the fewer launches are looked up at once.
+            upto = done + max(1, min(done, _LOOKED_UP // ranks.size))
+            key = number[done:upto, np.newaxis] * self._ranks + ranks
+            place = np.minimum(np.searchsorted(self._key, key), self._key.size - 1)
+            made = self._key[place] == key
+            if in_time:
+                made &= start_ns[done:upto, np.newaxis] + 1000 >= self._start_ns[place]
+            ranks, done = ranks[made.all(axis=0)], upto
+        return ranks
 
 
 def _refuse_idle(events: Events, owner: NDArray[np.intp], names: Sequence[str]) -> None:
     """Refuse if all work that a rank may have launched was assigned to others."""
-    device = np.isin(events.kind, _DEVICE)
-    ids = np.unique(events.correlation[device & (events.correlation != 0)])
-    for i, name in enumerate(names):
-        launches = (owner == i) & (events.kind == Kind.LAUNCH)
-        if not (device & (owner == i)).any() and np.isin(events.correlation[launches], ids).any():
-            raise _untold(f"the device work of {name}", names)
+    device, launch = np.isin(events.kind, _DEVICE), events.kind == Kind.LAUNCH
+    launched = launch & (events.correlation != 0) & np.isin(events.correlation, events.correlation[device])
+    idle = np.bincount(owner[launched], minlength=len(names)) > 0
+    idle &= np.bincount(owner[device], minlength=len(names)) == 0
+    if idle.any():
+        raise _untold(f"the device work of {names[int(idle.argmax())]}", names)
 
 
-def _refuse_collisions(events: Events, part: NDArray[np.bool_], launching: Sequence[str]) -> None:
+def _refuse_collisions(
+    events: Events, owner: NDArray[np.intp], by_pid: Mapping[str, int], hosts: Sequence[str]
+) -> None:
     """Refuse if processes under one label made different launches with the same id."""
-    device = part & np.isin(events.kind, _DEVICE) & (events.correlation != 0)
-    hosts = [pid for pid in launching if part[_rows(events, [pid], Kind.LAUNCH)].any()]
-    seen = np.unique(events.correlation[device])
-    for pid in hosts if len(hosts) > 1 else ():
-        rows = _rows(events, [pid], Kind.LAUNCH)
-        others = _rows(events, [other for other in hosts if other != pid], Kind.LAUNCH)
-        if np.intersect1d(np.intersect1d(seen, events.correlation[rows]), events.correlation[others]).size:
-            raise _untold("device work", [f"process {host}" for host in hosts])
+    of_rank: dict[int, list[str]] = {}
+    for pid in hosts:
+        of_rank.setdefault(by_pid[pid], []).append(pid)
+    several = np.array([len(of_rank.get(rank, ())) > 1 for rank in range(max(by_pid.values()) + 1)])
+    if not several.any():
+        return
+    pid_numbers = {pid: number for number, pid in enumerate(by_pid)}
+    process = np.array([pid_numbers[pid] for pid in events.pids])[events.thread]
+    counted = several[owner] & (events.correlation != 0)
+    launch = np.flatnonzero(counted & (events.kind == Kind.LAUNCH))
+    device = np.flatnonzero(counted & np.isin(events.kind, _DEVICE))
+    ids, numbers = np.unique(events.correlation[np.concatenate((launch, device))], return_inverse=True)
+    key = owner[np.concatenate((launch, device))] * ids.size + numbers
+    made = np.unique(np.column_stack((key[: launch.size], process[launch])), axis=0)[:, 0]
+    repeated = np.intersect1d(made[1:][made[1:] == made[:-1]], key[launch.size :])
+    if repeated.size:
+        raise _untold("device work", [f"process {host}" for host in of_rank[int(repeated[0] // ids.size)]])
 
 
 def _refuse_repeated(events: Events, launching: Sequence[str]) -> None:
@@ -199,6 +244,7 @@ def _untold(what: str, names: Sequence[str]) -> TraceError:
     )
 
 
-def _rows(events: Events, pids: Sequence[str], *kinds: Kind) -> NDArray[np.intp]:
-    of_pid = np.array([pid in pids for pid in events.pids], dtype=bool)
+def _rows(events: Events, pids: Collection[str], *kinds: Kind) -> NDArray[np.intp]:
+    wanted = set(pids)
+    of_pid = np.array([pid in wanted for pid in events.pids], dtype=bool)
     return np.flatnonzero(np.isin(events.kind, kinds) & of_pid[events.thread])

@@ -96,6 +96,8 @@ EDGE = re.compile(rb"\}(\s*),\s*\{\s*" + _EVENT_KEYS)
 _OPENING = re.compile(rb'"traceEvents"\s*:\s*\[')
 _OVERLAP_BYTES = 256
 """Enough for what `_OPENING` matches, which may begin in one block and end in the next."""
+_HEAD_BYTES = 512
+"""Enough for what `describe_bytes` recognizes."""
 _SPACE = re.compile(rb"\s*")
 _SINGLE_VALUE = re.compile(rb'(?:"(?:[^"\\]|\\.)*"|-?\d[\d.eE+-]*|true|false|null)\s*')
 _BAD_ESCAPE = re.compile(rb'\\(?![\\"/bfnrt]|u[0-9a-fA-F]{4})')
@@ -197,7 +199,7 @@ class EventReader:
                     raise self._foreign(kind)
                 return self._start(buffer, start + 1)
             if first not in (b"{", b"") or (first == b"" and len(buffer) > MAX_EVENT_BYTES):
-                head = buffer[start : start + 64]
+                head = buffer[start : start + _HEAD_BYTES]
                 if _SINGLE_VALUE.fullmatch(buffer, start):
                     raise self._foreign("a single value")
                 kind = describe_bytes(head)

@@ -19,14 +19,15 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from profiling.trace.callers import caller_rows, callers_among
+from profiling.trace.callers import caller_rows, callers_within
 from profiling.trace.columns import Columns, Detail, Kind
 from profiling.trace.files import duplicates_in, find_traces
+from profiling.trace.groups import by_value
 from profiling.trace.layouts import annotations_among_operators, one_spelling
 from profiling.trace.merged import Events, parts, select
 from profiling.trace.parallel_reader import Half, SecondHalf, second_half
 from profiling.trace.parse import Damage, EventReader, TraceError
-from profiling.trace.ranks import rank_of
+from profiling.trace.ranks import FolderNames, rank_of
 from profiling.trace.times import durations, nanoseconds, resolution_ns, usable_times
 
 _MAX_SUM = 2**62
@@ -212,8 +213,10 @@ class Trace:
         return np.flatnonzero(np.isin(self.spans.kind, kinds))
 
 
-def read_trace(path: str | Path) -> Trace:
+def read_trace(path: str | Path, names: FolderNames | None = None) -> Trace:
     """Read one trace: a file, plain or packed, a member of a zip file, a pipe, or standard input (`-`).
+
+    `names` is given where several files are read, so that their folder is listed only once for their ranks.
 
     A file that is cut short or damaged is read as far as possible; `cut`, `unreadable` and `damage` then say so.
 
@@ -234,7 +237,7 @@ def read_trace(path: str | Path) -> Trace:
                 second.close()
     except OSError as error:
         raise TraceError(f"{path}: {error.strerror or error}") from None
-    return _assemble(reader, columns)
+    return _assemble(reader, columns, names or FolderNames())
 
 
 def read_traces(path: str | Path) -> list[Trace]:
@@ -251,12 +254,13 @@ def iterate_traces(path: str | Path) -> Iterator[Trace]:
     Raises TraceError as `read_traces`.
     """
     files = find_traces(path)
+    names = FolderNames()
     duplicates: dict[Path, list[str]] = {}
     if Path(path).is_dir():
         for folder in {file.parent for file in files}:
             duplicates |= duplicates_in(folder)
     for file in files:
-        yield replace(read_trace(file), duplicates=duplicates.get(file, []))
+        yield replace(read_trace(file, names), duplicates=duplicates.get(file, []))
 
 
 def split_ranks(trace: Trace) -> list[Trace]:
@@ -267,17 +271,20 @@ def split_ranks(trace: Trace) -> list[Trace]:
     spans, pids = trace.spans, [str(thread.pid) for thread in trace.threads]
     events = Events(pids, spans.thread, spans.name, spans.kind, spans.start_ns, spans.correlation)
     try:
-        ranks = parts(events, trace.process_labels)
+        ranks, of_thread = parts(events, trace.process_labels)
     except TraceError as error:
         raise TraceError(f"{trace.path}: {error}") from None
+    if not ranks:
+        return [trace]
     merged = {part.label: part.rank for part in ranks}
+    frames = replace(trace.frames, caller=callers_within(trace.frames.caller, of_thread[trace.frames.thread]))
+    others = (frames, trace.allocations, trace.flows)
+    rows_of = [dict(by_value(of_thread[table.thread])) for table in others]
+    none = np.empty(0, dtype=np.intp)
     traces = []
-    for part in ranks:
-        of_rank = np.array([pid in part.pids for pid in pids], dtype=bool)
-        others = (trace.frames, trace.allocations, trace.flows)
-        (own_spans, frames, allocations, flows), threads = select(
-            [(spans, part.owns), *((table, of_rank[table.thread]) for table in others)]
-        )
+    for i, part in enumerate(ranks):
+        own = [(table, rows.get(i, none)) for table, rows in zip(others, rows_of, strict=True)]
+        (own_spans, frames, allocations, flows), threads = select([(spans, part.rows), *own])
         traces.append(
             replace(
                 trace,
@@ -286,12 +293,12 @@ def split_ranks(trace: Trace) -> list[Trace]:
                 merged=merged,
                 threads=[trace.threads[number] for number in threads],
                 spans=own_spans,
-                frames=replace(frames, caller=callers_among(trace.frames.caller, of_rank[trace.frames.thread])),
+                frames=frames,
                 allocations=allocations,
                 flows=flows,
             )
         )
-    return traces or [trace]
+    return traces
 
 
 def _join(reader: EventReader, columns: Columns, second: SecondHalf) -> None:
@@ -333,7 +340,7 @@ def _view(column: "array[Any]") -> NDArray[Any]:
     return np.frombuffer(column, dtype=column.typecode) if column else np.empty(0, dtype=column.typecode)
 
 
-def _assemble(reader: EventReader, columns: Columns) -> Trace:
+def _assemble(reader: EventReader, columns: Columns, names: FolderNames) -> Trace:
     """Build the trace: leave out events without a usable time, convert times to nanoseconds, mend old layouts."""
     tables = columns.tables()
     ts = [_view(table["ts"]) for table in tables]
@@ -364,7 +371,7 @@ def _assemble(reader: EventReader, columns: Columns) -> Trace:
     counts, levels = ((spans, "copied"), (spans, "flops")), ((memory, "allocated"), (memory, "reserved"))
     too_large = sum(_reduce(table, name, lowest=0) for table, name in counts)
     too_large += sum(_reduce(table, name, lowest=-_MAX_SUM) for table, name in ((memory, "moved"), *levels))
-    rank, rank_note = rank_of(reader.header, reader.path)
+    rank, rank_note = rank_of(reader.header, reader.path, names)
     labels = {(str(pid), str(tid)): label for (pid, tid), label in columns.thread_labels.items()}
     return Trace(
         path=reader.path,

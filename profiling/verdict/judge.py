@@ -45,9 +45,9 @@ class PhaseEffect(Struct, frozen=True):
     """The effect in one phase. Ratios are variant / baseline: 1.05 is 5 % slower.
 
     Attributes:
-        baseline_s_per_sample: median over launches of the geometric mean of baseline and twin, each with its fastest
-            round.
-        variant_s_per_sample: median over launches of the fastest round.
+        baseline_s_per_sample, variant_s_per_sample: their quotient is `ratio`, their geometric mean the median over
+            launches of that of both arms. Each arm has its fastest round; the baseline's is the geometric mean of
+            baseline and twin. Medians of each arm alone would come from different launches, and contradict the ratio.
         share_of_step: the phase's share of the baseline's step of training; None for phases outside the step.
         p_value: the p-value of "there is no effect", for this phase alone.
         p_family: the p-value to correct where this is one test of many (`stats.family_p_value`).
@@ -177,14 +177,16 @@ def phase_effect(phase: str, timings: PhaseTimings) -> PhaseEffect:
         effect = stats.paired_effect(both_baselines_s, variant_s)
     except ValueError as error:
         raise ValueError(f"phase {phase!r}: {error}") from error
+    ratio = math.exp(effect.estimate)
+    typical_s = float(np.median(np.sqrt(both_baselines_s * variant_s)))
     floor = max(MIN_FLOOR, FLOOR_SCALE * max(abs(noise.estimate), (noise.high - noise.low) / 2))
     return PhaseEffect(
         phase=phase,
-        baseline_s_per_sample=float(np.median(both_baselines_s)),
-        variant_s_per_sample=float(np.median(variant_s)),
+        baseline_s_per_sample=typical_s / math.sqrt(ratio),
+        variant_s_per_sample=typical_s * math.sqrt(ratio),
         share_of_step=None,
         launches=len(variant_s),
-        ratio=math.exp(effect.estimate),
+        ratio=ratio,
         ratio_low=math.exp(effect.low),
         ratio_high=math.exp(effect.high),
         p_value=effect.p_value,

@@ -22,9 +22,11 @@ def run(name: str) -> tuple[int, Any]:
     with tempfile.TemporaryDirectory() as folder:
         figures = Path(folder) / "figures.json"
         # As in train.config.cli: hides the profiler's messages at the start and stop of every window.
-        quiet = {"KINETO_LOG_LEVEL": "99", "TORCH_CPP_LOG_LEVEL": "ERROR", **os.environ}
+        environment = {"KINETO_LOG_LEVEL": "99", "TORCH_CPP_LOG_LEVEL": "ERROR", **os.environ}
+        # As installed: pip compiles the peers' modules to bytecode, so ours may not be compiled anew in every process.
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
         command = [sys.executable, "-m", f"tests.bench.bench_{name}", "--out", str(figures)]
-        status = subprocess.call(command, env=quiet)
+        status = subprocess.call(command, env=environment)
         return status, msgspec.json.decode(figures.read_bytes()) if figures.exists() else None
 
 

@@ -3,6 +3,8 @@
 import random
 from typing import Any
 
+CASES = 300
+"""How many damaged inputs a test of robustness tries; `python -m tests.fuzz` tries more."""
 NUMBERS = (
     0, 1, -1, 2, 0.5, -0.5, 1e-320, 1e16, 1e300, 1e308, -1e308, 2**31 - 1, 2**31, -(2**31), 2**32, 2**52, 2**53 + 1,
     2**63 - 1, 2**63, -(2**63), 2**64 - 1, 2**64, -(2**64), 10**30, 10**400, float("nan"), float("inf"), float("-inf"),

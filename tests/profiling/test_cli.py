@@ -116,6 +116,41 @@ def test_tables_for_people(
     assert expected[by] in shown
 
 
+def test_what_is_said_of_steps_is_true_of_one_of_several_and_of_none(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lines above it are about a mean step; calls that block are counted over all steps."""
+    monkeypatch.setenv("COLUMNS", "120")
+    work = [
+        event("aten::mm", 10, 20),
+        event("cudaLaunchKernel", 12, 5, "cuda_runtime", correlation=1),
+        event("gemm", 100, 800, "kernel", tid=7, correlation=1),
+        event("cudaDeviceSynchronize", 200, 710, "cuda_runtime"),
+    ]
+    steps = [event(f"ProfilerStep#{number}", 1000 * number, 1000, "user_annotation") for number in range(2)]
+    said = []
+    for marks in ([], steps[:1], steps):
+        assert main(["summary", str(write(tmp_path / "a.json", [*marks, *work]))]) == 0
+        said.append(capsys.readouterr().out.splitlines())
+    for lines, expected in zip(
+        said,
+        (
+            ("the trace lasts 890 µs: ", "bound by the device", "block the host for 700 µs"),
+            ("the step takes 1 ms: ", "bound by the device", "block the host for 710 µs"),
+            (
+                "a step takes 1 ms on average: ",
+                "bound by the device in 1 of 2 steps, else by the host",
+                "block the host for 710 µs in all 2 steps",
+            ),
+        ),
+        strict=True,
+    ):
+        first, bound, call = expected
+        assert any(line.startswith(first) for line in lines)
+        assert bound in lines
+        assert any(line.endswith(call) for line in lines)
+
+
 def test_a_table_by_stack_says_that_there_are_none(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["summary", str(write(tmp_path / "a.json", EVENTS)), "--by", "stack"]) == 0
     assert "no stacks" in capsys.readouterr().out

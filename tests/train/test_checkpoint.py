@@ -2,7 +2,6 @@
 
 import copy
 import io
-import os
 import random
 import re
 import warnings
@@ -16,7 +15,8 @@ import torch
 
 from profiling.errors import UserError
 from tests.conftest import composed
-from tests.fuzzing import CASES, damaged
+from tests.fuzz.mutations import CASES, changed_bytes
+from tests.odd_files import ODD_FILES
 from train import checkpoint, session
 from train.as_trained import as_trained
 from train.config.compose import flat, plain, to_config
@@ -139,9 +139,15 @@ def test_files_of_other_kinds_are_one_line_each(files, tmp_path):
         assert "cut short, or not a checkpoint" in outcome(path)
     for content in (unpacked(files["mlp"])["weights"], [1], torch.ones(2), {"format": torch.ones(2)}, {"format": 4}):
         assert "not a checkpoint of this program" in outcome(packed(content, path))
-    path.unlink()
-    os.mkfifo(path)
-    assert "not a file" in outcome(path)  # does not wait for a writer
+
+
+@pytest.mark.parametrize("kind", ODD_FILES)
+def test_what_is_no_file_is_not_waited_for(kind, tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    ODD_FILES[kind](path)
+    said = outcome(path)
+    assert ("no such file" if kind == "folder" or kind.startswith("link") else "not a file") in said
+    assert "did you mean" not in said
 
 
 def test_an_archive_that_unpacks_to_more_than_its_size_is_refused(files, tmp_path):
@@ -264,14 +270,14 @@ def test_no_damage_is_more_than_one_line(files, tmp_path, seed):
         if way == 0:
             packed(mutated(unpacked(whole), chance), path)
         elif way == 1:
-            path.write_bytes(damaged(whole, chance))
+            path.write_bytes(changed_bytes(chance, whole))
         else:  # intact archives of damaged records
             with warnings.catch_warnings(action="ignore"), zipfile.ZipFile(path, "w") as archive:
                 source = zipfile.ZipFile(io.BytesIO(whole))
                 chosen = chance.choice(["archive/data.pkl", chance.choice(source.namelist())])
                 for name in source.namelist():
                     record = source.read(name)
-                    archive.writestr(name, damaged(record, chance) if name == chosen else record)
+                    archive.writestr(name, changed_bytes(chance, record) if name == chosen else record)
         outcome(path)
 
 

@@ -26,7 +26,7 @@ from torchvision.datasets import CIFAR10, MNIST, FashionMNIST
 
 import configs
 from profiling.errors import UserError
-from tests.fuzzing import CASES, damaged
+from tests.fuzz.mutations import CASES, changed_bytes
 from train import data
 from train.config.schema import DownloadDataConfig, EmbeddedDataConfig
 from train.data import TensorSplit, mean_std, stratified_split
@@ -298,8 +298,8 @@ def test_no_damage_to_idx_files_is_more_than_one_line(tmp_path: Path, digits: da
     chance = random.Random(0)
     for _ in range(CASES):
         file = chance.choice(list(whole))
-        header = damaged(whole[file][:16], chance)  # magic number and sizes
-        file.write_bytes(header + whole[file][16:] if chance.random() < 0.7 else damaged(whole[file], chance))
+        header = changed_bytes(chance, whole[file][:16])  # magic number and sizes
+        file.write_bytes(header + whole[file][16:] if chance.random() < 0.7 else changed_bytes(chance, whole[file]))
         try:
             read = data.mnist(root=str(tmp_path), download=False)
         except UserError as error:

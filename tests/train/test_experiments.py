@@ -1,6 +1,5 @@
 """Every file of configs/experiment/: composes, changes what it declares and nothing else, and runs."""
 
-import re
 from pathlib import Path
 
 import pytest
@@ -100,8 +99,3 @@ def test_every_option_of_every_switch_is_reached_by_an_experiment_or_is_the_base
     options = {(switch, str(option)) for switch, table in TABLES.items() for option in table.options}
     unreached = {(switch, option) for switch, option in options - reached if baseline[switch] != option}
     assert unreached == {("optimizer", "foreach")}, "torch's own default, kept for comparison with both others"
-
-
-def test_the_readme_lists_every_experiment():
-    readme = (ROOT / "README.md").read_text()
-    assert [file.stem for file in FILES if not re.search(rf"`{file.stem}`", readme)] == []

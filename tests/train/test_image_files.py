@@ -1,7 +1,6 @@
 """Images from files: folders as data sets, and how one file is decoded."""
 
 import io
-import os
 import random
 import struct
 import zlib
@@ -18,7 +17,8 @@ from torchvision.datasets import ImageFolder
 
 from profiling.errors import UserError
 from tests.conftest import composed
-from tests.fuzzing import CASES, damaged
+from tests.fuzz.mutations import CASES, changed_bytes
+from tests.odd_files import ODD_FILES
 from train import data
 from train.config.compose import to_config
 from train.data import mean_std
@@ -110,10 +110,16 @@ def test_a_photograph_taken_sideways_is_turned_upright(tmp_path: Path) -> None:
     assert upright[4:].mean() < 15
 
 
-def test_a_16_bit_image_is_refused_instead_of_cut_off(tmp_path: Path) -> None:
-    Image.fromarray(np.full((4, 4), 40000, dtype=np.uint16)).save(tmp_path / "deep.png")
-    with pytest.raises(UserError, match=r"deep\.png: has I;16 pixels; convert it to 8 bits a channel$"):
-        read_image(tmp_path / "deep.png", 1, 4)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_gray_image_of_16_bits_has_the_high_ones(tmp_path: Path, channels: int) -> None:
+    """As Pillow reads 16-bit colors, and libpng any image of 16 bits (png_set_strip_16)."""
+    wide = PIXELS.astype(np.uint16)[..., 0] << 8 | 0xFF
+    orientation = Image.Exif()
+    orientation[0x0112] = 3
+    for name, pixels in (("deep.png", wide), ("flat.png", PIXELS[..., 0])):
+        Image.fromarray(pixels).save(tmp_path / name, exif=orientation)
+    deep, flat = (read_image(tmp_path / name, channels, 8) for name in ("deep.png", "flat.png"))
+    assert torch.equal(deep, flat)
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png"])
@@ -248,9 +254,10 @@ def test_of_an_animation_the_first_picture_is_read(tmp_path: Path) -> None:
     assert read_image(tmp_path / "moving.png", 1, 2).tolist() == [[[50, 50], [50, 50]]]
 
 
-def test_what_is_no_file_is_named_and_not_waited_for(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe.png")
-    with pytest.raises(UserError, match=r"pipe\.png: not a file$"):
+@pytest.mark.parametrize("kind", ODD_FILES)
+def test_what_is_no_file_is_named_and_not_waited_for(kind: str, tmp_path: Path) -> None:
+    ODD_FILES[kind](tmp_path / "pipe.png")
+    with pytest.raises(UserError, match=r"pipe\.png: .*(not a file|no such file)$"):
         read_image(tmp_path / "pipe.png", 1, 8)
 
 
@@ -279,7 +286,7 @@ def test_no_damage_to_an_image_is_more_than_one_line(tmp_path: Path) -> None:
         if content[1:4] == b"PNG" and chance.random() < 0.7:
             content = with_damaged_chunk(content, chance)
         else:
-            content = damaged(content, chance)
+            content = changed_bytes(chance, content)
         file.write_bytes(content)
         try:
             assert read_image(file, chance.choice((1, 3)), 8).shape[1:] == (8, 8)
@@ -300,7 +307,7 @@ def with_damaged_chunk(content: bytes, chance: random.Random) -> bytes:
     names = (b"tRNS", b"PLTE", b"gAMA", b"iCCP", b"eXIf", b"acTL", b"fcTL", b"fdAT", b"zTXt", b"iTXt", b"IDAT")
     chunks[index : index + 1] = chance.choice(
         [
-            [(kind, damaged(body, chance) if body else b"x")],
+            [(kind, changed_bytes(chance, body) if body else b"x")],
             [],
             [(kind, body), (kind, body)],
             [(chance.choice(names), body)],

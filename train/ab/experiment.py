@@ -12,6 +12,7 @@ from profiling.ab.comparison import BUDGET_S, arm_records, judge_measured, leave
 from profiling.ab.measure import Measured, Measurement, VariantError
 from profiling.errors import NotApplicableError, UserError
 from profiling.terminal.comparisons import show_comparison
+from profiling.terminal.streams import standard_output
 from profiling.terminal.tables import wide_console
 from profiling.verdict.hypothesis import Expectation, Hypothesis
 from profiling.verdict.judge import Comparison
@@ -83,7 +84,7 @@ def run_experiment(
         arms=arm_records(measured),
     )
     leave(record, folder)
-    with cli.standard_output(f"the comparison is complete: {folder}"):
+    with standard_output(cli.fail, f"the comparison is complete: {folder}"):
         show_comparison(console, record, measured.startup_s, measured.waited_s, folder)
     return record, stop
 

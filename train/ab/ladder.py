@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 
 from profiling.report.page import write_report
 from profiling.terminal.comparisons import show_comparisons
+from profiling.terminal.streams import standard_output
 from profiling.terminal.tables import wide_console
 from profiling.verdict.ladder import corrected_records
 from profiling.verdict.record import COMPARISON_FILE, ComparisonRecord, read_comparison
@@ -42,5 +43,5 @@ def write_ladder(sweep: Path) -> None:
     records = [record for _, record in comparisons]
     report = sweep / "report.html"
     write_report(records, [folder for folder, _ in comparisons], report)
-    with cli.standard_output(f"the report is complete: {report}"):
+    with standard_output(cli.fail, f"the report is complete: {report}"):
         show_comparisons(wide_console(), records, report)

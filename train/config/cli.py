@@ -12,22 +12,25 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import hydra
 import yaml
+from hydra._internal.utils import get_args_parser
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
 from profiling.errors import NotApplicableError, Terminated, UserError, match, nearest, nearest_or_all
-from profiling.format import visible
-from profiling.terminal.early_signals import BEFORE_THE_RUN
+from profiling.terminal.arguments import Parser
+from profiling.terminal.early_signals import BEFORE_THE_RUN, raise_exceptions
 from profiling.terminal.encoding import replace_what_cannot_be_encoded
+from profiling.terminal.streams import print_line, standard_output
 from train.config import compose, folders
 from train.config.options import TOPICS
 from train.event_writers import silence_event_writer_threads
@@ -130,32 +133,29 @@ _failures: list[str] = []
 _wants_traceback = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("0", "")
 
 
-@contextmanager
-def standard_output(done: str | None = None) -> Iterator[None]:
-    """Surround what is printed to standard output; `done` says what is complete without it.
-
-    Where it cannot be written, as on a full device or to a closed pipe, one line on standard error says so, what is
-    printed later is dropped, and `run` returns 1.
-    """
-    try:
-        yield
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except (OSError, SystemExit) as error:
-        cause = error.__context__ if isinstance(error, SystemExit) else error  # rich exits where a pipe is closed
-        if not isinstance(cause, OSError):
-            raise
-        # Otherwise Python's own flush at exit fails, too: https://docs.python.org/3/library/signal.html#note-on-sigpipe
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        _failures.append("; ".join(filter(None, (f"standard output: {cause.strerror}", done))))
-        print_line(f"error: {_failures[-1]}")
+def fail(message: str) -> None:
+    """Report an error in one line; `run` returns 1."""
+    _failures.append(message)
+    print_line(f"error: {message}")
 
 
-def _run_folder() -> str | None:
-    """The folder of the run; None before Hydra has named it."""
+class RefuseEmptySweep(Callback):
+    """Ends a multirun without jobs, which is a success to Hydra; configs/config.yaml names this class."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Name the override that has no value."""
+        parser = OverridesParser.create(GlobalHydra.instance().config_loader())
+        for override in parser.parse_overrides(list(config.hydra.overrides.task)):
+            if override.is_discrete_sweep() and not list(override.sweep_iterator()):
+                print_line(f"error: {override.input_line}: no value matches, so there is nothing to run")
+                raise SystemExit(1)
+
+
+def _run_folder() -> Path | None:
+    """The folder of the run; None before Hydra has named it, and after the last run of several."""
     if not HydraConfig.initialized() or OmegaConf.is_missing(HydraConfig.get().runtime, "output_dir"):
         return None
-    return HydraConfig.get().runtime.output_dir
+    return Path(HydraConfig.get().runtime.output_dir)
 
 
 @contextmanager
@@ -164,30 +164,30 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, Terminated) as stop:
-        folder = HydraConfig.get().runtime.output_dir
-        nothing_written = folders.discard(Path(folder))
-        print_line(BEFORE_THE_RUN if nothing_written else f"interrupted; what was written is whole: {folder}")
+        folder = _run_folder()
+        nothing_written = folders.discard(folder)
+        written = f"interrupted; what was written is whole{f': {folder}' if folder else ''}"
+        print_line(BEFORE_THE_RUN if nothing_written else written)
         raise SystemExit(TERMINATED if isinstance(stop, Terminated) else INTERRUPTED) from stop
     except NotApplicableError as reason:
         print_line(str(reason), sys.stdout)
-        folders.discard(Path(HydraConfig.get().runtime.output_dir))
+        folders.discard(_run_folder())
     except Exception as error:
         message = explain(error)
         if _wants_traceback or message is None:
             raise
-        _failures.append(message)
-        print_line(f"error: {message}")
-        folders.discard(Path(HydraConfig.get().runtime.output_dir))
+        fail(message)
+        folders.discard(_run_folder())
 
 
 def run(job: Callable[[DictConfig], None], config_name: str) -> int:
     """Run `job` as a Hydra application; return its exit status. `HYDRA_FULL_ERROR=1` shows tracebacks."""
     replace_what_cannot_be_encoded()
     register()
+    Parser("error", parents=[get_args_parser()], add_help=False).parse_args()  # Hydra's has errors of many lines
     application = hydra.main(config_path="pkg://configs", config_name=config_name, version_base="1.3")(job)
     if _wants_traceback:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise_exceptions()
         application()
         return 0
     _failures.clear()
@@ -197,9 +197,7 @@ def run(job: Callable[[DictConfig], None], config_name: str) -> int:
     silence_event_writer_threads()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints composition errors itself, in several lines
     try:
-        signal.signal(signal.SIGTERM, _terminate)
-        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        raise_exceptions()
         application()
     except (KeyboardInterrupt, Terminated) as stop:
         print_line(BEFORE_THE_RUN)
@@ -209,7 +207,7 @@ def run(job: Callable[[DictConfig], None], config_name: str) -> int:
             raise  # `one_line_errors` did not know it: a defect of this program, or of a class of the user's
         # Before there is a folder, the only error of the system that names no file is that of what Hydra prints.
         if isinstance(error, OSError) and error.strerror and not error.filename and not _run_folder():
-            with standard_output():
+            with standard_output(fail):
                 raise
         else:
             print_line(f"error: {explain(error) or _explain_group(sys.argv[1:]) or f'{type(error).__name__}: {error}'}")
@@ -217,18 +215,9 @@ def run(job: Callable[[DictConfig], None], config_name: str) -> int:
     finally:
         folders.discard()
         del os.environ["HYDRA_FULL_ERROR"]
-    with standard_output():
+    with standard_output(fail):
         pass  # what is left in its buffer, such as Hydra's messages
     return 1 if _failures else 0
-
-
-def print_line(text: str, stream: Any = None) -> None:
-    """Write one line to `stream`, by default standard error."""
-    (stream or sys.stderr).write(visible(text.replace("\n", " ")) + "\n")
-
-
-def _terminate(number: int, frame: FrameType | None) -> None:
-    raise Terminated
 
 
 # --- messages of one line: what is wrong, where, what is allowed, and the nearest match -------------------------------
@@ -255,7 +244,9 @@ def explain(error: Exception) -> str | None:
         if key.startswith("hydra."):  # the names of folders contain the overrides, in which the interpolation is
             key = next((argument for argument in sys.argv[1:] if "${" in argument), key)
         return f"{key}: {_first_line(error)}{compose.allowed(key)}" if key else _first_line(error)
-    if isinstance(error, UserError | HydraException | yaml.YAMLError):
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, HydraException | yaml.YAMLError):
         return str(error).replace("\n", " ")
     from profiling.out_of_memory import explain_out_of_memory  # imports psutil: not before the first message
 

@@ -1,5 +1,6 @@
 """Folders of runs that wrote nothing, because of a mistake in the configuration for example: they are removed."""
 
+import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -45,6 +46,7 @@ def discard(folder: Path | None = None) -> bool:
     with suppress(OSError):  # what cannot be removed stays
         if (made or folder in _new) and {entry.name for entry in folder.iterdir()} <= HYDRAS_OWN:
             shutil.rmtree(folder)
-            for path in made:
-                path.rmdir()
-    return not folder.exists()
+    for path in made:
+        with suppress(OSError):
+            path.rmdir()
+    return not os.access(folder, os.F_OK)  # False for a name that is too long

@@ -1,7 +1,10 @@
 /** Numbers as text: three digits and a unit, as in profiling/format.py. */
 
+const SHORTEST_US = 1e-6; // less is what rounding leaves of a sum
+
 /** A time in microseconds: `812 ns`, `14.4 µs`, `2.05 ms`, `1,204 s`. */
 export function duration(us) {
+  if (Math.abs(us) < SHORTEST_US) return "0 µs";
   if (us > 0 && us < 1) return `${digits(us * 1000)} ns`;
   if (us >= 1e6) return `${digits(us / 1e6)} s`;
   if (us >= 1e3) return `${digits(us / 1e3)} ms`;
@@ -16,7 +19,7 @@ export function axisUnit(us) {
 
 /** A difference of times in microseconds, with its sign. */
 export function change(us) {
-  return `${us < 0 ? "-" : "+"}${duration(Math.abs(us))}`;
+  return `${us <= -SHORTEST_US ? "-" : "+"}${duration(Math.abs(us))}`;
 }
 
 /** A number of bytes: `19.2 MiB`. */

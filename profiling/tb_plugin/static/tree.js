@@ -6,6 +6,7 @@ import { count } from "./format.js";
 
 const ALL_OPEN = 60; // all rows are open initially up to this number of rows
 const INDENT = 16; // pixels per level
+const DEEPEST_INDENT = 40; // levels
 
 /**
  * @param {object} options
@@ -35,6 +36,7 @@ export function tree({ label, name, columns, rows, csvName }) {
   function tr(node) {
     const { row, leaf } = node;
     const mark = el("span", { class: "mark", "aria-hidden": "true", onclick: () => setOpen(node, !node.open) });
+    const indent = 10 + INDENT * Math.min(row.depth, DEEPEST_INDENT);
     const cells = columns.map((column) => {
       const value = valueOf(column, row);
       return el("td", { class: "num", role: "gridcell" }, value === null ? "" : column.format(value));
@@ -51,7 +53,7 @@ export function tree({ label, name, columns, rows, csvName }) {
       },
       el(
         "td",
-        { class: "text", role: "gridcell", title: row.path, style: `padding-left: ${10 + INDENT * row.depth}px` },
+        { class: "text", role: "gridcell", title: row.path, style: `padding-left: ${indent}px` },
         mark,
         row.name,
       ),

@@ -84,6 +84,51 @@ def test_launches_of_some_microseconds_do_not_block(tmp_path: Path) -> None:
     assert not of(tmp_path, events).blocked_by
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("cudaGraphInstantiate", "driver"),
+        ("cudaStreamCreateWithPriority", "driver"),
+        ("cudaMemGetInfo", "driver"),
+        ("cudaFuncGetAttributes", "module loading"),
+        ("cudaGetSymbolAddress", "module loading"),
+        ("cuKernelGetFunction", "module loading"),
+        ("cudaMemsetAsync", "blocked launch"),
+        ("cudaEventRecord", "blocked launch"),
+    ],
+)
+def test_only_calls_that_enqueue_something_wait_for_a_place_in_the_queue(tmp_path: Path, name: str, kind: str) -> None:
+    """While the device is busy with earlier work, all the others do work of their own."""
+    found = of(tmp_path, [STEP, *LAUNCH, call(name, 200, 5000)])
+    assert [(row.kind, row.name, row.wait_us) for row in found.blocked_by] == [(kind, name, 5000)]
+
+
+@pytest.mark.parametrize(
+    ("copy", "expected"),
+    [
+        ("Memcpy M2D (Memory -> Device)", {"copy": 3, "device idle": 17}),
+        ("Memcpy D2M (Device -> Memory)", {"copy": 3, "device idle": 17}),
+        ("Memcpy H2D (Host -> Device)", {}),  # pinned: the host only enqueues
+    ],
+)
+def test_on_xpu_the_kind_of_memory_tells_whether_a_copy_blocks(
+    tmp_path: Path, copy: str, expected: dict[str, float]
+) -> None:
+    """The same call enqueues copies that block and others, so that its name tells nothing."""
+    events = [event("urEnqueueUSMMemcpy", 200, 20, "xpu_runtime", correlation=2)]
+    found = of(tmp_path, [STEP, *events, event(copy, 212, 3, "gpu_memcpy", tid=7, correlation=2)])
+    assert waiting(found) == expected
+    assert [row.direction for row in found.copies] == ["DtoH" if copy.startswith("Memcpy D") else "HtoD"]
+    assert waiting(of(tmp_path, [STEP, *events])) == {}
+
+
+def test_what_a_step_waits_for_most_is_the_device_only_if_it_works(tmp_path: Path) -> None:
+    synchronized = of(tmp_path, [STEP, *LAUNCH, call("cudaDeviceSynchronize", 200, 8990)])
+    allocated = of(tmp_path, [STEP, call("cudaMalloc", 200, 3000), call("cudaHostAlloc", 4000, 5000)])
+    assert [found.step_time.waits_for for found in (synchronized, allocated)] == ["device", "driver"]
+    assert [found.steps[0].bound for found in (synchronized, allocated)] == ["device", "host"]
+
+
 def test_launches_into_a_full_queue_wait_for_the_kernels_that_run(tmp_path: Path) -> None:
     """Kernels of 30 us; a launch takes 4 us until 1,022 are queued, then until one of them has ended."""
     events, ends, host, device, blocked = [], [], 10.0, 20.0, 0.0

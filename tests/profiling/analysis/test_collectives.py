@@ -42,6 +42,7 @@ COLLECTIVES = [
     "void deep_ep::internode_ll::combine<true>(void*)",
     "void quickreduce::allreduce_prototype_twoshot<x>(y)",
     "kuserbuffers_pushrecv(int, int)",
+    "void tensorrt_llm::kernels::moe_comm::moeA2ADispatchKernel<BlockPolicy, 8>(x)",
 ]
 COMPUTING = [
     "gemm",
@@ -57,6 +58,7 @@ COMPUTING = [
     "void deep_ep::layout::get_dispatch_layout<256, 32, 8>(long const*)",
     "void cutlass::device_kernel<AllGatherGemm<nccl>>(x)",
     "Memcpy PtoP (Device -> Device)",
+    "void tensorrt_llm::kernels::moe_comm::moeA2APrepareDispatchKernel(int*)",
     "dispatch_kernel",
     "broadcast_tensors",
 ]

@@ -62,3 +62,11 @@ def test_negative_counts_are_none_and_noted(tmp_path: Path) -> None:
     (row,) = found.operators
     assert (row.calls, row.flops) == (2, 8)
     assert "1 numbers of bytes or operations are negative" in "".join(found.trace.notes)
+
+
+def test_the_mean_of_large_numbers_is_no_larger_than_they_are(tmp_path: Path) -> None:
+    kernels = [event("gemm", 100 * n, 50, "kernel", tid=7, registers_per_thread=1e307) for n in range(2)]
+    trace = read_trace(write(tmp_path / "a.json", kernels))
+    for windows in [trace], [trace, trace]:
+        (kernel,) = summarize(windows).kernels
+        assert kernel.registers == pytest.approx(1e307)

@@ -58,10 +58,23 @@ def test_a_graph_launch_owns_the_kernels_of_the_graph() -> None:
     assert owners_of(summary) == {"graph launch": (1, 9500), "aten::copy_": (1, 5)}
     assert summary.operators[0].name == "graph launch"  # the most time first, also on the device
     assert {row.operator for row in summary.kernels if row.name.startswith("decode")} == {"graph launch"}
-    assert any("9.5 ms of 9.51 ms of device time" in note and "graph launch" in note for note in summary.trace.notes)
+    assert any(
+        "9.5 ms of 9.51 ms of device time launched here" in note and "graph launch" in note
+        for note in summary.trace.notes
+    )
 
 
-@pytest.mark.parametrize("call", ["cudaGraphLaunch", "hipGraphLaunch", "cuGraphLaunch", "cudaGraphLaunch_v10000"])
+@pytest.mark.parametrize(
+    "call",
+    [
+        "cudaGraphLaunch",
+        "hipGraphLaunch",
+        "cuGraphLaunch",
+        "cudaGraphLaunch_v10000",
+        "urEnqueueCommandBufferExp",
+        "aclmdlRIExecuteAsync",
+    ],
+)
 def test_every_launch_of_a_graph_counts(call: str, tmp_path: Path) -> None:
     events = [event("ProfilerStep#3", 0, 1000, "user_annotation"), event("forward", 0, 400, "user_annotation")]
     for number in range(1, 4):
@@ -73,10 +86,17 @@ def test_every_launch_of_a_graph_counts(call: str, tmp_path: Path) -> None:
     assert not summary.trace.notes  # the graph has not most of the time
 
 
-@pytest.mark.parametrize("category", ["cpu_op", "user_annotation"])
+@pytest.mark.parametrize(
+    ("category", "region"),
+    [
+        ("cpu_op", "Torch-Compiled Region: 0/0"),
+        ("user_annotation", "Torch-Compiled Region: 0/0"),
+        ("cpu_op", "CompiledFunction"),
+        ("cpu_op", "CompiledFunctionBackward"),
+    ],
+)
 @pytest.mark.parametrize("call", ["cuLaunchKernelEx", "cudaGraphLaunch"])
-def test_a_compiled_region_owns_what_it_launches(category: str, call: str, tmp_path: Path) -> None:
-    region = "Torch-Compiled Region: 0/0"
+def test_a_compiled_region_owns_what_it_launches(category: str, region: str, call: str, tmp_path: Path) -> None:
     events = [
         event("ProfilerStep#3", 0, 1000, "user_annotation"),
         event(region, 10, 500, category),

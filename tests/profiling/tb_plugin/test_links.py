@@ -16,6 +16,7 @@ from profiling import run_record
 from profiling.__main__ import main
 from profiling.storage import WITHIN_VARIABLE
 from profiling.tb_plugin.logdir import Listing, Logdir
+from tests.odd_files import ODD_FILES
 from tests.profiling.tb_plugin.conftest import make_record, trace
 from tests.profiling.tb_plugin.test_plugin import BASE, get, refused
 
@@ -157,7 +158,21 @@ def test_a_pipe_in_place_of_a_record_does_not_block_the_command_line(command: li
         check=True,
     )
     found = json.loads(done.stdout)
-    assert "operators" in found or "difference_us" in found or "no file" in found["notes"][0]
+    assert "operators" in found or "difference_us" in found or "not a file" in found["notes"][0]
+
+
+@pytest.mark.parametrize("kind", ODD_FILES)
+def test_what_is_no_file_stops_no_route(kind: str, client: Client, logdir: Path) -> None:
+    trace(logdir / "a")
+    for name in ("record.json", "comparison.json", "x.pt.trace.json"):
+        ODD_FILES[kind](logdir / "a" / name)
+    (run,) = get(client, "runs")["runs"]
+    assert [window["file"] for window in run["windows"]] == ["w.1.pt.trace.json"]
+    assert get(client, "summary?run=a/w.1.pt.trace.json")["timings"] == []
+    assert get(client, "diff?run=a/w.1.pt.trace.json&against=a/w.1.pt.trace.json")["causes"] == []
+    assert get(client, "effects")["effects"] == []
+    refused(client.get(f"{BASE}/record?run=a"), 404)
+    refused(client.get(f"{BASE}/trace?run=a/x.pt.trace.json"), 404)
 
 
 def test_without_the_tab_a_record_may_lie_anywhere(

@@ -257,7 +257,7 @@ def test_one_link_that_leads_out_spoils_only_itself(client: Client, logdir: Path
     assert get(client, "summary?run=b")["trace"]["files"] == [f"b/{kept.name}"]
     answer = get(client, "effects")
     assert answer["effects"] == []
-    assert answer["notes"] == ["c/comparison.json: left out: a link that leads out of the folder"]
+    assert answer["notes"] == ["c/comparison.json: left out: a link that leads out of the logdir"]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import os
 import struct
 import subprocess
 import sys
+import tarfile
 import threading
 import zipfile
 import zlib
@@ -195,6 +196,15 @@ def test_names_in_a_zip_file_lead_nowhere_else(tmp_path: Path) -> None:
     assert names(path.parent) == ["aten::add", "aten::mm µ"]
 
 
+def tarred(name: str, content: bytes) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        member = tarfile.TarInfo(name)
+        member.size = len(content)
+        archive.addfile(member, io.BytesIO(content))
+    return packed.getvalue()
+
+
 def encrypted(content: bytes) -> bytes:
     return content[:6] + bytes([content[6] | 1]) + content[7:]
 
@@ -210,6 +220,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "noise after zstandard's magic number": (b"\x28\xb5\x2f\xfd" + bytes(range(7, 250, 3)), "zstandard data"),
     "layers without end": (gzip.compress(gzip.compress(gzip.compress(gzip.compress(gzip.compress(b"{}"))))), "4 times"),
     "xz": (b"\xfd7zXZ\0\0\4", "packed with xz: unpack it first"),
+    "a tar archive in gzip": (gzip.compress(tarred("a.json", PLAIN.encode())), "a tar archive: unpack it first"),
     "a pickle": (b"\x80\x04\x95\x10", "a Python pickle, such as a memory snapshot"),
     "a pointer of Git LFS": (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
 }

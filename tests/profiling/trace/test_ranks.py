@@ -60,9 +60,11 @@ NAMES: dict[str, dict[str, int]] = {
     "Accelerate": {"profile_0.json": 0, "profile_3.json": 3},
     "PyTorch's examples": {"worker0.111.pt.trace.json": 0, "worker1.112.pt.trace.json": 1},
     "folders": {"rank0/h_1.1.pt.trace.json": 0, "rank_1/h_1.1.pt.trace.json": 1},
+    "nodes": {f"node{node}_rank{rank}.json": 2 * node + rank for node in (0, 1) for rank in (0, 1)},
+    "nodes, ranks of the job": {f"rank{rank}_node{rank // 2}.json": rank for rank in range(4)},
     "others": {"cuda_ddp_rank-4.json": 4, "trace_rank3.json": 3, "x_rank_12.y.json": 12, "Rank=5.json": 5},
     "no ranks": {"prank7.json": 0, "tp8.json": 0, "llama_dp2_tp4.json": 0, "1764000000.123.json": 0},
-    "hosts": {"worker3_4711.113.pt.trace.json": 0, "node12_4711.113.pt.trace.json": 0},
+    "hosts": {"worker3_4711.113.pt.trace.json": 0, "node12_4711.113.pt.trace.json": 0, "node-2_1.3.pt.trace.json": 0},
 }
 
 
@@ -90,6 +92,18 @@ def test_a_trace_without_a_rank_among_others_with_one_is_named(tmp_path: Path) -
     write(tmp_path / "host_1.async_llm.1765.pt.trace.json", EVENTS)
     assert summarize(read_traces(tmp_path)).trace.notes == [
         "1 of 2 traces tell no rank and count as rank 0: host_1.async_llm.1765.pt.trace.json"
+    ]
+
+
+def test_several_processes_without_a_rank_are_said_to_count_as_one(tmp_path: Path) -> None:
+    """Ranks in names of one's own spelling; windows of one process need no note."""
+    for window in (1, 2):
+        write(tmp_path / f"gpu1.{window}.pt.trace.json", EVENTS)
+    assert summarize(read_traces(tmp_path)).trace.notes == []
+    write(tmp_path / "gpu2.1.pt.trace.json", [{**event("aten::mm", 10, 20), "pid": 2}])
+    assert summarize(read_traces(tmp_path)).trace.notes == [
+        "traces of 2 processes tell no rank, so all count as rank 0: "
+        "gpu1.1.pt.trace.json, gpu2.1.pt.trace.json, gpu1.2.pt.trace.json"
     ]
 
 

@@ -342,6 +342,22 @@ def test_memory_alive_at_the_peak(tmp_path: Path) -> None:
     ]
 
 
+def test_memory_alive_at_the_peak_without_addresses(tmp_path: Path) -> None:
+    """PyTorch 1.8 writes neither addresses nor totals; what is freed is then the latest allocation of its size."""
+    moved = [(1, -50), (2, 100), (22, 100), (23, -100), (25, 300), (26, 7), (27, -7), (40, -300)]
+    events = [
+        {"ph": "X", "name": "[memory]", "pid": 1, "tid": 1, "ts": ts, "dur": 0, "args": {"Bytes": size}}
+        for ts, size in moved
+    ]
+    operators = [event("aten::empty", 0, 10, "Operator"), event("aten::mm", 20, 10, "Operator")]
+    (device,) = memory(Index(read_trace(write(tmp_path / "a.json", [*operators, *events]))))
+    assert (device.start_bytes, device.peak_bytes, device.peak_time_us, device.before_bytes) == (50, 407, 26, 0)
+    assert [(row.operator, row.bytes, row.allocations) for row in device.alive_at_peak] == [
+        ("aten::mm", 307, 2),
+        ("aten::empty", 100, 1),
+    ]
+
+
 def test_flow_ids_repeat_and_marks_come_absurdly_late(tmp_path: Path) -> None:
     flows = [
         {"ph": ph, "cat": cat, "id": 1, "pid": 1, "tid": 1, "ts": 1, "name": cat}

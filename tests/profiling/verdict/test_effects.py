@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from profiling.__main__ import main
+from profiling.storage import WITHIN_VARIABLE
 from profiling.verdict.record import write_comparison
 from tests.profiling.report.reports import arm, compared, recorded
 
@@ -65,7 +66,7 @@ def test_json_holds_the_documented_keys_in_a_stable_order(capsys: pytest.Capture
 
 
 def test_what_cannot_be_read_is_noted_and_the_others_are_shown(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = write(tmp_path / "good", "slow", 1.5)
     whole = json.loads(file.read_bytes())
@@ -86,6 +87,7 @@ def test_what_cannot_be_read_is_noted_and_the_others_are_shown(
     if hasattr(os, "mkfifo"):
         (tmp_path / "pipe").mkdir()
         os.mkfifo(tmp_path / "pipe" / "comparison.json")
+    monkeypatch.setenv(WITHIN_VARIABLE, str(tmp_path))
     found = run_json(capsys, tmp_path)
     assert [row["experiment"] for row in found["effects"]] == ["slow"]
     said = dict(note.split("/comparison.json: left out: ") for note in found["notes"])

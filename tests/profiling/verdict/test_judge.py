@@ -100,6 +100,14 @@ def test_outliers_do_not_sway() -> None:
     assert struck.ratio == pytest.approx(1.05, rel=0.01)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_the_times_of_both_arms_agree_with_the_ratio_beside_them(seed: int) -> None:
+    arms = 1e-4 * np.exp(np.random.default_rng(seed).normal(0, 0.2, (3, 12)))
+    effect = phase_effect("train", PhaseTimings(*arms.tolist()))
+    assert effect.variant_s_per_sample / effect.baseline_s_per_sample == pytest.approx(effect.ratio)
+    assert arms.min() < effect.baseline_s_per_sample < arms.max()
+
+
 def test_identical_samples_abstain() -> None:
     effect = phase_effect("train", PhaseTimings(*[[1e-4] * 12] * 3))
     assert effect.verdict is Verdict.no_effect

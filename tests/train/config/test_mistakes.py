@@ -12,6 +12,7 @@ import warnings
 import pytest
 
 from profiling import run_record
+from profiling.errors import UserError
 from tests.conftest import ROOT, TINY
 from train import __main__ as train_command
 from train.ab import __main__ as ab_command
@@ -19,6 +20,7 @@ from train.batches import usable_cores
 from train.config import cli
 from train.config.cli import MAX_LABEL_BYTES, run_label
 
+TOO_LONG = "x" * 300  # for the name of a file
 MEMORY = "out of memory: "
 MISTAKES = [
     ("model=1", "model=1: a group takes the name of a file; there are: cnn, custom, mlp, resnet18, vit"),
@@ -71,6 +73,8 @@ MISTAKES = [
     ("data=synthetic data.train_samples=1000000000", f"data=train.data.synthetic: {MEMORY}2.79 TiB asked for"),
     ("data=synthetic data.classes=1000000000", "allowed: 2 to 10,000"),
     ("output=", "output='': out of range; allowed: a folder"),
+    (f"output=a/{TOO_LONG}", f"a/{TOO_LONG}: File name too long"),
+    (f"model={TOO_LONG}", f"configs/model/{TOO_LONG}.yaml: File name too long"),
     ("optimizer._target_=builtins.print", "neither a class nor a function of Python code; allowed: a subclass"),
     ("optimizer._target_=torch.nn.Linear", "a class of another kind; allowed: a subclass of torch.optim.Optimizer"),
     ("optimizer._target_=torch.optim.Optimizer", "a class of another kind"),
@@ -113,6 +117,45 @@ def test_a_mistake_is_one_line_and_leaves_no_folder(run, arguments, message):
     assert (status, left) == (1, [])
     assert errors.startswith("error: ") and errors.count("\n") == 1
     assert message in errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--zzz", "unrecognized arguments: --zzz"),
+        ("--multirn epochs=1,2", "unrecognized arguments: --multirn; did you mean '--multirun'?"),
+        ("--cfg jb", "invalid choice: 'jb' (choose from 'job', 'hydra', 'all'); did you mean 'job'?"),
+        ("--cfg", "argument --cfg/-c: expected one argument"),
+    ],
+)
+@pytest.mark.parametrize(("command", "config"), [(train_command, "config"), (ab_command, "ab")])
+def test_a_wrong_option_is_one_line(run, capsys, tmp_path, command, config, arguments, message):
+    with pytest.raises(SystemExit) as stop:
+        run(*arguments.split(), command=command, config=config)
+    errors = capsys.readouterr().err
+    assert (stop.value.code, [*tmp_path.iterdir()]) == (2, [])
+    assert errors.startswith("error: ") and errors.count("\n") == 1
+    assert message in errors
+
+
+@pytest.mark.parametrize("sweep", ["epochs=range(0)", "+experiment=glob(zzz*)", "model=glob(*,exclude=*)"])
+@pytest.mark.parametrize(("command", "config"), [(train_command, "config"), (ab_command, "ab")])
+def test_a_multirun_of_nothing_is_one_line(run, capsys, tmp_path, command, config, sweep):
+    with pytest.raises(SystemExit) as stop:
+        run("-m", "seed=1,2", sweep, command=command, config=config)
+    told = capsys.readouterr()
+    assert (stop.value.code, [*tmp_path.iterdir()]) == (1, [])
+    assert (told.out, told.err) == ("", f"error: {sweep}: no value matches, so there is nothing to run\n")
+
+
+def test_an_error_after_the_last_run_of_a_multirun_is_one_line(capsys):
+    with cli.one_line_errors():  # as in train.ab.ladder.WriteLadder
+        raise UserError("disk full")
+    assert capsys.readouterr().err == "error: disk full\n"
+
+
+def test_a_name_with_control_characters_is_shown_escaped(run):
+    assert run("task=infer", "checkpoint='a\n\x1b[31mb'")[1].startswith(r"error: checkpoint=a\n\x1b[31mb: no such file")
 
 
 @pytest.mark.parametrize("mistake", ["model=1", "threads=100000", "optimizer.betas=[0.9,2]", "switches=${data}"])

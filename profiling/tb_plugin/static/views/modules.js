@@ -8,6 +8,7 @@ import { color } from "../theme.js";
 import { tree } from "../tree.js";
 
 const LEVEL = 24; // height of a level of the icicle in pixels
+const DEEPEST = 40; // levels that the icicle shows at once
 
 export async function show(root, state) {
   const { modules, trace, events } = await model.summary(state.selected);
@@ -21,24 +22,25 @@ export async function show(root, state) {
     return;
   }
   load().catch(() => {}); // the chart shows the error
-  const rows = modules.map((row) => ({ ...row, parent: row.path.slice(0, -row.name.length - 1) }));
-  root.append(flames(rows, trace), table(rows, trace));
+  root.append(flames(modules, trace), table(modules, trace));
 }
 
 function flames(rows, trace) {
   const windows = trace.files.length > 1 ? `, all ${trace.files.length} windows together` : "";
   const total = rows.filter(({ depth }) => !depth).reduce((sum, { total_us }) => sum + total_us, 0);
-  const longest = Math.max(...rows.map(({ self_us }) => self_us), 1e-3);
+  const longest = rows.reduce((most, { self_us }) => Math.max(most, self_us), 1e-3); // too many for arguments
+  const deepest = rows.reduce((most, { depth }) => Math.max(most, depth), 0);
   const figure = () => ({
     data: [
       {
         type: "icicle",
-        ids: rows.map(({ path }) => path),
-        parents: rows.map(({ parent }) => parent),
+        ids: rows.map((_, i) => `${i}`), // two modules may have the same path
+        parents: rows.map(({ parent }) => (parent < 0 ? "" : `${parent}`)),
         labels: rows.map(({ name, total_us }) => `${escapeLabel(name)}  ${duration(total_us)}`),
         values: rows.map(({ self_us }) => self_us),
         branchvalues: "remainder",
         sort: false,
+        maxdepth: DEEPEST + 1, // a click shows what is deeper
         tiling: { orientation: "v", pad: 1 },
         pathbar: { thickness: LEVEL },
         textposition: "middle left",
@@ -62,7 +64,7 @@ function flames(rows, trace) {
       },
     ],
     layout: {
-      height: LEVEL * (Math.max(...rows.map(({ depth }) => depth)) + 2) + 30,
+      height: LEVEL * (Math.min(deepest, DEEPEST) + 2) + 30,
       margin: { l: 0, r: 0, t: 4, b: 4 },
       uniformtext: { minsize: 11, mode: "hide" },
     },

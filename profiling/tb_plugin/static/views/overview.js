@@ -16,7 +16,8 @@ const PARTS_OF_PHASE = [
 ];
 const WAITS = {
   data: "steps wait for the data loader",
-  device: "calls that block the host",
+  device: "calls that block the host until device work has ended",
+  driver: "calls that allocate memory, load code or start up, while the device idles",
   python: "time between operators: Python and dispatch",
   nothing: "nearly all time goes into operators",
 };

@@ -1,0 +1,25 @@
+"""The arguments of a command; what is wrong with them is one line."""
+
+import argparse
+import re
+from typing import NoReturn
+
+from profiling.errors import nearest
+from profiling.format import visible
+
+USAGE = 2
+"""Exit status of a wrong command line."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line: what was wrong, what is allowed, and the nearest match."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with status USAGE."""
+        allowed: list[str] = []
+        wrong = ""
+        if choice := re.search(r"invalid choice: '?(.*?)'? \(choose from (.*)\)", message):
+            wrong, allowed = choice[1], re.findall(r"[\w-]+", choice[2])
+        elif unknown := re.search(r"unrecognized arguments: (\S+)", message):
+            wrong, allowed = unknown[1], list(self._option_string_actions)
+        self.exit(USAGE, visible(f"{self.prog}: {message}{nearest(wrong, allowed)}") + "\n")
