@@ -1,34 +1,27 @@
-"""The command line: python -m profiling summary|diff|memory|check|effects|report PATH."""
+"""The command line: python -m profiling summary|diff|memory|check|effects|report PATH; ab SCRIPT SCRIPT."""
 
 import argparse
-import json
 import os
-import re
-import struct
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from profiling.format import visible
 from profiling.parent_process import STDIN_VARIABLE, end_with_parent
-from profiling.terminal.arguments import Parser
+from profiling.terminal.arguments import UNREADABLE, Parser, count
+from profiling.terminal.early_signals import BEFORE_THE_RUN, exit_at_once
 from profiling.terminal.encoding import replace_what_cannot_be_encoded
-from profiling.terminal.streams import drop_output, print_line
+from profiling.terminal.streams import drop_output, print_line, write_json
 from profiling.trace.parse import TraceError
 from profiling.trace.text import STDIN
 from profiling.trace.trace import iterate_traces, read_traces, split_ranks
-
-UNREADABLE = 1
-"""Exit status: a file cannot be read."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Return its status, 0 or UNREADABLE; exit with USAGE if the command line is wrong."""
     replace_what_cannot_be_encoded()
-    parser = Parser(prog="python -m profiling", description="Read and compare traces of torch.profiler.")
+    parser = Parser(prog="python -m profiling", description="Read and compare traces of torch.profiler, and scripts.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in COMMANDS:
         add(commands)
@@ -62,12 +55,6 @@ def _command(commands: Any, name: str, run: Callable[[argparse.Namespace], int],
     return parser
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 upwards")
-    return int(text)
-
-
 def _path(text: str) -> Path:
     """Convert an argument: `-` is standard input, `./-` is a file."""
     return Path(text) if text == str(STDIN) or Path(text) != STDIN else Path.cwd() / text
@@ -80,7 +67,7 @@ def _add_summary(commands: Any) -> None:
     )
     parser.add_argument("--json", action="store_true", help="everything, as JSON")
     parser.add_argument("--by", choices=BY, default="operator", help="what the rows are (default: operator)")
-    parser.add_argument("--top", type=_count, metavar="N", help="at most N rows of each table")
+    parser.add_argument("--top", type=count, metavar="N", help="at most N rows of each table")
 
 
 def _summary(options: argparse.Namespace) -> int:
@@ -89,7 +76,7 @@ def _summary(options: argparse.Namespace) -> int:
 
     summary = summarize(read_traces(options.path), by=options.by, timings=stage_timings(options.path))
     if options.json:
-        _write_json(shorten(summary, options.top) if options.top else summary)
+        write_json(shorten(summary, options.top) if options.top else summary)
         return 0
     from profiling.terminal.traces import show_summary
 
@@ -114,7 +101,7 @@ def _memory(options: argparse.Namespace) -> int:
     info = describe(traces)
     devices = [device for window, trace in enumerate(traces) for device in memory(Index(trace), window)]
     if options.json:
-        _write_json({"schema_version": SCHEMA_VERSION, "trace": info, "memory": devices})
+        write_json({"schema_version": SCHEMA_VERSION, "trace": info, "memory": devices})
         return 0
     from profiling.terminal.traces import show_memory
 
@@ -188,7 +175,7 @@ def _effects(options: argparse.Namespace) -> int:
 
     ladder = read_ladder(options.path)
     if options.json:
-        _write_json(ladder)
+        write_json(ladder)
         return 0
     from profiling.terminal.comparisons import show_ladder
 
@@ -201,9 +188,9 @@ def _add_diff(commands: Any) -> None:
     parser.add_argument("a", metavar="A", type=_path, help="a trace file, a folder of them, or - for standard input")
     parser.add_argument("b", metavar="B", type=_path, help="what to compare it with")
     parser.add_argument("--json", action="store_true", help="everything, as JSON")
-    parser.add_argument("--top", type=_count, default=15, metavar="N", help="at most N causes (default: 15)")
+    parser.add_argument("--top", type=count, default=15, metavar="N", help="at most N causes (default: 15)")
     parser.add_argument(
-        "--samples", type=_count, nargs=2, metavar=("A", "B"), help="samples per step, for traces without a record.json"
+        "--samples", type=count, nargs=2, metavar=("A", "B"), help="samples per step, for traces without a record.json"
     )
 
 
@@ -213,7 +200,7 @@ def _diff(options: argparse.Namespace) -> int:
     samples = options.samples or (None, None)
     difference = diff(load_windows(options.a, samples[0]), load_windows(options.b, samples[1]))
     if options.json:
-        _write_json(difference)
+        write_json(difference)
         return 0
     from profiling.terminal.traces import show_diff
 
@@ -221,24 +208,34 @@ def _diff(options: argparse.Namespace) -> int:
     return 0
 
 
-def _write_json(value: object) -> None:
-    """Write JSON in ASCII: nothing that a terminal may obey (`profiling.format.visible`) or its encoding may lack."""
-    try:
-        text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
-    except UnicodeEncodeError:  # a file's name of bytes that are no text; Python reads its escapes back as they were
-        text = json.dumps(msgspec.to_builtins(value), indent=2)
-    sys.stdout.write(_NOT_PRINTABLE_ASCII.sub(_escape, text) + "\n")
+def _add_ab(commands: Any) -> None:
+    from profiling.ab.options import add_options  # light: neither numpy nor the statistics
+
+    add_options(_command(commands, "ab", _ab, "which of two scripts is faster, by how much, how surely"))
 
 
-def _escape(match: re.Match[str]) -> str:
-    """Write characters as JSON does: in units of UTF-16."""
-    return "".join(f"\\u{unit:04x}" for (unit,) in struct.iter_unpack(">H", match[0].encode("utf-16-be")))
+def _ab(options: argparse.Namespace) -> int:
+    exit_at_once(f"{BEFORE_THE_RUN}\n")
+    from profiling.ab.scripts import run
+
+    return run(options)
 
 
-_NOT_PRINTABLE_ASCII = re.compile("[^\n -~]+")
+def ab() -> int:
+    """The installed command `abtrace-ab`."""
+    return main(["ab", *sys.argv[1:]])
+
 
 BY = ("operator", "shape", "stack", "phase", "module", "kernel")
-COMMANDS: list[Callable[[Any], None]] = [_add_summary, _add_diff, _add_memory, _add_check, _add_effects, _add_report]
+COMMANDS: list[Callable[[Any], None]] = [
+    _add_summary,
+    _add_diff,
+    _add_memory,
+    _add_check,
+    _add_effects,
+    _add_report,
+    _add_ab,
+]
 
 if __name__ == "__main__":
     if os.environ.get(STDIN_VARIABLE):

@@ -23,8 +23,7 @@ import psutil
 import torch
 from torch.profiler import ProfilerAction, ProfilerActivity, profile, record_function
 
-from profiling.analysis.index import Index
-from profiling.analysis.memory import memory
+from profiling.analysis.memory import window_memory
 from profiling.run_record import StepTimings, TraceFile
 from profiling.step_sample import MAX_STEPS, StepSample
 from profiling.storage import atomic_write
@@ -240,7 +239,7 @@ class TracedCapture:
         # Not tensorboard_trace_handler: it writes under the final name, so a killed process can leave a partial file.
         path = self._window.folder / f"{self._worker}.{time.time_ns()}.pt.trace.json.gz"
         with exported(profiler, path) as trace:
-            peak_bytes, traffic_bytes = _memory_in(trace, self._device)
+            peak_bytes, traffic_bytes = window_memory(trace, self._device.type)
             with atomic_write(path) as packed, trace.path.open("rb") as text, gzip.open(packed, "wb") as file:
                 shutil.copyfileobj(text, file)
         self._trace = TraceFile(
@@ -302,14 +301,6 @@ def _provoke_write_error(partial: Path) -> None:
     """Raise the error, such as that of a full disk, with which the file cannot grow; return if it can."""
     with partial.open("ab") as file:
         file.write(bytes(1 << 20))
-
-
-def _memory_in(trace: Trace, device: torch.device) -> tuple[int, int] | tuple[None, None]:
-    """Peak and allocated bytes of a device, from its trace: torch keeps no statistics of its CPU allocator."""
-    for usage in memory(Index(trace)):
-        if usage.device.partition(":")[0] == device.type:
-            return usage.peak_bytes - (usage.start_bytes if device.type == "cpu" else 0), usage.allocated_bytes
-    return None, None
 
 
 class _Timer:

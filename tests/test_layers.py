@@ -25,17 +25,20 @@ INSIDE_PROFILING = {
     "storage": set(),
     "format": set(),
     "errors": set(),
+    "marks": set(),
     "parent_process": set(),
     "out_of_memory": {"format"},
     "run_record": {"storage"},
     "step_sample": {"run_record"},
+    "machine": {"run_record"},
     "trace": EVERYBODY | {"parent_process"},
     # `summary` shows the unprofiled timings of a run's record beside what its traces say.
     "analysis": EVERYBODY | {"trace", "run_record"},
     "capture": EVERYBODY | {"trace", "analysis", "run_record", "step_sample"},
     "diff": EVERYBODY | {"trace", "analysis", "run_record"},
     "verdict": EVERYBODY | {"run_record"},
-    "ab": EVERYBODY | {"verdict", "run_record"},
+    # A comparison of scripts goes from the command line to the report; what a traced window held is in the trace.
+    "ab": EVERYBODY | {"verdict", "run_record", "step_sample", "machine", "trace", "analysis", "report", "terminal"},
     "figures": EVERYBODY | {"analysis", "diff", "verdict"},
     "report": EVERYBODY | {"trace", "analysis", "diff", "verdict", "run_record", "figures"},
     "terminal": EVERYBODY | {"analysis", "diff", "verdict"},
@@ -48,6 +51,7 @@ TRAIN_MAY_USE = EVERYBODY | {
     "capture",
     "diff",
     "figures",
+    "machine",
     "out_of_memory",
     "report",
     "run_record",
@@ -55,6 +59,10 @@ TRAIN_MAY_USE = EVERYBODY | {
     "terminal",
     "verdict",
 }
+
+
+OF_ARMS = {"profiling.ab.script_arm", "profiling.ab.script_steps", "profiling.ab.arm_tools"}
+"""What runs in the user's interpreter, which may have nothing of this project; torch is imported where it is used."""
 
 
 def imported(module: str) -> set[str]:
@@ -83,6 +91,16 @@ def test_an_import_follows_the_arrows(module):
             assert top in ("train", "models") or rest[0] in TRAIN_MAY_USE, other
         else:
             assert top == package, other
+
+
+def test_what_runs_in_a_users_process_needs_nothing_of_this_project():
+    for module in OF_ARMS:
+        assert IMPORTS[module] <= OF_ARMS, module
+        tree = ast.parse(FILES[module].read_text(), feature_version=(3, 9))
+        names = {a.name for node in ast.walk(tree) if isinstance(node, ast.Import) for a in node.names}
+        names |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        tops = {name.split(".")[0] for name in names} - {"profiling", "torch"}
+        assert tops <= set(sys.stdlib_module_names), module
 
 
 def test_the_tab_imports_only_what_lists_runs():
@@ -135,9 +153,9 @@ def test_profiling_leaves_torch_and_plotly_alone():
     assert loaded(f"import {', '.join(modules)}", "torch", "plotly", "train", "models") == "[]"
 
 
-def test_only_capture_imports_torch_in_profiling():
+def test_only_capture_and_the_arms_import_torch_in_profiling():
     for module in FILES:
-        if module.startswith("profiling.") and module != "profiling.capture":
+        if module.startswith("profiling.") and module not in ("profiling.capture", *OF_ARMS):
             tree = ast.parse(FILES[module].read_text())
             names = [a.name for node in ast.walk(tree) if isinstance(node, ast.Import) for a in node.names]
             names += [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]

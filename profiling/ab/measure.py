@@ -12,7 +12,7 @@ docs/measurement.md tells why it is done this way, with the figures.
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,26 +21,25 @@ from typing import cast
 import numpy as np
 
 from profiling.ab.machine_state import CoreWatch, cores_apart
-from profiling.ab.messages import Answer, Arm, ArmError, ArmOutput, BlockTimings
-from profiling.ab.plan import MIN_LAUNCHES, SETTLE_STEPS, SETTLE_TURNS, Plan, plan_measurement, turn_order
-from profiling.ab.process import ArmProcess
+from profiling.ab.messages import Answer, Arm, ArmError, ArmOutput, BlockTimings, Ready
+from profiling.ab.plan import MIN_LAUNCHES, SETTLE_TURNS, Plan, plan_measurement, turn_order
 from profiling.errors import NotApplicableError, Terminated, UserError
 from profiling.run_record import Environment
 from profiling.verdict.timings import PhaseTimings
-from profiling.vocabulary import ARMS, BASELINE, STAGES, TWIN, VARIANT
+from profiling.vocabulary import ARMS, BASELINE, COMPARED_ARMS, TWIN, VARIANT
 
 PAUSE_S = 0.002  # before a block: OpenMP threads of the previous arm keep spinning for some time
 PATIENCE_SHARE = 0.5  # extra time to wait for cores that share a cache, as a share of the budget
 
-StartArm = Callable[[Path], Arm]
-"""Makes an arm in its own process, given a folder for scratch files; must be picklable."""
+StartArm = Callable[[Path], AbstractContextManager[Arm]]
+"""Starts an arm in a process of its own, given a folder for scratch files; leaving the context ends the process."""
 
 
 @dataclass(frozen=True)
 class ArmResult:
     """What one arm has shown; `output` is None if the measurement ended before."""
 
-    warmup_s: float
+    ready: Ready
     results: Mapping[str, float]
     output: ArmOutput | None
 
@@ -52,6 +51,7 @@ class Measured:
     Attributes:
         timings: phase -> timings; empty if it was stopped before there were enough for an interval.
         difference: largest absolute difference and largest relative error of the answers; None if they were not given.
+        twin_difference: likewise, of the baseline and its twin: not zero if the baseline's code is not reproducible.
         stop: what stopped it before its time: VariantError, NotApplicableError, Ctrl-C or SIGTERM.
         startup_s: seconds spent on starting processes and on their first steps, outside the budget.
         waited_s: seconds spent on waiting for cores that share a cache.
@@ -61,6 +61,7 @@ class Measured:
     arms: dict[str, ArmResult]
     environment: Environment
     difference: tuple[float, float] | None
+    twin_difference: tuple[float, float] | None
     stop: BaseException | None
     startup_s: float
     waited_s: float
@@ -75,29 +76,32 @@ class Measurement:
 
     Args:
         arms: how to start the baseline and the variant.
-        preload: modules that the arms' fork server imports.
         phase: the phase of the hypothesis.
         budget_s: seconds for the pilot and all blocks.
         folder: gets `baseline/` and `variant/`, with a traced window of each.
         started: when, ISO 8601, for the records.
         progress: told how many blocks of how many are done.
+        warmed_up: told what the arms say of themselves, before the first block; it may refuse them.
+        planned: told the plan, before the launches.
         best_probe_s: the shortest probe (`profiling.ab.machine_state`) that is known of this machine; None if none is.
     """
 
     def __init__(
         self,
         arms: Mapping[str, StartArm],
-        preload: Sequence[str],
         phase: str,
         budget_s: float,
         folder: Path,
         started: str,
         progress: Callable[[int, int], None],
+        warmed_up: Callable[[Mapping[str, Ready]], None] = lambda arms: None,
+        planned: Callable[[Plan], None] = lambda plan: None,
         best_probe_s: float | None = None,
     ) -> None:
-        self._start = {**arms, TWIN: arms[BASELINE]}
-        self._preload = preload
-        self._stage = phase if phase in STAGES else "train"
+        self._start = {TWIN: arms[BASELINE], **arms}
+        self._phase = phase
+        self._warmed_up = warmed_up
+        self._planned = planned
         self._budget_s = budget_s
         self._folder = folder
         self._started = started
@@ -107,7 +111,7 @@ class Measurement:
         self._rounds = 0
         self._launches: list[list[dict[str, BlockTimings]]] = []
         self._probes_s: list[float] = []
-        self._warmup_s: dict[str, float] = {}
+        self._ready: dict[str, Ready] = {}
         self._answers: dict[str, Answer] = {}
         self._outputs: dict[str, ArmOutput] = {}
         self._environment: Environment | None = None
@@ -127,30 +131,42 @@ class Measurement:
             if self._environment is None:  # not even the baseline had started
                 raise
             stop = reason
-        answers = list(self._answers.values())
         return Measured(
             timings=phase_timings(self._launches, self._rounds, self._probes_s, self._best_probe_s),
             arms={
-                arm: ArmResult(warmup_s, self._answers[arm].results, self._outputs.get(arm))
-                for arm, warmup_s in self._warmup_s.items()
-                if arm in self._answers
+                arm: ArmResult(ready, self._answers[arm].results, self._outputs.get(arm))
+                for arm, ready in self._ready.items()
+                if arm in self._answers and arm in COMPARED_ARMS
             },
             environment=cast(Environment, self._environment),
-            difference=difference(*answers) if len(answers) == 2 else None,
+            difference=self._difference(VARIANT),
+            twin_difference=self._difference(TWIN),
             stop=stop,
             startup_s=self._startup_s,
             waited_s=self._cores.waited_s,
         )
 
+    def _difference(self, arm: str) -> tuple[float, float] | None:
+        """How far the answer of an arm is from the baseline's; None without both."""
+        if not {BASELINE, arm} <= self._answers.keys():
+            return None
+        return difference(self._answers[BASELINE], self._answers[arm])
+
     def _run(self, scratch: Path) -> None:
-        with self._launched((BASELINE, VARIANT), scratch) as processes:
+        start = time.perf_counter()
+        with self._launched(ARMS, scratch) as processes:
+            self._ready = {arm: process.ready for arm, process in processes.items()}
+            self._warmed_up(self._ready)
             for arm, process in processes.items():
-                self._warmup_s[arm] = process.ready.warmup_s
                 with attribute_failure(arm):
                     self._answers[arm] = process.answer()
             self._settle(processes)
+            start_s = time.perf_counter() - start
             self._wait_for_cores(processes[BASELINE])
-            plan = plan_measurement(partial(timed_block, processes), self._stage, self._budget_s)
+            stages = list(processes[BASELINE].ready.settle_steps)
+            stage = self._phase if self._phase in stages else stages[0]
+            plan = plan_measurement(partial(timed_block, processes), stages, stage, self._budget_s, start_s)
+        self._planned(plan)
         self._rounds = plan.rounds
         for number in range(plan.launches):
             with self._launched(turn_order(number, 0), scratch) as processes:
@@ -160,27 +176,26 @@ class Measurement:
                     self._finish(processes)
 
     @contextmanager
-    def _launched(self, arms: Sequence[str], scratch: Path) -> Iterator[dict[str, ArmProcess]]:
+    def _launched(self, arms: Sequence[str], scratch: Path) -> Iterator[dict[str, Arm]]:
         """Start the processes of the arms one after the other, since their warm-ups need all cores; end them."""
         start = time.perf_counter()
         with ExitStack() as stack:
-            processes = {}
+            processes: dict[str, Arm] = {}
             for arm in arms:
                 with attribute_failure(arm):
-                    started = ArmProcess(partial(self._start[arm], scratch), self._preload)
-                    processes[arm] = stack.enter_context(started)
+                    processes[arm] = stack.enter_context(self._start[arm](scratch))
                 self._environment = self._environment or processes[arm].ready.environment
             self._startup_s += time.perf_counter() - start
             yield processes
 
-    def _settle(self, processes: Mapping[str, ArmProcess]) -> None:
+    def _settle(self, processes: Mapping[str, Arm]) -> None:
         """Run the first steps of each process, which do not count."""
         start = time.perf_counter()
         for arm in [*processes] * SETTLE_TURNS:
-            timed_block(processes, arm, SETTLE_STEPS)
+            timed_block(processes, arm, processes[arm].ready.settle_steps)
         self._startup_s += time.perf_counter() - start
 
-    def _launch(self, processes: Mapping[str, ArmProcess], plan: Plan, number: int) -> None:
+    def _launch(self, processes: Mapping[str, Arm], plan: Plan, number: int) -> None:
         """Run and keep all rounds of one launch."""
         rounds: list[dict[str, BlockTimings]] = []
         probes_s = []
@@ -237,7 +252,7 @@ def phase_timings(
     probes_s: Sequence[float],
     best_probe_s: float | None,
 ) -> dict[str, PhaseTimings]:
-    """Phase -> timings of all launches; empty if these are too few for an interval.
+    """Phase that every block has -> timings of all launches; empty if these are too few for an interval.
 
     Args:
         launches: launch -> round -> arm -> its block.
@@ -248,7 +263,8 @@ def phase_timings(
     if len(launches) < MIN_LAUNCHES:
         return {}
     blocks = [block for launch in launches for block in launch]
-    phases = [phase for phase in blocks[0][BASELINE].s_per_sample if phase in blocks[0][VARIANT].s_per_sample]
+    timings = [of_arm.s_per_sample for block in blocks for of_arm in block.values()]
+    phases = [phase for phase in timings[0] if all(phase in s_per_sample for s_per_sample in timings)]
 
     def of_arm(arm: str, phase: str) -> list[float]:
         return [block[arm].s_per_sample[phase] for block in blocks]
@@ -262,23 +278,27 @@ def phase_timings(
     }
 
 
-def difference(baseline: Answer, variant: Answer) -> tuple[float, float]:
+def difference(baseline: Answer, variant: Answer) -> tuple[float, float] | None:
     """Return the largest absolute difference of any number and the largest relative error of any tensor.
 
     The relative error of a tensor is the norm of the difference divided by the norm. A single number is not a good
     measure of relative error: the first steps of Adam are as long as the learning rate. Where rounding changes the sign
     of a gradient near zero, a bias that started at zero is off by its own size.
 
-    Tensors that only one arm has, such as the bias of a convolution, are not compared. NaN counts as the largest float,
-    since JSON has neither NaN nor infinity.
+    Tensors that only one arm has, such as the bias of a convolution, are not compared; None if there is nothing to
+    compare. NaN counts as the largest float, since JSON has neither NaN nor infinity, and so do tensors of two shapes.
     """
+    largest = float(np.finfo(float).max)
     pairs = [(value, variant.tensors[name]) for name, value in baseline.tensors.items() if name in variant.tensors]
     pairs += [(np.array(value), np.array(variant.results[name])) for name, value in baseline.results.items()]
+    if not pairs:
+        return None
+    if any(ours.shape != theirs.shape for ours, theirs in pairs):
+        return largest, largest
     absolute = np.array([np.abs(ours - theirs).max(initial=0.0) for ours, theirs in pairs])
     error = np.array([np.linalg.norm(ours - theirs) for ours, theirs in pairs])
     scale = np.array([np.linalg.norm(ours) for ours, _ in pairs])
     relative = np.divide(error, scale, out=(error > 0).astype(float), where=scale > 0)
-    largest = float(np.finfo(float).max)
     largest_absolute, largest_relative = (
         float(np.nan_to_num(values, nan=largest, posinf=largest).max()) for values in (absolute, relative)
     )

@@ -51,10 +51,18 @@ Request = AnswerRequest | ProbeRequest | BlockRequest | FinishRequest
 
 @dataclass(frozen=True)
 class Ready:
-    """The arm has started and warmed up; `warmup_s` is mostly compilation, where something is compiled."""
+    """The arm has started and warmed up.
+
+    Attributes:
+        warmup_s: seconds that took; mostly compilation, where something is compiled.
+        settle_steps: each stage that the arm has -> steps that do not count yet; they are run twice.
+        samples_per_step: where the arm had to find that out; None if it could not.
+    """
 
     warmup_s: float
     environment: Environment
+    settle_steps: Mapping[str, int]
+    samples_per_step: int | None = None
 
 
 @dataclass(frozen=True)

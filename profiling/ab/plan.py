@@ -4,23 +4,23 @@ docs/measurement.md tells why there are launches, and how their number and the l
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from profiling.ab.messages import BlockTimings
-from profiling.vocabulary import ARMS, BASELINE, STAGES, TWIN, VARIANT
+from profiling.vocabulary import ARMS, BASELINE, TWIN, VARIANT
 
 LAUNCHES = 12
 MIN_LAUNCHES = 6  # `stats.MIN_PAIRS`: with fewer there is no interval
 MAX_LAUNCHES = 18
 ORDERS = 6  # of three arms, see `turn_order`
 BLOCK_S = 0.05  # of timed work, whatever the arm
-HYPOTHESIS_SHARE, OTHER_SHARE = 0.8, 0.1  # of a block: for the stage of the hypothesis, and for each of the other two
+OTHER_SHARE = 0.1  # of a block: for each stage but that of the hypothesis, which gets the rest
 MIN_STEPS = 2  # the first step of a stage finds cold caches
 SAME_SPEED_RATIO = (
     1.5  # arms whose step times differ by less run equally many steps: both meet the smaller last batches
 )
-SETTLE_STEPS = {"train": 4, "evaluate": 1, "infer": 1}  # the first steps of a process, which do not count
+SLOW_START_RATIO = 2.0  # fewer launches if starting the usual number takes this many times the budget
 SETTLE_TURNS = 2
 PILOT_STEPS = {"train": 6, "evaluate": 3, "infer": 3}
 
@@ -33,11 +33,13 @@ class Plan:
         steps: arm -> stage -> steps in a block.
         rounds: turns of every arm within a launch.
         launches: starts of all arms' processes.
+        expected_s: seconds that all launches will take.
     """
 
     steps: Mapping[str, Mapping[str, int]]
     rounds: int
     launches: int
+    expected_s: float
 
     @property
     def blocks(self) -> int:
@@ -49,22 +51,27 @@ TimedBlock = Callable[[str, Mapping[str, int]], BlockTimings]
 """Runs a block in the process of an arm: the given number of steps of each stage."""
 
 
-def plan_measurement(timed_block: TimedBlock, stage: str, budget_s: float) -> Plan:
+def plan_measurement(
+    timed_block: TimedBlock, stages: Sequence[str], stage: str, budget_s: float, start_s: float
+) -> Plan:
     """Choose the steps of a block, the rounds of a launch and the launches.
 
     A pilot times a few steps of each arm, which gives the steps of a block. One round of such blocks is timed; the
     number of rounds and launches then follows from the rest of the budget. Launches are a multiple of ORDERS, because
-    the order of the arms repeats.
+    the order of the arms repeats. Arms that start slowly get MIN_LAUNCHES.
 
     Args:
         timed_block: runs a block; the processes of the baseline and of the variant are alive.
+        stages: those that the arms have.
         stage: the stage of the hypothesis.
         budget_s: seconds for this pilot and all blocks.
+        start_s: seconds that it takes to start a launch.
     """
     start = time.perf_counter()
-    step_s = {arm: timed_block(arm, PILOT_STEPS).step_s for arm in (BASELINE, VARIANT)}
+    pilot_steps = {name: PILOT_STEPS[name] for name in stages}
+    step_s = {arm: timed_block(arm, pilot_steps).step_s for arm in (BASELINE, VARIANT)}
     steps = {arm: steps_per_block(seconds, stage) for arm, seconds in step_s.items()}
-    for other in STAGES:
+    for other in stages:
         if 1 / SAME_SPEED_RATIO < step_s[VARIANT][other] / step_s[BASELINE][other] < SAME_SPEED_RATIO:
             steps[VARIANT][other] = steps[BASELINE][other]
     round_start = time.perf_counter()
@@ -72,9 +79,11 @@ def plan_measurement(timed_block: TimedBlock, stage: str, budget_s: float) -> Pl
         timed_block(arm, steps[arm])
     now = time.perf_counter()
     rounds_in_all = int((budget_s - (now - start)) / (now - round_start))
-    rounds = max(1, rounds_in_all // LAUNCHES)
-    launches = min(MAX_LAUNCHES, max(MIN_LAUNCHES, rounds_in_all // rounds // ORDERS * ORDERS))
-    return Plan({**steps, TWIN: steps[BASELINE]}, rounds, launches)
+    slow = LAUNCHES * start_s > SLOW_START_RATIO * budget_s
+    rounds = max(1, rounds_in_all // (MIN_LAUNCHES if slow else LAUNCHES))
+    most = MIN_LAUNCHES if slow else MAX_LAUNCHES
+    launches = min(most, max(MIN_LAUNCHES, rounds_in_all // rounds // ORDERS * ORDERS))
+    return Plan({**steps, TWIN: steps[BASELINE]}, rounds, launches, launches * (start_s + rounds * (now - round_start)))
 
 
 def steps_per_block(step_s: Mapping[str, float], favored: str) -> dict[str, int]:
@@ -84,7 +93,8 @@ def steps_per_block(step_s: Mapping[str, float], favored: str) -> dict[str, int]
         step_s: stage -> seconds of a step.
         favored: the stage that gets most of the block, that of the hypothesis.
     """
-    shares = {stage: OTHER_SHARE for stage in STAGES if stage != favored} | {favored: HYPOTHESIS_SHARE}
+    shares = {stage: OTHER_SHARE for stage in step_s if stage != favored}
+    shares[favored] = 1 - sum(shares.values())
     return {stage: max(MIN_STEPS, round(share * BLOCK_S / step_s[stage])) for stage, share in shares.items()}
 
 

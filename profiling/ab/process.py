@@ -113,12 +113,7 @@ class ArmProcess:
 
     def _death(self) -> str:
         self._process.join(GRACE_S)
-        status = self._process.exitcode
-        if status is None or status >= 0:
-            return f"the process ended with exit status {status}"
-        name = signal.Signals(-status).name
-        hint = "; the kernel does that when memory runs out" if name == "SIGKILL" else ""
-        return f"the process was ended by {name}{hint}"
+        return describe_exit(self._process.exitcode)
 
     def close(self) -> None:
         """End the process: it leaves by itself when its pipe closes, or is killed with its children."""
@@ -130,6 +125,15 @@ class ArmProcess:
             self._process.kill()
             self._process.join()
         self._process.close()
+
+
+def describe_exit(status: int | None) -> str:
+    """Say in one line how a process ended, from its exit status; that of a signal is negative."""
+    if status is None or status >= 0:
+        return f"the process ended with exit status {status}"
+    name = signal.Signals(-status).name
+    hint = "; the kernel does that when memory runs out" if name == "SIGKILL" else ""
+    return f"the process was ended by {name}{hint}"
 
 
 # --- in the arm's process ---------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from profiling.analysis.index import NO_OPERATOR, Index
-from profiling.trace.trace import Int64s
+from profiling.trace.trace import Int64s, Trace
 from profiling.vocabulary import PHASE_LABELS
 
 CURVE_POINTS = 400
@@ -66,6 +66,14 @@ def memory(index: Index, window: int = 0) -> list[DeviceMemory]:
         for kind, number in devices
         for name in [device_name(kind, number)]
     ]
+
+
+def window_memory(trace: Trace, device_type: str) -> tuple[int, int] | tuple[None, None]:
+    """Peak and allocated bytes of a device, from a trace: torch keeps no statistics of its CPU allocator."""
+    for usage in memory(Index(trace)):
+        if usage.device.partition(":")[0] == device_type:
+            return usage.peak_bytes - (usage.start_bytes if device_type == "cpu" else 0), usage.allocated_bytes
+    return None, None
 
 
 def device_name(kind: int, number: int) -> str:

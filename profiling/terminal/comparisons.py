@@ -29,7 +29,10 @@ def show_comparison(
     if comparison.phases:
         console.print(_phase_table(record))
     console.print(f"{comparison.experiment}: {comparison.hypothesis.claim}")
-    console.print(Text(comparison.outcome.value, style="bold"), f": {_verdict(comparison)}", sep="")
+    if comparison.hypothesis.claims_something:
+        console.print(Text(comparison.outcome.value, style="bold"), f": {_verdict(comparison)}", sep="")
+    else:
+        console.print(Text(_verdict(comparison), style="bold"))
     for line in _causes(record, folder):
         console.print(f"  {line}")
     if comparison.numerics is not None:

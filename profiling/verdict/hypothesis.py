@@ -31,6 +31,11 @@ class Hypothesis(Struct, frozen=True):
     phase: str
     expect: Expectation
 
+    @property
+    def claims_something(self) -> bool:
+        """Whether a measurement can confirm or refute it."""
+        return self.expect != Expectation()
+
 
 class PeakMemory(Struct, frozen=True):
     """Peak memory of each arm, measured the same way."""

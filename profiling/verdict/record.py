@@ -48,6 +48,7 @@ class ComparisonRecord(Struct, frozen=True, kw_only=True):
         changed: dotted key -> [baseline's value, variant's].
         timings: phase -> every timing; empty where an arm failed or the experiment does not apply.
         arms: `baseline` and `variant`; without those that never ran.
+        remarks: sentences on what the figures mean.
     """
 
     schema_version: int = COMPARISON_VERSION
@@ -61,11 +62,13 @@ class ComparisonRecord(Struct, frozen=True, kw_only=True):
     environment: Environment
     timings: dict[str, PhaseTimings]
     arms: dict[str, ArmRecord]
+    remarks: list[str] = []
 
     @property
     def notes(self) -> list[str]:
-        """Sentences on what was planned and does not count, or counts and should not."""
-        notes = ["Partial result. Interrupted before the planned number of blocks."] if self.partial else []
+        """Sentences on what the figures mean, on what does not count as planned, or counts and should not."""
+        notes = [*self.remarks]
+        notes += ["Partial result. Interrupted before the planned number of blocks."] if self.partial else []
         timings = next(iter(self.timings.values()), None)
         if timings is not None and timings.apart_launches.any():
             launches = f"{timings.apart_launches.sum()} of {len(timings.apart_launches)} launches"

@@ -9,17 +9,14 @@ import argparse
 import statistics
 import tempfile
 import time
-from functools import partial
 from pathlib import Path
 
 from hydra import compose, initialize_config_module
 
 from profiling.ab.machine_state import cores_apart
 from profiling.ab.measure import timed_block
-from profiling.ab.plan import SETTLE_STEPS
-from profiling.ab.process import ArmProcess
 from tests.bench.targets import Finding, report
-from train.ab.arm_config import PRELOADED, ArmConfig
+from train.ab.arm_config import ArmConfig
 from train.config import cli
 from train.config.compose import to_config
 
@@ -31,15 +28,12 @@ def measure(seconds: float, scratch: Path) -> dict[str, list[tuple[float, float]
     """Arm -> (probe, seconds per image of evaluation) of each of its blocks."""
     with initialize_config_module("configs", version_base="1.3"):
         configs = {name: to_config(compose("ab", overrides=list(overrides))) for name, overrides in ARMS.items()}
-    starts = {name: partial(ArmConfig(config, {}).start, scratch) for name, config in configs.items()}
+    arms = {name: ArmConfig(config, {}) for name, config in configs.items()}
     blocks: dict[str, list[tuple[float, float]]] = {name: [] for name in ARMS}
-    with (
-        ArmProcess(starts["baseline"], PRELOADED) as baseline,
-        ArmProcess(starts["nograd_off"], PRELOADED) as nograd_off,
-    ):
+    with arms["baseline"].start(scratch) as baseline, arms["nograd_off"].start(scratch) as nograd_off:
         processes = {"baseline": baseline, "nograd_off": nograd_off}
         for name in ARMS:
-            timed_block(processes, name, SETTLE_STEPS)
+            timed_block(processes, name, baseline.ready.settle_steps)
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             for name in ARMS:

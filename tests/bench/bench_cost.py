@@ -14,11 +14,10 @@ from hydra import compose, initialize_config_module
 
 from profiling import run_record
 from profiling.ab.measure import PAUSE_S, timed_block
-from profiling.ab.plan import PILOT_STEPS, SETTLE_STEPS, steps_per_block
-from profiling.ab.process import ArmProcess
+from profiling.ab.plan import PILOT_STEPS, steps_per_block
 from profiling.verdict import stats
 from tests.bench.targets import Finding, out_argument, ratio, report
-from train.ab.arm_config import PRELOADED, ArmConfig
+from train.ab.arm_config import ArmConfig
 from train.config import cli
 from train.config.compose import to_config
 
@@ -31,10 +30,10 @@ def launch(folder: Path) -> tuple[float, float, run_record.RunRecord]:
     with initialize_config_module("configs", version_base="1.3"):
         config = to_config(compose("ab"))
     start = partial(ArmConfig(config, {}).start, folder)
-    with ArmProcess(start, PRELOADED) as first, ArmProcess(start, PRELOADED) as second:
+    with start() as first, start() as second:
         block = partial(timed_block, {"first": first, "second": second})
         for arm in ("first", "second"):
-            block(arm, SETTLE_STEPS)
+            block(arm, first.ready.settle_steps)
         steps = steps_per_block(block("first", PILOT_STEPS).step_s, "train")
         alone, turns = [], []
         for _ in range(ROUNDS):

@@ -22,7 +22,7 @@ from profiling.verdict.timings import PhaseTimings
 from profiling.vocabulary import BASELINE, VARIANT, Verdict
 from tests.bench.bench_validity_sim import PHASES, Noise
 from tests.bench.targets import Finding, report
-from train.ab.arm_config import PRELOADED, ArmConfig
+from train.ab.arm_config import ArmConfig
 from train.ab.experiment import judge
 from train.config import cli
 from train.config.compose import to_config
@@ -69,7 +69,7 @@ def one(kind: str) -> Result:
     variant = configured(KINDS[kind])
     arms = {BASELINE: ArmConfig(configured(0.0), {}).start, VARIANT: ArmConfig(variant, {}).start}
     with tempfile.TemporaryDirectory() as folder:
-        measured = Measurement(arms, PRELOADED, "train", BUDGET_S, Path(folder), "", lambda done, total: None).run()
+        measured = Measurement(arms, "train", BUDGET_S, Path(folder), "", lambda done, total: None).run()
     if measured.stop is not None:
         raise measured.stop
     effect = next(e for e in judge(variant, measured).phases if e.phase == "train")

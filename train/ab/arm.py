@@ -1,18 +1,17 @@
 """One arm of this pipeline, in its own process: a session that answers the requests of `profiling.ab.messages`."""
 
 import math
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
 from profiling import run_record
+from profiling.ab.arm_tools import Probe, randomize_heap
 from profiling.ab.messages import Answer, ArmOutput, BlockTimings, Ready
 from profiling.capture import Capture, NullCapture, TimedCapture
 from profiling.run_record import RunRecord, StageRecord, StepTimings, TraceFile
@@ -24,11 +23,9 @@ from train.config.compose import plain
 from train.config.schema import Config
 from train.events import EventFile, step_log
 
-PROBE_REPEATS = 16
+SETTLE_STEPS = {"train": 4, "evaluate": 1, "infer": 1}  # the first steps of a process, which do not count
 ANSWER_STEPS = 8  # enough for a wrong gradient to show in the weights
 ANSWER_IMAGES = 256
-HEAP_BLOCKS = 512  # of 64 to HEAP_BLOCK_MAX_BYTES bytes, half of which are freed
-HEAP_BLOCK_MAX_BYTES = 2**17  # glibc maps larger blocks instead of taking them from the heap
 
 
 class ArmWorker:
@@ -42,9 +39,11 @@ class ArmWorker:
 
     def __init__(self, config: Config, changed: Mapping[str, tuple[Any, Any]], scratch: Path) -> None:
         self._heap = randomize_heap()
+        self._probe = Probe()
         self._changed = changed
         parts = self._parts = session.prepare(config)
-        self.ready = Ready(session.warm_up(parts), environment.describe(parts.device, parts.precision))
+        warmup_s = session.warm_up(parts)
+        self.ready = Ready(warmup_s, environment.describe(parts.device, parts.precision), SETTLE_STEPS)
         sources = {"train": parts.train_batches, "evaluate": parts.test_batches, "infer": parts.infer_batches}
         self._batches: dict[str, Iterator[Batch]] = {
             stage: chain.from_iterable(repeat(source)) for stage, source in sources.items()
@@ -66,7 +65,6 @@ class ArmWorker:
         self._resident_bytes: dict[str, int] = dict.fromkeys(STAGES, 0)
         self._accelerator_bytes: dict[str, int] = {}
         self._per_stage = False
-        self._probed = torch.zeros(2, 256, 256)  # small enough for the cache of one core
 
     def answer(self) -> Answer:
         """Train a few steps, then predict fixed images and score them; to be asked before any block."""
@@ -83,18 +81,8 @@ class ArmWorker:
         )
 
     def probe(self) -> float:
-        """Time a small addition whose threads read what other threads wrote, in seconds: the fastest of several.
-
-        It is slower while the cores share no cache, see `profiling.ab.machine_state`.
-        """
-        source, target = self._probed
-        seconds = []
-        for _ in range(PROBE_REPEATS):
-            start = time.perf_counter()
-            torch.add(source.t(), 1.0, out=target)
-            torch.add(target.t(), 1.0, out=source)
-            seconds.append(time.perf_counter() - start)
-        return min(seconds)
+        """Time the probe that tells whether cores share a cache, see `profiling.ab.machine_state`."""
+        return self._probe.time_s()
 
     def block(self, steps: Mapping[str, int]) -> BlockTimings:
         """Time so many steps of each stage, in the order of `steps`.
@@ -183,25 +171,6 @@ class ArmWorker:
             )
             for stage, steps in self._steps.items()
         }
-
-
-def randomize_heap() -> list[bytearray]:
-    """Fill the heap with blocks of random sizes and free half of them, so that no two processes lay out memory alike.
-
-    Children of one fork server have the same heap: in every launch, the tensors of a step would lie at the same
-    addresses. An effect of the addresses would then be the same in every launch, and no number of launches would
-    average it away.
-
-    Source: Mytkowicz et al., Producing Wrong Data Without Doing Anything Obviously Wrong! (ASPLOS 2009); Curtsinger and
-    Berger, STABILIZER: Statistically Sound Performance Evaluation (ASPLOS 2013).
-
-    Returns:
-        The blocks that must stay alive.
-    """
-    random = np.random.default_rng()  # seeded by the system: forked processes share the state of any other generator
-    sizes = np.exp(random.uniform(math.log(64), math.log(HEAP_BLOCK_MAX_BYTES), HEAP_BLOCKS)).astype(int)
-    blocks = [bytearray(size) for size in sizes]
-    return [block for block in blocks if random.random() < 0.5]
 
 
 def fastest_steps(timed: StepTimings, count: int) -> StepTimings:

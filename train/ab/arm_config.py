@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from profiling.ab.messages import Arm
+from profiling.ab.process import ArmProcess
 from train.config.schema import Config
 from train.event_writers import silence_event_writer_threads
 
@@ -20,8 +22,12 @@ class ArmConfig:
     config: Config
     changed: Mapping[str, tuple[Any, Any]]
 
-    def start(self, scratch: Path) -> Arm:
-        """Make the arm; called in the arm's own process. `scratch` is a folder for what is written while timing."""
+    def start(self, scratch: Path) -> ArmProcess:
+        """Start the arm in a process of its own. `scratch` is a folder for what is written while timing."""
+        return ArmProcess(partial(self.make, scratch), PRELOADED)
+
+    def make(self, scratch: Path) -> Arm:
+        """Make the arm; called in the arm's own process."""
         from train.ab.arm import ArmWorker  # imports torch
 
         silence_event_writer_threads()

@@ -1,40 +1,31 @@
 """One experiment from its configuration to its folder: measure, judge, record, show."""
 
-import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import hydra
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from profiling.ab.measure import ArmResult, Measured, Measurement, VariantError
+from profiling.ab.comparison import BUDGET_S, arm_records, judge_measured, leave, progress_bar
+from profiling.ab.measure import Measured, Measurement, VariantError
 from profiling.errors import NotApplicableError, UserError
-from profiling.report.page import write_report
 from profiling.terminal.comparisons import show_comparison
 from profiling.terminal.streams import standard_output
 from profiling.terminal.tables import wide_console
-from profiling.verdict.hypothesis import Expectation, Hypothesis, PeakMemory
-from profiling.verdict.judge import Comparison, failed, inconclusive, judge_comparison, not_applicable
-from profiling.verdict.numerics import NumericsCheck, check_numerics
-from profiling.verdict.record import ArmRecord, ComparisonRecord, write_comparison
-from profiling.vocabulary import BASELINE, COMPARED_ARMS, STAGES, VARIANT
-from train.ab.arm_config import PRELOADED, ArmConfig
+from profiling.verdict.hypothesis import Expectation, Hypothesis
+from profiling.verdict.judge import Comparison
+from profiling.verdict.record import ComparisonRecord
+from profiling.vocabulary import BASELINE, STAGES, VARIANT
+from train.ab.arm_config import ArmConfig
 from train.config import cli
 from train.config.compose import flat, plain, to_config
 from train.config.schema import Config
 
-BUDGET_S, LADDER_BUDGET_S = 45.0, 15.0
+LADDER_BUDGET_S = 15.0
 DESCRIPTION = ("name", "hypothesis.", "output", "ab.")  # keys that say why and where to, not what is done
 SHOWN_CHANGES = 8
-
-# What `close` means after 8 steps, for weights, probabilities and metrics. bf16 keeps 8 bits, and training multiplies
-# its rounding (docs/measurement.md); train/variants.py holds each switch to tighter bounds in float32.
-CLOSE_RTOL, CLOSE_ATOL = 1e-1, 1e-3
 
 
 def run_experiment(
@@ -72,13 +63,12 @@ def run_experiment(
     with progress_bar(console, config.name) as progress:
         measured = Measurement(
             {name: arm.start for name, arm in arms.items()},
-            PRELOADED,
             config.hypothesis.phase,
             budget_s,
             folder,
             started,
             progress,
-            best_probe_s(earlier),
+            best_probe_s=best_probe_s(earlier),
         ).run()
     stop = None if isinstance(measured.stop, VariantError | NotApplicableError) else measured.stop
     record = ComparisonRecord(
@@ -91,10 +81,9 @@ def run_experiment(
         changed=difference,
         environment=measured.environment,
         timings=measured.timings,
-        arms={name: arm_record(name, arm) for name, arm in measured.arms.items()},
+        arms=arm_records(measured),
     )
-    write_comparison(record, folder)
-    write_report([record], [folder], folder / "report.html")
+    leave(record, folder)
     with standard_output(cli.fail, f"the comparison is complete: {folder}"):
         show_comparison(console, record, measured.startup_s, measured.waited_s, folder)
     return record, stop
@@ -140,67 +129,5 @@ def judge(config: Config, measured: Measured) -> Comparison:
     claim = config.hypothesis
     expect = Expectation(time=claim.expect.time, memory=claim.expect.memory)
     hypothesis = Hypothesis(claim.claim, claim.because, claim.phase, expect)
-    if isinstance(measured.stop, NotApplicableError):
-        return not_applicable(config.name, hypothesis, str(measured.stop))
-    if isinstance(measured.stop, VariantError):
-        return failed(config.name, hypothesis, str(measured.stop))
-    numerics: NumericsCheck | None = None
-    if measured.difference is not None:
-        numerics = check_numerics(claim.numerics, *measured.difference, CLOSE_RTOL, CLOSE_ATOL)
-    if not measured.timings:
-        reason = "interrupted before there was enough for an interval"
-        return inconclusive(config.name, hypothesis, reason, numerics)
-    memory = peak_memory(claim.phase if claim.phase in STAGES else "train", measured)
-    return judge_comparison(config.name, hypothesis, measured.timings, memory, numerics)
-
-
-def peak_memory(stage: str, measured: Measured) -> PeakMemory | None:
-    """Peak memory of both arms in the stage that the hypothesis is about; None where it was not measured.
-
-    On an accelerator it is that of its allocator in timed blocks. On a CPU it is that of live tensors in the traced
-    window: the resident memory of the process is mostly torch itself, and varies with the allocator. Memory that grows
-    from step to step (graph_accumulation) shows in proportion to the length of the window.
-    """
-    outputs = [measured.arms[arm].output for arm in COMPARED_ARMS if arm in measured.arms]
-    peaks = [output.peak_accelerator_bytes or output.peak_allocated_bytes for output in outputs if output is not None]
-    if len(peaks) < len(COMPARED_ARMS) or not all(stage in of_arm for of_arm in peaks):
-        return None
-    return PeakMemory(*(of_arm[stage] for of_arm in peaks))
-
-
-def arm_record(name: str, arm: ArmResult) -> ArmRecord:
-    """What an arm has shown, as the comparison's record holds it."""
-    output = arm.output
-    results = {key: value for key, value in arm.results.items() if math.isfinite(value)}  # JSON has no other numbers
-    if output is None:
-        return ArmRecord(
-            warmup_s=arm.warmup_s,
-            peak_resident_bytes=0,
-            peak_allocated_bytes={},
-            peak_accelerator_bytes=None,
-            results=results,
-            traces={},
-        )
-    return ArmRecord(
-        warmup_s=arm.warmup_s,
-        peak_resident_bytes=output.peak_resident_bytes,
-        peak_allocated_bytes=dict(output.peak_allocated_bytes),
-        peak_accelerator_bytes=max(output.peak_accelerator_bytes.values(), default=None),
-        results=results,
-        traces={stage: f"{name}/{path}" for stage, path in output.traces.items()},
-        allocated_bytes_per_sample=dict(output.allocated_bytes_per_sample),
-    )
-
-
-@contextmanager
-def progress_bar(console: Console, name: str) -> Iterator[Any]:
-    """Yield a function to tell how many blocks of how many are done; draws nothing where the output is no terminal."""
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TextColumn("{task.completed}/{task.total} blocks"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
-        task = progress.add_task(name, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+    stage = claim.phase if claim.phase in STAGES else "train"
+    return judge_measured(config.name, hypothesis, stage, claim.numerics, measured)

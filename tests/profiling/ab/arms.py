@@ -19,7 +19,7 @@ ENVIRONMENT = Environment(
 class ToyArm:
     """Sleeps `step_s` for each step; appends each request to `log`. `probes_s` are its probes, then 1 s."""
 
-    ready = Ready(0.0, ENVIRONMENT)
+    ready = Ready(0.0, ENVIRONMENT, dict.fromkeys(STAGES, 1))
 
     def __init__(self, log: Path, name: str, step_s: float, probes_s: Sequence[float], scratch: Path) -> None:
         self.log, self.name, self.step_s, self.probes_s = log, name, step_s, list(probes_s)

@@ -13,20 +13,26 @@ from tests.profiling.ab.arms import ToyArm
 from train.ab.arm_config import PRELOADED  # toy arms need none of it, but the tests of train.ab share the fork server
 
 
+def started(*arguments):
+    """A toy arm in a process of its own."""
+    return ArmProcess(partial(ToyArm, *arguments), PRELOADED)
+
+
 def measured(log, probes_s=(), best_probe_s=None):
     """A measurement of two toy arms, of which the variant takes twice as long."""
     arms = {
-        BASELINE: partial(ToyArm, log, BASELINE, 0.001, probes_s),
-        VARIANT: partial(ToyArm, log, VARIANT, 0.002, ()),
+        BASELINE: partial(started, log, BASELINE, 0.001, probes_s),
+        VARIANT: partial(started, log, VARIANT, 0.002, ()),
     }
-    return Measurement(arms, PRELOADED, "train", 1.0, log.parent, "", lambda done, total: None, best_probe_s).run()
+    quiet = lambda done, total: None  # noqa: E731
+    return Measurement(arms, "train", 1.0, log.parent, "", quiet, best_probe_s=best_probe_s).run()
 
 
 def test_any_arm_that_answers_the_messages_can_be_measured(tmp_path):
     result = measured(tmp_path / "log")
     effect = phase_effect("train", result.timings["train"])
     assert (effect.verdict, effect.ratio) == (Verdict.slower, pytest.approx(2.0))
-    assert result.difference == (0.0, 0.0)
+    assert result.difference == result.twin_difference == (0.0, 0.0)
     assert result.stop is None
 
 

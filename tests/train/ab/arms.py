@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from models.mlp import MLP
-from train.ab.arm import randomize_heap
+from profiling.ab.arm_tools import randomize_heap
 
 
 class Failing(MLP):

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -20,6 +19,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from profiling import run_record
 from profiling.ab import measure, process
+from profiling.ab.comparison import CLOSE_ATOL, CLOSE_RTOL
 from profiling.ab.measure import Measurement, VariantError, difference
 from profiling.ab.messages import Answer
 from profiling.ab.plan import Plan
@@ -34,7 +34,7 @@ from tests.train.ab.arms import distance
 from train.ab import gate
 from train.ab.arm import ArmWorker, fastest_steps
 from train.ab.arm_config import PRELOADED, ArmConfig
-from train.ab.experiment import CLOSE_ATOL, CLOSE_RTOL, best_probe_s, judge, one_change
+from train.ab.experiment import best_probe_s, judge, one_change
 from train.config.compose import to_config
 
 SMALL = (*TINY, "model.width=4")
@@ -60,11 +60,11 @@ def nograd_off(tmp_path_factory) -> Path:
 def measurement(folder, variant=(WORKING,), baseline=(WORKING,), progress=lambda done, total: None) -> Measurement:
     configs = {BASELINE: to_config(composed(*FAILING, *baseline)), VARIANT: to_config(composed(*FAILING, *variant))}
     arms = {name: ArmConfig(config, {}).start for name, config in configs.items()}
-    return Measurement(arms, PRELOADED, "train", 0.5, folder, "", progress)
+    return Measurement(arms, "train", 0.5, folder, "", progress)
 
 
 def arm_process(config, folder) -> ArmProcess:
-    return ArmProcess(partial(ArmConfig(config, {}).start, folder), PRELOADED)
+    return ArmConfig(config, {}).start(folder)
 
 
 def descendants() -> list[psutil.Process]:
@@ -261,8 +261,8 @@ def test_a_ladder_knows_the_best_probe_of_its_earlier_comparisons(nograd_off):
 
 @pytest.mark.parametrize(("launches", "kept"), [(3, 0), (8, 7)])
 def test_an_interrupt_keeps_whole_launches(launches, kept, tmp_path, monkeypatch):
-    plan = Plan({arm: dict.fromkeys(STAGES, 1) for arm in ARMS}, rounds=2, launches=launches)
-    monkeypatch.setattr(measure, "plan_measurement", lambda timed_block, stage, budget_s: plan)
+    plan = Plan({arm: dict.fromkeys(STAGES, 1) for arm in ARMS}, rounds=2, launches=launches, expected_s=1.0)
+    monkeypatch.setattr(measure, "plan_measurement", lambda *_: plan)
 
     def interrupt(done: int, total: int) -> None:
         if done == total - 1:

@@ -1,0 +1,119 @@
+"""What the command line of a comparison says: the scripts of both arms, and what differs between them."""
+
+import argparse
+import hashlib
+import os
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from profiling.ab.script_process import Script
+from profiling.ab.worktree import worktree
+from profiling.errors import UserError
+from profiling.vocabulary import BASELINE, VARIANT
+
+MAX_LABEL = 80  # characters of a folder's name
+
+
+@dataclass(frozen=True)
+class ScriptPair:
+    """Two scripts to compare.
+
+    Attributes:
+        arms: `baseline` and `variant`.
+        changed: what differs: name -> [baseline's value, variant's].
+        name: what the variant is called in tables.
+        baseline_name: likewise.
+        label: the name of a folder.
+    """
+
+    arms: Mapping[str, Script]
+    changed: dict[str, tuple[str | None, str | None]]
+    name: str
+    baseline_name: str
+    label: str
+
+
+def script_pair(options: argparse.Namespace, stack: ExitStack) -> ScriptPair:
+    """Make the scripts of both arms; what must be removed at the end is left to `stack`.
+
+    Raises:
+        UserError: there is no such script, interpreter or revision.
+    """
+    a, b = _words("A", options.a), _words("B", options.b or options.a)
+    here = Path.cwd()
+    python_b = _interpreter(options.python_b) if options.python_b else sys.executable
+    variables_b = dict(options.env_b)
+    shared = {**os.environ}
+    shared.setdefault("PYTHONHASHSEED", str(options.seed))
+    tree = stack.enter_context(worktree(options.git_a)) if options.git_a else None
+    baseline = Script(
+        command=a,
+        python=sys.executable,
+        environment=shared,
+        folder=tree.folder if tree else here,
+        seed=options.seed,
+        samples=options.samples,
+        foreign=tree.repository if tree else None,
+    )
+    variant = Script(
+        command=b,
+        python=python_b,
+        environment=shared | variables_b,
+        folder=here,
+        seed=options.seed,
+        samples=options.samples,
+        foreign=tree.root if tree else None,
+    )
+    for script in (baseline, variant):
+        _check_command(script)
+    changed: dict[str, tuple[str | None, str | None]] = {}
+    if a != b:
+        changed["command"] = (baseline.text, variant.text)
+    changed |= {f"environment.{name}": (os.environ.get(name), value) for name, value in variables_b.items()}
+    if options.python_b:
+        changed["python"] = (sys.executable, python_b)
+    if tree:
+        changed["revision"] = (tree.commit, "working tree")
+    settings = [f"{name}={value}" for name, value in variables_b.items()]
+    settings += [options.python_b] if options.python_b else []
+    name = " ".join([*settings, variant.text, *(["(working tree)"] if tree else [])])
+    baseline_name = f"{baseline.text} at {options.git_a}" if tree else baseline.text if changed else "itself"
+    return ScriptPair({BASELINE: baseline, VARIANT: variant}, changed, name, baseline_name, _label(name))
+
+
+def _words(option: str, text: str) -> tuple[str, ...]:
+    try:
+        words = tuple(shlex.split(text))
+    except ValueError as error:
+        raise UserError(f"{option}: {text}: {error}") from None
+    if not words or words == ("-m",):
+        raise UserError(f"{option}: {text!r} names no script")
+    return words
+
+
+def _check_command(script: Script) -> None:
+    name = script.command[0]
+    if name == "-m" or (script.folder / name).is_file():
+        return
+    hint = " (the interpreter is this one, --python-b says another)" if re.match("python[0-9.]*$", name) else ""
+    raise UserError(f"{name}: there is no such script in {script.folder}{hint}")
+
+
+def _interpreter(path: str) -> str:
+    found = shutil.which(path)
+    if found is None:
+        raise UserError(f"--python-b: {path}: there is no such program")
+    return str(Path(found).absolute())  # not resolved: an environment's python is a link
+
+
+def _label(name: str) -> str:
+    label = re.sub(r"[^\w.+=-]+", "_", name).strip("_.") or "script"
+    if len(label) <= MAX_LABEL:
+        return label
+    return f"{label[:MAX_LABEL]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

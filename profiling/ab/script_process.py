@@ -1,0 +1,328 @@
+"""A user's script as an arm: its processes, as their parent sees them. Imports no torch.
+
+The script runs in its own interpreter under `profiling.ab.script_arm`, in a process group of its own. Between its turns
+the whole group is stopped (SIGSTOP): a held script does not work, nor do its threads and the workers of its loaders.
+The group stays in this process' session, so that the kernel ends stopped processes if this one is killed (setpgid(2)).
+"""
+
+import gzip
+import json
+import os
+import select
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from profiling import machine, run_record
+from profiling.ab.messages import Answer, ArmError, ArmOutput, BlockTimings, Ready
+from profiling.ab.process import describe_exit
+from profiling.analysis.memory import window_memory
+from profiling.format import duration
+from profiling.run_record import RunRecord, StageRecord, TraceFile
+from profiling.step_sample import StepSample
+from profiling.storage import atomic_write
+from profiling.trace.trace import read_trace
+
+SCRIPT_ARM = Path(__file__).with_name("script_arm.py")
+STEP_TIMEOUT_S = 300.0  # of one request; the longest is starting, with all that the script does before its first steps
+LOOK_S = 1.0  # while waiting: whether the process still runs, and how much it has written
+GRACE_S = 5.0  # between the end of a process' pipe and its own
+SETTLE_STEPS = 1
+TRACED_STEPS = 4
+MAX_OUTPUT_BYTES, KEPT_OUTPUT_BYTES = 4 << 20, 1 << 16  # of what the script prints: the end is kept
+
+
+@dataclass(frozen=True)
+class Script:
+    """What an arm runs.
+
+    Attributes:
+        command: path of a script, or `-m` and a module; then its arguments.
+        python: the interpreter.
+        environment: all variables.
+        folder: where the script runs.
+        seed: of random, numpy and torch.
+        samples: in a step; None lets the arm find out.
+        foreign: the other arm's tree, of which nothing may be loaded; None if both arms have one tree.
+    """
+
+    command: tuple[str, ...]
+    python: str
+    environment: Mapping[str, str]
+    folder: Path
+    seed: int
+    samples: int | None
+    foreign: Path | None
+
+    @property
+    def text(self) -> str:
+        """The command line."""
+        return shlex.join(self.command)
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        """What a record says of it."""
+        return {"command": self.text, "python": self.python, "folder": str(self.folder), "seed": self.seed}
+
+
+class ScriptError(ArmError):
+    """A script failed; the message is one line, and `output` is the file with what it printed."""
+
+    def __init__(self, message: str, output: Path) -> None:
+        super().__init__(message)
+        self.output = output
+
+
+class ScriptProcess:
+    """A context manager around a script's process; leaving it leaves no process behind. It is an `Arm` itself.
+
+    A script that ends before the measurement does is started again.
+
+    Args:
+        script: what to run.
+        output: the file that gets what the script prints.
+        changed: what differs in this arm, for its record: name -> [baseline's value, this arm's].
+        scratch: a folder for what is needed for a short time.
+
+    Raises:
+        ArmError: the script failed, here and in every request.
+    """
+
+    def __init__(self, script: Script, output: Path, changed: Mapping[str, tuple[Any, Any]], scratch: Path) -> None:
+        self._script = script
+        self._output = output
+        self._changed = changed
+        self._scratch = scratch
+        self._steps = StepSample()
+        self._resident_bytes = 0
+        self._stage = ""
+        self._start()
+
+    def __enter__(self) -> "ScriptProcess":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # --- requests
+
+    def answer(self) -> Answer:
+        """As `Arm.answer`: the parameters of all optimizers, after the steps of the warm-up."""
+        path = self._scratch / f"answer-{self._process.pid}"
+        index = self._ask({"answer": str(path)})["tensors"]
+        tensors = {}
+        with path.open("rb") as file:
+            for name, kind, shape in index:
+                tensors[name] = np.fromfile(file, kind, count=int(np.prod(shape))).astype(np.float64).reshape(shape)
+        path.unlink()
+        return Answer(tensors, {})
+
+    def probe(self) -> float:
+        """As `Arm.probe`."""
+        return float(self._ask({"probe": True})["probe_s"])
+
+    def block(self, steps: Mapping[str, int]) -> BlockTimings:
+        """As `Arm.block`."""
+        reply = self._ask({"steps": steps[self._stage]})
+        for samples, step_s, phase_s in reply["steps"]:
+            self._steps.add(samples, step_s, phase_s)
+        self._resident_bytes = max(self._resident_bytes, reply["resident_bytes"])
+        return BlockTimings(reply["s_per_sample"], reply["step_s"])
+
+    def finish(self, folder: Path, started: str, results: Mapping[str, float]) -> ArmOutput:
+        """As `Arm.finish`."""
+        folder.mkdir(parents=True)
+        exported = self._scratch / f"trace-{self._process.pid}.pt.trace.json"
+        traced = self._ask({"trace": str(exported), "steps": TRACED_STEPS})["traced"]
+        name = f"{socket.gethostname()}_{self._process.pid}_{self._stage}.{time.time_ns()}.pt.trace.json.gz"
+        peak_bytes, traffic_bytes = window_memory(read_trace(exported), self.ready.environment.device)
+        with atomic_write(folder / name) as packed, exported.open("rb") as text, gzip.open(packed, "wb") as file:
+            shutil.copyfileobj(text, file)
+        exported.unlink()
+        samples, step_s = [row[0] for row in traced], [row[1] for row in traced]
+        trace = TraceFile(
+            path=name, samples=samples, step_s=step_s, peak_allocated_bytes=peak_bytes, allocated_bytes=traffic_bytes
+        )
+        timed = self._steps.timings()
+        stage = StageRecord(
+            timed=timed,
+            trace=trace,
+            peak_resident_bytes=self._resident_bytes,
+            resident_is_per_stage=True,
+            peak_accelerator_bytes=None,
+        )
+        record = RunRecord(
+            name=self._script.text,
+            status="complete",
+            error=None,
+            started=started,
+            config=self._script.configuration,
+            changed=dict(self._changed),
+            environment=self.ready.environment,
+            stages={self._stage: stage},
+            results={**results, f"{self._stage}_samples_per_s": timed.samples_per_s},
+        )
+        run_record.write(record, folder)
+        return ArmOutput(
+            peak_resident_bytes=self._resident_bytes,
+            peak_allocated_bytes={} if peak_bytes is None else {self._stage: peak_bytes},
+            allocated_bytes_per_sample={} if traffic_bytes is None else {self._stage: traffic_bytes / sum(samples)},
+            peak_accelerator_bytes={},
+            traces={self._stage: name},
+        )
+
+    # --- the process
+
+    def _start(self) -> None:
+        """Start the script and wait until it has warmed up."""
+        their_requests, self._requests = os.pipe()
+        self._replies, their_replies = os.pipe()
+        self._received = b""
+        self._open = [self._requests, self._replies]
+        output = os.open(self._output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o666)
+        try:
+            self._process = subprocess.Popen(
+                [self._script.python, str(SCRIPT_ARM), str(their_requests), str(their_replies)],
+                cwd=self._script.folder,
+                env=dict(self._script.environment),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                pass_fds=(their_requests, their_replies),
+                process_group=0,
+            )
+        finally:
+            for descriptor in (their_requests, their_replies, output):
+                os.close(descriptor)
+        try:
+            self._describe(self._exchange(self._task()))
+        except _ScriptEndedError as ended:
+            self.close()
+            raise self._error(_too_short(ended.steps)) from ended
+        except BaseException:
+            self.close()
+            raise
+
+    def _task(self) -> dict[str, Any]:
+        script = self._script
+        return {
+            "command": script.command,
+            "seed": script.seed,
+            "samples": script.samples,
+            "foreign": None if script.foreign is None else str(script.foreign),
+        }
+
+    def _describe(self, reply: Mapping[str, Any]) -> None:
+        """Keep what the script's arm says of itself once it has warmed up."""
+        if foreign := reply["foreign"]:
+            raise self._error(
+                f"it loaded {foreign[0]} ({len(foreign)} files of the other arm's tree), so both arms would run the "
+                "same code; set PYTHONPATH to where it lies in the tree, such as PYTHONPATH=. or PYTHONPATH=src"
+            )
+        self._stage = reply["stage"]
+        environment = machine.environment(
+            reply["device"], reply["device_name"], reply["precision"], reply["threads"], reply["versions"]
+        )
+        self.ready = Ready(reply["warmup_s"], environment, {self._stage: SETTLE_STEPS}, reply["samples"])
+
+    def _ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Let the script work until it has an answer; start it again if it ends before."""
+        try:
+            return self._exchange(request)
+        except _ScriptEndedError:
+            self.close()
+            self._start()
+        try:
+            return self._exchange(request)
+        except _ScriptEndedError as ended:
+            raise self._error(_too_short(ended.steps)) from ended
+
+    def _exchange(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        self._signal(signal.SIGCONT)
+        with suppress(BrokenPipeError):  # what it said before its end is still to be read
+            os.write(self._requests, f"{json.dumps(request)}\n".encode())
+        reply: dict[str, Any] = json.loads(self._receive())
+        self._signal(signal.SIGSTOP)
+        self._shorten_output()
+        if "failure" in reply:
+            raise self._error(reply["failure"])
+        if "ended" in reply:
+            raise _ScriptEndedError(reply["ended"])
+        return reply
+
+    def _receive(self) -> bytes:
+        """Return the next line from the script's arm."""
+        deadline = time.monotonic() + STEP_TIMEOUT_S
+        while b"\n" not in self._received:
+            # Before the pipe: children of a process that has ended can hold its end of the pipe open.
+            has_ended = self._process.poll() is not None
+            readable, _, _ = select.select([self._replies], [], [], 0 if has_ended else LOOK_S)
+            part = os.read(self._replies, 1 << 20) if readable else b""
+            self._received += part
+            if not part and (readable or has_ended):
+                raise self._error(self._death())
+            if not part:
+                self._shorten_output()
+            if time.monotonic() > deadline:
+                raise self._error(f"no step within {duration(STEP_TIMEOUT_S * 1e6)}")
+        line, _, self._received = self._received.partition(b"\n")
+        return line
+
+    def _death(self) -> str:
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(GRACE_S)
+        return describe_exit(self._process.returncode)
+
+    def _error(self, message: str) -> "ScriptError":
+        return ScriptError(message, self._output)
+
+    def _signal(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
+
+    def _shorten_output(self) -> None:
+        """Keep the end of a long output."""
+        if self._output.stat().st_size > MAX_OUTPUT_BYTES:
+            with self._output.open("r+b") as file:
+                file.seek(-KEPT_OUTPUT_BYTES, os.SEEK_END)
+                end = file.read()
+                file.seek(0)
+                file.write(end)
+                file.truncate()
+
+    def close(self) -> None:
+        """Kill the process and all that it has started."""
+        children: list[psutil.Process] = []
+        with suppress(psutil.Error):
+            children = psutil.Process(self._process.pid).children(recursive=True)
+        self._signal(signal.SIGKILL)
+        for child in children:  # also those in groups of their own
+            with suppress(psutil.Error):
+                child.kill()
+        self._process.wait()
+        while self._open:
+            os.close(self._open.pop())
+
+
+class _ScriptEndedError(Exception):
+    """The script came to its end after so many steps."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+
+
+def _too_short(steps: int) -> str:
+    if not steps:
+        return "the script ended without a step: no optimizer has stepped, and it did not call profiling.step()"
+    return f"the script ended after {steps} steps: too few, let it run longer"
