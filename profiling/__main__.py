@@ -1,4 +1,4 @@
-"""The command line: python -m profiling summary|diff|memory|check|effects|report PATH."""
+"""The command line: python -m profiling summary|diff|memory|check|effects|report PATH; ab SCRIPT SCRIPT."""
 
 import argparse
 import os
@@ -9,23 +9,19 @@ from typing import Any
 
 from profiling.format import visible
 from profiling.parent_process import STDIN_VARIABLE, end_with_parent
-from profiling.terminal.arguments import Parser
+from profiling.terminal.arguments import UNREADABLE, Parser, count
 from profiling.terminal.early_signals import BEFORE_THE_RUN, exit_at_once
 from profiling.terminal.encoding import replace_what_cannot_be_encoded
-from profiling.terminal.json_output import write_json
-from profiling.terminal.streams import drop_output, print_line
+from profiling.terminal.streams import drop_output, print_line, write_json
 from profiling.trace.parse import TraceError
 from profiling.trace.text import STDIN
 from profiling.trace.trace import iterate_traces, read_traces, split_ranks
-
-UNREADABLE = 1
-"""Exit status: a file cannot be read."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Return its status, 0 or UNREADABLE; exit with USAGE if the command line is wrong."""
     replace_what_cannot_be_encoded()
-    parser = Parser(prog="python -m profiling", description="Read and compare traces of torch.profiler.")
+    parser = Parser(prog="python -m profiling", description="Read and compare traces of torch.profiler, and scripts.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in COMMANDS:
         add(commands)
@@ -59,12 +55,6 @@ def _command(commands: Any, name: str, run: Callable[[argparse.Namespace], int],
     return parser
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 upwards")
-    return int(text)
-
-
 def _path(text: str) -> Path:
     """Convert an argument: `-` is standard input, `./-` is a file."""
     return Path(text) if text == str(STDIN) or Path(text) != STDIN else Path.cwd() / text
@@ -77,7 +67,7 @@ def _add_summary(commands: Any) -> None:
     )
     parser.add_argument("--json", action="store_true", help="everything, as JSON")
     parser.add_argument("--by", choices=BY, default="operator", help="what the rows are (default: operator)")
-    parser.add_argument("--top", type=_count, metavar="N", help="at most N rows of each table")
+    parser.add_argument("--top", type=count, metavar="N", help="at most N rows of each table")
 
 
 def _summary(options: argparse.Namespace) -> int:
@@ -198,9 +188,9 @@ def _add_diff(commands: Any) -> None:
     parser.add_argument("a", metavar="A", type=_path, help="a trace file, a folder of them, or - for standard input")
     parser.add_argument("b", metavar="B", type=_path, help="what to compare it with")
     parser.add_argument("--json", action="store_true", help="everything, as JSON")
-    parser.add_argument("--top", type=_count, default=15, metavar="N", help="at most N causes (default: 15)")
+    parser.add_argument("--top", type=count, default=15, metavar="N", help="at most N causes (default: 15)")
     parser.add_argument(
-        "--samples", type=_count, nargs=2, metavar=("A", "B"), help="samples per step, for traces without a record.json"
+        "--samples", type=count, nargs=2, metavar=("A", "B"), help="samples per step, for traces without a record.json"
     )
 
 

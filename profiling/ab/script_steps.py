@@ -268,7 +268,7 @@ def leading_dimension(values: Sequence[Any]) -> int:
     """The leading dimension of the first tensor among the arguments of a module; 0 if there is none."""
     for value in values:
         shape = getattr(value, "shape", None)
-        if shape:
+        if isinstance(shape, tuple) and shape:  # also torch.Size
             return int(shape[0])
         if isinstance(value, (list, tuple)) and (nested := leading_dimension(value)):
             return nested

@@ -22,9 +22,9 @@ from profiling.ab.script_pair import ScriptPair, script_pair
 from profiling.ab.script_process import ScriptError, ScriptProcess
 from profiling.errors import Terminated, UserError
 from profiling.format import duration, visible
+from profiling.terminal.arguments import UNREADABLE
 from profiling.terminal.comparisons import show_comparison
-from profiling.terminal.json_output import write_json
-from profiling.terminal.streams import print_line
+from profiling.terminal.streams import print_line, write_json
 from profiling.terminal.tables import wide_console
 from profiling.verdict.hypothesis import Expectation, Hypothesis
 from profiling.verdict.judge import Comparison
@@ -34,7 +34,7 @@ from profiling.vocabulary import ARMS, BASELINE, VARIANT, Agreement, Verdict
 OUTPUT = Path("runs") / "ab"
 SHOWN_LINES = 10  # of what a script printed before it failed
 INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM  # exit statuses, by the convention of shells
-FAILED, UNDECIDED = 1, 2
+UNDECIDED = 2
 
 
 def run(options: argparse.Namespace) -> int:
@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
     except UserError as error:
         print_line(f"error: {error}")
         _show_output(error.__cause__)
-        return FAILED
+        return UNREADABLE
     except (KeyboardInterrupt, Terminated) as stop:
         print_line("interrupted before the first launch")
         return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
@@ -102,7 +102,7 @@ def _compare(pair: ScriptPair, options: argparse.Namespace) -> int:
         show_comparison(console, record, measured.startup_s, measured.waited_s, folder)
     if isinstance(measured.stop, VariantError):
         _show_output(measured.stop.__cause__)
-        return FAILED
+        return UNREADABLE
     if measured.stop is not None:
         print_line(f"interrupted; what was written is whole: {folder}")
         return TERMINATED if isinstance(measured.stop, Terminated) else INTERRUPTED
@@ -178,7 +178,7 @@ def gate(comparison: Comparison, share: float, *, strict: bool) -> int:
     if effect is None:
         return UNDECIDED if strict else 0
     if effect.verdict is Verdict.slower and effect.ratio >= 1 + share:
-        return FAILED
+        return 1
     return UNDECIDED if strict and max(effect.ratio_high, effect.floor_ratio) >= 1 + share else 0
 
 

@@ -7,8 +7,8 @@ from typing import NoReturn
 from profiling.errors import nearest
 from profiling.format import visible
 
-USAGE = 2
-"""Exit status of a wrong command line."""
+USAGE, UNREADABLE = 2, 1
+"""Exit statuses: a wrong command line; a file that cannot be read."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -23,3 +23,10 @@ class Parser(argparse.ArgumentParser):
         elif unknown := re.search(r"unrecognized arguments: (\S+)", message):
             wrong, allowed = unknown[1], list(self._option_string_actions)
         self.exit(USAGE, visible(f"{self.prog}: {message}{nearest(wrong, allowed)}") + "\n")
+
+
+def count(text: str) -> int:
+    """Convert an argument that is a number from 1 upwards."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 upwards")
+    return int(text)

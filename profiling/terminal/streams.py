@@ -1,10 +1,15 @@
-"""Lines on standard error and standard output, and a standard output that nothing can be written to."""
+"""Lines and JSON on standard error and standard output, and a standard output that nothing can be written to."""
 
+import json
 import os
+import re
+import struct
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
+
+import msgspec
 
 from profiling.format import visible
 
@@ -39,3 +44,20 @@ def standard_output(fail: Callable[[str], None], done: str | None = None) -> Ite
             raise
         drop_output()
         fail("; ".join(filter(None, (f"standard output: {cause.strerror}", done))))
+
+
+def write_json(value: object) -> None:
+    """Write JSON in ASCII: nothing that a terminal may obey (`profiling.format.visible`) or its encoding may lack."""
+    try:
+        text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+    except UnicodeEncodeError:  # a file's name of bytes that are no text; Python reads its escapes back as they were
+        text = json.dumps(msgspec.to_builtins(value), indent=2)
+    sys.stdout.write(_NOT_PRINTABLE_ASCII.sub(_escape, text) + "\n")
+
+
+def _escape(match: re.Match[str]) -> str:
+    """Write characters as JSON does: in units of UTF-16."""
+    return "".join(f"\\u{unit:04x}" for (unit,) in struct.iter_unpack(">H", match[0].encode("utf-16-be")))
+
+
+_NOT_PRINTABLE_ASCII = re.compile("[^\n -~]+")

@@ -21,7 +21,7 @@ COMMANDS = {
     (name, line.strip())
     for name, text in TEXTS.items()
     for line in re.findall(r"(?:^    (?:\$ )?|`)(python -m (?:train|profiling)[^`\n#]*)", text, re.MULTILINE)
-    if not re.search(r"[…<]|\[-|profiling$", line)  # patterns of commands
+    if not re.search(r"[…<]|\[-|profiling( ab)?$", line)  # patterns and names of commands
 }
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "configs" / "experiment").glob("*.yaml"))
 
