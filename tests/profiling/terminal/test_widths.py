@@ -14,12 +14,12 @@ import pytest
 from profiling.__main__ import BY, main
 from profiling.run_record import StepTimings
 from profiling.terminal.comparisons import show_comparison, show_comparisons
+from profiling.terminal.runs import print_run
 from profiling.terminal.tables import PlainConsole, wide_console
 from profiling.verdict.record import write_comparison
 from tests.profiling.make_trace import Event, event, write
 from tests.profiling.report.reports import arm, compared, recorded
 from tests.profiling.tb_plugin.conftest import make_record
-from train.console import print_run
 
 WIDTHS = (40, 60, 80, 100, 132)
 WIDE = 400  # everything fits
