@@ -13,36 +13,25 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from profiling.errors import UserError, nearest_or_all
-from train.config.schema import (
-    AdamWConfig,
-    CNNConfig,
-    Config,
-    CustomModelConfig,
-    DownloadDataConfig,
-    EmbeddedDataConfig,
-    FolderDataConfig,
-    MLPConfig,
-    Profiler,
-    ResNet18Config,
-    SGDConfig,
-    SyntheticDataConfig,
-    ViTConfig,
-)
+from train.config import schema as schemas
+from train.config.schema import Config
 
 SCHEMAS: Mapping[str, type] = {
-    "schema/config": Config,
-    "schema/data/embedded": EmbeddedDataConfig,
-    "schema/data/download": DownloadDataConfig,
-    "schema/data/folder": FolderDataConfig,
-    "schema/data/synthetic": SyntheticDataConfig,
-    "schema/model/mlp": MLPConfig,
-    "schema/model/cnn": CNNConfig,
-    "schema/model/resnet18": ResNet18Config,
-    "schema/model/vit": ViTConfig,
-    "schema/model/custom": CustomModelConfig,
-    "schema/optimizer/adamw": AdamWConfig,
-    "schema/optimizer/sgd": SGDConfig,
-    "schema/profiler/profiler": Profiler,
+    "schema/config": schemas.Config,
+    "schema/data/custom": schemas.CustomDataConfig,
+    "schema/data/embedded": schemas.EmbeddedDataConfig,
+    "schema/data/download": schemas.DownloadDataConfig,
+    "schema/data/folder": schemas.FolderDataConfig,
+    "schema/data/synthetic": schemas.SyntheticDataConfig,
+    "schema/model/mlp": schemas.MLPConfig,
+    "schema/model/cnn": schemas.CNNConfig,
+    "schema/model/resnet18": schemas.ResNet18Config,
+    "schema/model/vit": schemas.ViTConfig,
+    "schema/model/custom": schemas.CustomModelConfig,
+    "schema/optimizer/adamw": schemas.AdamWConfig,
+    "schema/optimizer/sgd": schemas.SGDConfig,
+    "schema/optimizer/custom": schemas.CustomOptimizerConfig,
+    "schema/profiler/profiler": schemas.Profiler,
 }
 
 NAMES_OF_TYPES = {

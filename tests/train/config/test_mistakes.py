@@ -22,9 +22,12 @@ from train.config.cli import MAX_LABEL_BYTES, run_label
 
 TOO_LONG = "x" * 300  # for the name of a file
 MEMORY = "out of memory: "
+HERE = "tests.train.config.test_mistakes"
+RESNET = "torchvision.models.resnet18"
+DATA, MODEL, OPTIMIZER = (f"{group}=custom {group}._target_" for group in ("data", "model", "optimizer"))
 MISTAKES = [
     ("model=1", "model=1: a group takes the name of a file; there are: cnn, custom, mlp, resnet18, vit"),
-    ("data=5", "data=5: a group takes the name of a file; there are: cifar10, digits"),
+    ("data=5", "data=5: a group takes the name of a file; there are: cifar10, custom, digits"),
     ("profiler=true", "profiler=true: a group takes"),
     ("model=null", "model=null: a group takes"),
     ("optimizer=1.5", "optimizer=1.5: a group takes"),
@@ -78,14 +81,23 @@ MISTAKES = [
     ("optimizer._target_=builtins.print", "neither a class nor a function of Python code; allowed: a subclass"),
     ("optimizer._target_=torch.nn.Linear", "a class of another kind; allowed: a subclass of torch.optim.Optimizer"),
     ("optimizer._target_=torch.optim.Optimizer", "a class of another kind"),
-    ("optimizer._target_=torch.optim.SGD", "optimizer=torch.optim.SGD: SGD.__init__() got an unexpected keyword"),
+    ("optimizer._target_=torch.optim.LBFGS", "optimizer=torch.optim.LBFGS: its step needs a closure"),
+    ("optimizer._target_=torch.optim.SparseAdam", "optimizer=torch.optim.SparseAdam: takes sparse gradients only"),
+    ("optimizer._target_=torch.optim.Muon", "optimizer=torch.optim.Muon: Muon only supports 2D parameters"),
+    (f"{OPTIMIZER}=torch.optim.RMSprop +optimizer.params={{alpa:0.9}}", "unexpected keyword argument 'alpa'"),
+    (f"{DATA}=nowhere.splits", "cannot be imported: No module named 'nowhere'; is its folder in PYTHONPATH?"),
+    (f"{DATA}=subprocess.call", "a function of (popenargs, timeout, kwargs); allowed: a function that returns"),
+    (f"{DATA}={HERE}.one_split", "returned a Tensor; needed: a training and a test split"),
+    (f"{DATA}={HERE}.unscaled", "floating-point images from 0 to 255; needed: 0 to 1"),
+    (f"{MODEL}={RESNET}", "does not fit this data, images [2, 1, 28, 28]: Given groups=1, weight of size"),
+    (f"{MODEL}={RESNET} data=synthetic", "returned [2, 1000] for 2 images; this data needs logits [2, 10]"),
     ("optimizer._target_=..a", "optimizer._target_=..a: cannot be imported"),
     ("data._target_=builtins.exec", "neither a class nor a function of Python code; allowed: a function of"),
     ("data._target_=builtins.dict", "a class of another kind; allowed: a function of root, image_size, test_fraction"),
     ("data._target_=train.data.mnist", "a function of (root, download); allowed: a function of root, image_size"),
     ("data._target_=subprocess.call", "allowed: a function of root, image_size"),
     ("model._target_=subprocess.Popen", "a class of another kind; allowed: a subclass of torch.nn.Module"),
-    ("model._target_=subprocess.check_output", "allowed: a subclass of torch.nn.Module, or a function of channels"),
+    ("model._target_=subprocess.check_output", "a subclass of torch.nn.Module, or a function that returns one"),
     ("model._target_=sys.exit", "neither a class nor a function"),
     ("model=custom model._target_=models.cnn.CNN +model.params={channels:2}", "not free, the data decides it: 1"),
     ("model=custom model._target_=models.cnn.CNN +model.params={width:-1,dropout:0}", "negative dimension -1"),
@@ -179,13 +191,27 @@ def test_a_model_may_be_a_function(configure):
     from train import session
 
     config = configure("model=custom", "model._target_=tests.train.config.test_mistakes.linear")
-    assert session.prepare(config).module.out_features == 10
+    assert session.prepare(config).module[1].out_features == 10
 
 
 def linear(channels: int, image_size: int, classes: int):
     from torch import nn
 
-    return nn.LazyLinear(classes) if channels == 0 else nn.Linear(image_size, classes)
+    return nn.Sequential(nn.Flatten(), nn.Linear(channels * image_size**2, classes))
+
+
+def one_split():
+    import torch
+
+    return torch.zeros(4, 1, 8, 8)
+
+
+def unscaled():
+    import torch
+
+    images = torch.zeros(4, 1, 8, 8)
+    images[0] = 255
+    return (images, torch.arange(4)), (images, torch.arange(4))
 
 
 def test_memory_that_the_machine_lacks_is_one_line_also_during_the_run(run, monkeypatch, tmp_path):
