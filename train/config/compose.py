@@ -119,7 +119,7 @@ def _check_types(node: DictConfig, path: str) -> None:
     for field, hint in fields.items():
         key = f"{path}{field}"
         if field not in node and not OmegaConf.is_missing(node, field):
-            raise UserError(f"{key}: deleted, and every key is needed; leave ~{key} out")
+            raise UserError(deleted(key))
         if OmegaConf.is_missing(node, field):
             raise UserError(f"{key}: no value; give one: {key}=...")
         value = node[field]
@@ -129,6 +129,11 @@ def _check_types(node: DictConfig, path: str) -> None:
         elif not _is_of_type(value, hint):
             kind = "out of range" if isinstance(value, int | float) else "wrong type"
             raise UserError(f"{key}={_shown(value)}: {kind}; allowed: {_allowed(hint)}")
+
+
+def deleted(key: str) -> str:
+    """The message for a key that an override deletes."""
+    return f"{key}: deleted, and every key is needed; leave ~{key} out"
 
 
 def _shown(value: Any) -> str:

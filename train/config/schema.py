@@ -11,7 +11,6 @@ from typing import Any
 from profiling.errors import UserError, nearest
 from profiling.vocabulary import STAGES, STEP_PHASES, Agreement, ExpectedMemory, ExpectedTime
 from train.config.options import (
-    TOPICS,
     Activations,
     Arithmetic,
     Attention,
@@ -35,6 +34,7 @@ from train.config.options import (
     Schedule,
     Source,
     Task,
+    Topic,
     ZeroGrad,
 )
 
@@ -114,7 +114,7 @@ class ExpectationConfig:
 class HypothesisConfig:
     """A claim about one deviation from the baseline that a measurement can refute."""
 
-    topic: str
+    topic: Topic
     claim: str
     because: str
     phase: str
@@ -123,7 +123,6 @@ class HypothesisConfig:
     needs: list[Need]
 
     def __post_init__(self) -> None:
-        _check_choice("hypothesis.topic", self.topic, ("baseline", *TOPICS))
         _check_choice("hypothesis.phase", self.phase, (*STAGES, *STEP_PHASES))
 
 
