@@ -16,13 +16,14 @@ AttentionFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
 class ModelClass(Protocol):
     """A subclass of nn.Module, or a function that returns one: maps float images [B, C, H, W] to logits [B, classes].
 
-    Besides the fields of its YAML file it may have these parameters, which the switches of the same names set:
+    It is called with the fields of its YAML file, and with those of the following that its signature names. The data
+    set decides `channels`, `image_size` (images are square) and `classes`; the switches of the same names set:
 
     - `conv_bias: bool`: whether convolutions before batch norm have a bias (`switches.conv_bias`);
     - `attention: AttentionFunction`: computes scaled dot-product attention (`switches.attention`).
     """
 
-    def __call__(self, *, channels: int, image_size: int, classes: int, **fields: Any) -> nn.Module:
+    def __call__(self, **fields: Any) -> nn.Module:
         """Build a model for images [channels, image_size, image_size]."""
 
 

@@ -1,9 +1,14 @@
-"""Numbers as text: durations, sizes, ratios, intervals. Every table, chart and page uses these."""
+"""Numbers and names as text: durations, sizes, ratios, intervals. Every table, chart and page uses these."""
 
+import hashlib
 import re
+from collections.abc import Sequence
 
 _SHORTEST_US = 1e-6
 """Less than a picosecond is written as 0: it is what rounding leaves of a sum."""
+MAX_NAME_BYTES = 128
+"""Most file systems take names of 255 bytes, encrypted ones of 143."""
+_HASH_DIGITS = 8
 _SIZE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -72,3 +77,18 @@ def visible(text: str) -> str:
     Characters that reverse the direction of text, too (https://unicode.org/reports/tr36/#Bidirectional_Text_Spoofing).
     """
     return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def file_name(parts: Sequence[str]) -> str:
+    """Join `parts` to a file's name; what does not fit into MAX_NAME_BYTES is counted, and a hash tells it apart."""
+    code = hashlib.sha256(repr(parts).encode()).hexdigest()[:_HASH_DIGITS]
+    parts = [re.sub(r"[^\w.+-]|^[.]+", "_", part) for part in parts]
+    label = "+".join(parts)
+    kept = len(parts)
+    while len(label.encode()) > MAX_NAME_BYTES and kept > 1:
+        kept -= 1
+        label = "+".join([*parts[:kept], f"{len(parts) - kept}-more-{code}"])
+    if len(label.encode()) <= MAX_NAME_BYTES:
+        return label
+    end = f"-{code}" if len(parts) == 1 else f"+{len(parts) - 1}-more-{code}"
+    return parts[0].encode()[: MAX_NAME_BYTES - len(end)].decode(errors="ignore") + end

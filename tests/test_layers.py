@@ -41,7 +41,7 @@ INSIDE_PROFILING = {
     "ab": EVERYBODY | {"verdict", "run_record", "step_sample", "machine", "trace", "analysis", "report", "terminal"},
     "figures": EVERYBODY | {"analysis", "diff", "verdict"},
     "report": EVERYBODY | {"trace", "analysis", "diff", "verdict", "run_record", "figures"},
-    "terminal": EVERYBODY | {"analysis", "diff", "verdict"},
+    "terminal": EVERYBODY | {"analysis", "diff", "verdict", "run_record"},
     "tb_plugin": {"storage", "vocabulary", "format", "parent_process", "run_record", "trace"},
 }
 """Part of profiling/ -> the parts that it may import; __main__ may import all."""

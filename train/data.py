@@ -5,8 +5,8 @@ split does not depend on the run's seed: runs with different seeds are tested on
 torchvision are slow to import, so the functions that need them import them.
 """
 
-import dataclasses
 import tempfile
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from torch.utils.data import Dataset
 from profiling.errors import UserError
 from train.config.schema import DataConfig
 from train.image_files import MAX_PIXELS, SUFFIXES, FileSplit, unlabeled
-from train.targets import call_target, import_target, is_function_of
+from train.targets import call_target, fields_of, import_target, is_function_of
 
 __all__ = [
     "DataSet", "FileSplit", "TensorSplit", "cifar10", "digits", "fashion_mnist", "image_folder", "jpeg_digits", "load",
@@ -66,14 +66,51 @@ def load(data: DataConfig) -> DataSet:
     Raises:
         UserError: there is no such function, or it cannot read its data.
     """
-    key, target = "data._target_", data._target_
-    fields = {field.name: getattr(data, field.name) for field in dataclasses.fields(data) if field.name != "_target_"}
-    allowed = f"a function of {', '.join(fields)} that returns a train.data.DataSet"
-    function = import_target(target, key, lambda imported: is_function_of(imported, *fields), allowed)
+    target, fields = data._target_, fields_of(data)
+    named, result = ", ".join(fields), "a train.data.DataSet, or a training and a test split"
+    function = import_target(
+        target,
+        "data._target_",
+        lambda imported: is_function_of(imported, *fields),
+        f"a function{f' of {named}' if named else ''} that returns {result}",
+    )
     loaded = call_target(function, f"data={target}", **fields)
-    if not isinstance(loaded, DataSet):
-        raise UserError(f"{key}={target}: returned a {type(loaded).__name__}; allowed: {allowed}")
-    return loaded
+    return loaded if isinstance(loaded, DataSet) else call_target(described, f"data={target}", loaded)
+
+
+def described(splits: Any) -> DataSet:
+    """A training and a test split of the user's, as a data set in memory.
+
+    Args:
+        splits: two of these: a pair of tensors, images [N, C, H, W] and integer labels [N]; or a torch Dataset of
+            pairs of an image, a tensor [C, H, W] or a picture of Pillow's, and its label. Images are uint8, or floats
+            from 0 to 1, and square.
+
+    Raises:
+        ValueError: they are something else.
+    """
+    if not (isinstance(splits, list | tuple) and len(splits) == 2):
+        raise ValueError(f"returned a {type(splits).__name__}; needed: a training and a test split")
+    pairs = [_tensors(split) for split in splits]
+    names = getattr(splits[0], "classes", range(1 + max(int(labels.max()) for _, labels in pairs)))
+    return _checked(pairs, tuple(str(name) for name in names))
+
+
+def _tensors(split: Any) -> tuple[Tensor, Tensor]:
+    """The images, uint8, and the labels of one split of the user's, not yet checked."""
+    if isinstance(split, Dataset):
+        from torchvision.transforms.functional import to_tensor
+
+        samples = [split[i] for i in range(len(split))]  # type: ignore[arg-type]
+        images = torch.stack([image if isinstance(image, Tensor) else to_tensor(image) for image, _ in samples])
+        labels = torch.as_tensor([int(label) for _, label in samples])
+    else:
+        images, labels = (torch.as_tensor(part) for part in split)
+    if images.is_floating_point():
+        if images.min() < 0 or images.max() > 1:
+            raise ValueError(f"floating-point images from {images.min():.3g} to {images.max():.3g}; needed: 0 to 1")
+        images = (images * 255).round().to(torch.uint8)
+    return images, labels.long()
 
 
 def digits(root: str, image_size: int, test_fraction: float) -> DataSet:
@@ -263,9 +300,8 @@ def _torchvision(name: str, dataset_class: Any, root: str, folder: str, download
     """A data set of torchvision, completely in memory; `folder` is the location of its files below `root`."""
     try:
         loaded = [dataset_class(root, train=train, download=download) for train in (True, False)]
-        train, test = (_checked_split(split) for split in loaded)
-        if train.images.shape[1:] != test.images.shape[1:]:
-            raise ValueError("training and test images differ in size")
+        pairs = [(_channels_first(split.data), torch.as_tensor(split.targets)) for split in loaded]
+        return _checked(pairs, tuple(loaded[0].classes))
     except Exception as error:  # damaged files make its parsers raise almost anything
         where = Path(root).resolve() / folder
         reason = "downloading failed" if download else "data.download=false"
@@ -275,22 +311,27 @@ def _torchvision(name: str, dataset_class: Any, root: str, folder: str, download
             f"data={name}: no intact files in {where}, and {reason} ({cause}); delete that folder if it exists and run "
             f"`{command}` with network access, or take data=digits, which needs no network"
         ) from error
-    return _describe(train, test, tuple(loaded[0].classes))
 
 
-def _checked_split(split: Any) -> TensorSplit:
-    """The images and labels of a data set of torchvision.
+def _checked(pairs: Sequence[tuple[Tensor, Tensor]], classes: tuple[str, ...]) -> DataSet:
+    """The training and the test split of torchvision or of the user, as a data set.
 
     Raises:
         ValueError: they are not square images of bytes with one label each, or a label is of no class.
     """
-    images, labels = _channels_first(split.data), torch.as_tensor(split.targets)
-    if images.dtype is not torch.uint8 or images.shape[2] != images.shape[3] or 0 in images.shape:
+    train, test = (_checked_split(images, labels, classes) for images, labels in pairs)
+    if train.images.shape[1:] != test.images.shape[1:]:
+        raise ValueError("training and test images differ in size")
+    return _describe(train, test, classes)
+
+
+def _checked_split(images: Tensor, labels: Tensor, classes: Sized) -> TensorSplit:
+    if images.dtype is not torch.uint8 or images.dim() != 4 or images.shape[2] != images.shape[3] or 0 in images.shape:
         raise ValueError(f"images of {images.dtype} {list(images.shape)}")
     if labels.dtype is not torch.int64 or labels.shape != images.shape[:1]:
         raise ValueError(f"{list(labels.shape)} labels of {labels.dtype} for {len(images)} images")
-    if labels.min() < 0 or labels.max() >= len(split.classes):
-        raise ValueError(f"labels from {labels.min()} to {labels.max()} for {len(split.classes)} classes")
+    if labels.min() < 0 or labels.max() >= len(classes):
+        raise ValueError(f"labels from {labels.min()} to {labels.max()} for {len(classes)} classes")
     return TensorSplit(images, labels)
 
 

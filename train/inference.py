@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from profiling.capture import TimedCapture
 from profiling.errors import UserError
 from profiling.storage import atomic_write
+from profiling.terminal.runs import latency_line
 from profiling.terminal.streams import standard_output
 from profiling.terminal.tables import PlainConsole
 from train import checkpoint, health, loop, session, variants
@@ -22,7 +23,6 @@ from train.batches import make_batches
 from train.checkpoint import Checkpoint
 from train.config import cli
 from train.config.schema import Config, CustomModelConfig, ResNet18Config
-from train.console import latency_line
 from train.data import DataSet, FileSplit, TensorSplit, load, unlabeled
 from train.device import choose_device, choose_precision, set_process
 

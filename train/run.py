@@ -13,6 +13,7 @@ import numpy as np
 from profiling import run_record
 from profiling.capture import TimedCapture
 from profiling.run_record import RunRecord, StageRecord, TraceFile
+from profiling.terminal.runs import PERCENTILES, Bar, print_run, progress_bar
 from profiling.terminal.streams import standard_output
 from profiling.terminal.tables import PlainConsole
 from profiling.vocabulary import STAGES
@@ -22,7 +23,6 @@ from train.config import cli
 from train.config.compose import plain
 from train.config.options import Execution, Histograms
 from train.config.schema import Config
-from train.console import PERCENTILES, Bar, print_run, progress_bar
 from train.events import EventFile, has_point, step_log
 from train.loop import EpochMetrics
 from train.session import Session

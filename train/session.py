@@ -1,8 +1,8 @@
 """The parts of a run, built from its configuration before the first step."""
 
 import copy
-import dataclasses
 import inspect
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -25,13 +25,15 @@ from profiling.vocabulary import STAGES
 from train import loop, needs, variants
 from train.batches import Batch, Batches, make_batches
 from train.config.options import Parameters, Precision, Schedule
-from train.config.schema import Config, CustomModelConfig
+from train.config.schema import Config
 from train.data import DataSet, load
 from train.device import choose_device, choose_precision, reserve_heap, set_process
-from train.targets import call_target, import_target, is_class, is_function_of
+from train.targets import call_target, fields_of, import_target, is_class, is_function_of, named_parameters
 
 WARMUP_SHARE = 0.3  # of the steps of a one-cycle schedule: the learning rate rises
 START_FACTOR = 0.04  # of the peak learning rate: the first step of a one-cycle schedule
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ def prepare(config: Config) -> Session:
     module = build_model(config, data)
     needs.check(needs.ExperimentContext(config, device, data, module))
     module = module.to(device=device, memory_format=variants.MEMORY_FORMAT[config.switches.memory_format])  # type: ignore[call-overload]
+    check_model(module, data, device, config.model._target_)
     trained = freeze_and_select(module, config)
     optimizer = build_optimizer(trained, config)
     order = torch.Generator().manual_seed(config.seed)
@@ -130,27 +133,39 @@ def build_model(config: Config, data: DataSet) -> nn.Module:
     model_class: ModelClass = import_target(
         target,
         "model._target_",
-        lambda imported: is_class(imported, nn.Module) or is_function_of(imported, *CONSTRUCTOR_PARAMETERS),
-        f"a subclass of torch.nn.Module, or a function of {', '.join(CONSTRUCTOR_PARAMETERS)} that returns one",
+        lambda imported: is_class(imported, nn.Module) or is_function_of(imported),
+        "a subclass of torch.nn.Module, or a function that returns one",
     )
-    if isinstance(config.model, CustomModelConfig):
-        fields = dict(config.model.params)
-    else:
-        names = [field.name for field in dataclasses.fields(config.model) if field.name != "_target_"]
-        fields = {name: getattr(config.model, name) for name in names}
-    for name in CONSTRUCTOR_SWITCHES:
-        if name in inspect.signature(model_class).parameters:
-            fields[name] = variants.TABLES[name][getattr(config.switches, name)]
+    fields, named = fields_of(config.model), named_parameters(model_class)
+    for name in named.keys() & set(CONSTRUCTOR_SWITCHES):
+        fields[name] = variants.TABLES[name][getattr(config.switches, name)]
     sizes = (data.channels, data.image_size, len(data.classes))
     for name, value in zip(CONSTRUCTOR_PARAMETERS, sizes, strict=True):
-        if name in fields:
-            raise UserError(f"model.params.{name}: not free, the data decides it: {value}")
-        fields[name] = value
+        if name in named:
+            if name in fields:
+                raise UserError(f"model.params.{name}: not free, the data decides it: {value}")
+            fields[name] = value
     model = call_target(model_class, f"model={target}", **fields)
     if not isinstance(model, nn.Module):
         raise UserError(f"model._target_={target}: not an nn.Module")
     variants.ACTIVATIONS[config.switches.activations](model)
     return model
+
+
+def check_model(module: nn.Module, data: DataSet, device: torch.device, target: str) -> None:
+    """Classify two empty images: what a class of the user's does not fit is known before training.
+
+    Raises:
+        UserError: the model does not take images of this shape, or does not return one logit for each class.
+    """
+    shape, classes = (2, data.channels, data.image_size, data.image_size), len(data.classes)
+    with torch.no_grad():
+        images = torch.zeros(shape, device=device)
+        logits = call_target(module.eval(), f"model={target}: does not fit this data, images {list(shape)}", images)
+    module.train()
+    if not isinstance(logits, Tensor) or logits.shape != (2, classes):
+        returned = list(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+        raise UserError(f"model={target}: returned {returned} for 2 images; this data needs logits [2, {classes}]")
 
 
 def freeze_and_select(module: nn.Module, config: Config) -> nn.Module:
@@ -177,19 +192,30 @@ def freeze_and_select(module: nn.Module, config: Config) -> nn.Module:
 def build_optimizer(trained: nn.Module, config: Config) -> Optimizer:
     """The class that `optimizer._target_` names, over the parameters of `trained` that require grad.
 
+    Fields of the YAML file and switches that the class has no parameter for are left out, with a note; what the user
+    writes into `optimizer.params` never is.
+
     Raises:
-        UserError: there is no such class, or it rejects its arguments.
+        UserError: there is no such class, it rejects its arguments, or the loop cannot drive it.
     """
-    fields = {field.name: getattr(config.optimizer, field.name) for field in dataclasses.fields(config.optimizer)}
-    target = fields.pop("_target_")
+    target = config.optimizer._target_
     optimizer_class = import_target(
         target,
         "optimizer._target_",
         lambda imported: is_class(imported, Optimizer),
         "a subclass of torch.optim.Optimizer",
     )
+    if inspect.signature(optimizer_class.step).parameters["closure"].default is inspect.Parameter.empty:  # type: ignore[attr-defined]
+        raise UserError(f"optimizer={target}: its step needs a closure, which the training loop does not pass")
+    if optimizer_class is torch.optim.SparseAdam:
+        raise UserError(f"optimizer={target}: takes sparse gradients only, and those of image models are dense")
     parameters = [parameter for parameter in trained.parameters() if parameter.requires_grad]
-    fields |= variants.OPTIMIZER_LOOP[config.switches.optimizer]
+    fields = fields_of(config.optimizer) | variants.OPTIMIZER_LOOP[config.switches.optimizer]
+    own = getattr(config.optimizer, "params", {})
+    left_out = [name for name in fields if name not in {*own, *named_parameters(optimizer_class)}]
+    if left_out:
+        log.info("note: optimizer=%s has no %s; left out", target, ", ".join(left_out))
+    fields = {name: value for name, value in fields.items() if name not in left_out}
     optimizer: Optimizer = call_target(optimizer_class, f"optimizer={target}", parameters, **fields)
     return optimizer
 

@@ -1,18 +1,23 @@
 """What `_target_` of a configuration names: a class or a function, imported by its path, checked, then called."""
 
+import dataclasses
 import importlib
 import inspect
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from profiling.errors import NotApplicableError, UserError, nearest
 from profiling.out_of_memory import explain_out_of_memory
 
+UNNAMED = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
 
 def import_target(target: str, key: str, accepts: Callable[[Any], bool], allowed: str) -> Callable[..., Any]:
     """Import the class or function that the dotted path `target` names.
 
-    It is checked before anybody calls it: `optimizer._target_=os.system` must not run a command.
+    It is checked before anybody calls it: `optimizer._target_=os.system` must not run a command. Not by
+    hydra.utils.get_object, which cannot tell a module that is missing from one that fails, nor name what is nearest.
 
     Args:
         target: package.module.Name.
@@ -28,7 +33,9 @@ def import_target(target: str, key: str, accepts: Callable[[Any], bool], allowed
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:  # a module may raise anything while it is imported
         known = isinstance(error, ImportError | ValueError)  # ValueError: the module's name is empty
-        raise UserError(f"{key}={target}: cannot be imported: {error if known else repr(error)}") from error
+        missing = isinstance(error, ModuleNotFoundError) and f"{module_name}.".startswith(f"{error.name}.")
+        hint = "; is its folder in PYTHONPATH?" if missing else ""
+        raise UserError(f"{key}={target}: cannot be imported: {error if known else repr(error)}{hint}") from error
     imported: Callable[..., Any] | None = getattr(module, name, None)
     if imported is None:
         raise UserError(f"{key}={target}: {module_name} has no {name}{nearest(name, list(vars(module)))}")
@@ -43,8 +50,24 @@ def is_class(imported: Any, base: type) -> bool:
 
 
 def is_function_of(imported: Any, *parameters: str) -> bool:
-    """Whether `imported` is a function of Python code whose signature names all `parameters`: `**kwargs` is no name."""
-    return inspect.isfunction(imported) and set(parameters) <= set(inspect.signature(imported).parameters)
+    """Whether `imported` is a function of Python code, not of the standard library, that names all `parameters`."""
+    if not inspect.isfunction(imported) or imported.__module__.partition(".")[0] in sys.stdlib_module_names:
+        return False
+    return set(parameters) <= named_parameters(imported).keys()
+
+
+def named_parameters(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """The parameters of a class or function that can be given by name; `**kwargs` names none."""
+    parameters = inspect.signature(target).parameters
+    return {name: parameter for name, parameter in parameters.items() if parameter.kind not in UNNAMED}
+
+
+def fields_of(option: Any) -> dict[str, Any]:
+    """What an option of a group passes to its target: its fields, with `params` of a custom one as fields."""
+    fields = {field.name: getattr(option, field.name) for field in dataclasses.fields(option)}
+    own: dict[str, Any] = fields.pop("params", {})
+    del fields["_target_"]
+    return fields | own
 
 
 def call_target(target: Callable[..., Any], option: str, *arguments: Any, **fields: Any) -> Any:

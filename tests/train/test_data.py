@@ -392,6 +392,9 @@ def test_synthetic_images_have_the_shape_that_is_asked_for_and_never_change() ->
 @pytest.mark.parametrize("file", sorted((Path(configs.__file__).parent / "data").glob("*.yaml")), ids=lambda f: f.stem)
 def test_every_option_names_a_function_that_takes_its_fields(file: Path) -> None:
     option = yaml.safe_load(file.read_text())
+    if file.stem == "custom":  # it names a function of the user's: tests/train/test_own_classes.py
+        assert option["_target_"] == "???"
+        return
     assert option.pop("_target_") == f"train.data.{file.stem}"
     del option["defaults"]
     assert set(option) == set(inspect.signature(getattr(data, file.stem)).parameters)

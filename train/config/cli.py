@@ -1,18 +1,19 @@
 """The command line around Hydra: labels of runs, the list of experiments, and error messages of one line."""
 
 import dataclasses
-import hashlib
 import logging
 import os
 import re
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import resources
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import hydra
 import yaml
@@ -27,16 +28,15 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
 from profiling.errors import NotApplicableError, Terminated, UserError, match, nearest, nearest_or_all
+from profiling.format import file_name
 from profiling.terminal.arguments import Parser
 from profiling.terminal.early_signals import BEFORE_THE_RUN, raise_exceptions
 from profiling.terminal.encoding import replace_what_cannot_be_encoded
 from profiling.terminal.streams import print_line, standard_output
 from train.config import compose, folders
-from train.config.options import TOPICS
+from train.config.options import Topic
 from train.event_writers import silence_event_writer_threads
 
-MAX_LABEL_BYTES = 128  # a name in most file systems has at most 255, in encrypted ones 143
-HASH_DIGITS = 8
 NOT_IN_LABEL = ("name", "task", "output", "checkpoint", "images", "profiler")
 INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM  # exit statuses, by the convention of shells
 
@@ -63,33 +63,17 @@ def run_label(name: str, overrides: Sequence[str], task: str) -> str:
             names = value.strip("[]").split(",") if value.strip("[]") else names
         elif key not in NOT_IN_LABEL and not key.startswith(("profiler.", "ab.")):
             settings.append(f"{key}-{value}")
-    return _shortened([*names, *settings])
-
-
-def _shortened(parts: Sequence[str]) -> str:
-    """`parts`, joined; those that do not fit into MAX_LABEL_BYTES are counted, and a hash tells them apart."""
-    code = hashlib.sha256(repr(parts).encode()).hexdigest()[:HASH_DIGITS]
-    parts = [re.sub(r"[^\w.+-]|^[.]+", "_", part) for part in parts]
-    label = "+".join(parts)
-    kept = len(parts)
-    while len(label.encode()) > MAX_LABEL_BYTES and kept > 1:
-        kept -= 1
-        label = "+".join([*parts[:kept], f"{len(parts) - kept}-more-{code}"])
-    if len(label.encode()) <= MAX_LABEL_BYTES:
-        return label
-    end = f"-{code}" if len(parts) == 1 else f"+{len(parts) - 1}-more-{code}"
-    return parts[0].encode()[: MAX_LABEL_BYTES - len(end)].decode(errors="ignore") + end
+    return file_name([*names, *settings])
 
 
 def experiment_list() -> str:
     """All experiments with their claims, grouped by topic, as text."""
-    claims: dict[str, list[tuple[str, str]]] = {topic: [] for topic in ("baseline", *TOPICS)}
-    for file in sorted(resources.files("configs").joinpath("experiment").iterdir(), key=lambda file: file.name):
-        if file.name.endswith(".yaml"):
-            hypothesis = (yaml.safe_load(file.read_text()) or {}).get("hypothesis", {})
-            claims.setdefault(hypothesis.get("topic", "?"), []).append(
-                (file.name.removesuffix(".yaml"), hypothesis.get("claim", "?"))
-            )
+    claims: dict[str, list[tuple[str, str]]] = {topic: [] for topic in Topic}
+    loader = GlobalHydra.instance().config_loader()  # knows --config-dir, too
+    for name in loader.get_group_options("experiment"):
+        source = next(source for source in loader.get_sources() if source.is_config(f"experiment/{name}"))
+        hypothesis = cast(DictConfig, source.load_config(f"experiment/{name}").config).get("hypothesis") or {}
+        claims.setdefault(hypothesis.get("topic", "?"), []).append((name, hypothesis.get("claim", "?")))
     width = max(len(name) for rows in claims.values() for name, _ in rows)
     lines = []
     for topic, rows in claims.items():
@@ -180,11 +164,27 @@ def one_line_errors() -> Iterator[None]:
         folders.discard(_run_folder())
 
 
+def _check_flags(arguments: Sequence[str]) -> None:
+    """Exit with status 2 on a wrong flag, in one line where Hydra has many, and with status 0 after `--version`."""
+    # Hydra's parser takes abbreviations: `--experiment nograd_off` would be `--experimental-rerun nograd_off`.
+    parser = Parser("error", parents=[get_args_parser()], add_help=False, allow_abbrev=False)
+    for argument, following in zip(arguments, [*arguments[1:], "..."], strict=True):
+        key, _, value = argument.removeprefix("--").partition("=")
+        if argument.startswith("--") and key in ("experiment", *compose.every_key()):
+            plus = "+" if key == "experiment" else ""
+            parser.error(f"{argument}: not a flag; did you mean {plus}{key}={value or following}")
+    if "--version" in arguments:
+        print_line(f"abtrace {version('abtrace')} (Hydra {hydra.__version__})", sys.stdout)
+        raise SystemExit
+    parser.parse_args()
+    warnings.filterwarnings("ignore", "Experimental rerun")
+
+
 def run(job: Callable[[DictConfig], None], config_name: str) -> int:
     """Run `job` as a Hydra application; return its exit status. `HYDRA_FULL_ERROR=1` shows tracebacks."""
     replace_what_cannot_be_encoded()
     register()
-    Parser("error", parents=[get_args_parser()], add_help=False).parse_args()  # Hydra's has errors of many lines
+    _check_flags(sys.argv[1:])
     application = hydra.main(config_path="pkg://configs", config_name=config_name, version_base="1.3")(job)
     if _wants_traceback:
         raise_exceptions()
@@ -210,7 +210,8 @@ def run(job: Callable[[DictConfig], None], config_name: str) -> int:
             with standard_output(fail):
                 raise
         else:
-            print_line(f"error: {explain(error) or _explain_group(sys.argv[1:]) or f'{type(error).__name__}: {error}'}")
+            kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "  # Hydra's about its flags
+            print_line(f"error: {explain(error) or _explain_group(sys.argv[1:]) or f'{kind}{error}'}")
         return 1
     finally:
         folders.discard()
@@ -228,7 +229,9 @@ def explain(error: Exception) -> str | None:
     if isinstance(error, MissingConfigException):
         return _explain_missing(error)
     if isinstance(error, OverrideParseException):
-        return f"{error.override}: cannot be read as key=value: {str(error).splitlines()[0]}"
+        key, _, value = str(error.override).partition("=")
+        quoted = f"; put the value into quotes: '{key}=\"{value}\"'" if value and not value.isascii() else ""
+        return f"{error.override}: cannot be read as key=value: {str(error).splitlines()[0]}{quoted}"
     if isinstance(error, yaml.MarkedYAMLError):
         mark = error.problem_mark
         where = f"{mark.name}, line {mark.line + 1}, column {mark.column + 1}" if mark else "a configuration file"
@@ -287,6 +290,8 @@ def _explain_composition(error: ConfigCompositionException) -> str:
     if isinstance(cause, ConfigAttributeError | ConfigKeyError) and dataclasses.is_dataclass(cause.object_type):
         siblings = [field.name for field in dataclasses.fields(cause.object_type)]
         key = str(cause.key)
+        if key == "experiment" and file:
+            return f"{where}its first line must be `# @package _global_`, so that its keys are those of config.yaml"
         if key not in siblings:
             return f"{where}{cause.full_key}: no such key{_hint(key, str(cause.full_key), siblings)}"
     if isinstance(cause, ValidationError):
@@ -298,6 +303,8 @@ def _explain_composition(error: ConfigCompositionException) -> str:
         suggestion = nearest(value.group(1), allowed.group(1).split(", ")) if allowed and value else ""
         allowed_here = "" if allowed else compose.allowed(cause.full_key or "")
         return f"{where}{cause.full_key}: {reason}{suggestion or allowed_here}"
+    if deleted := re.match(r"Error merging override ~([\w.]+)", str(error)):
+        return compose.deleted(deleted[1])
     merged = re.match(r"Error merging override \+*([\w.]+)=", str(error))
     return " ".join(str(error).split()) + (compose.allowed(merged[1]) if merged else "")
 

@@ -13,36 +13,25 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from profiling.errors import UserError, nearest_or_all
-from train.config.schema import (
-    AdamWConfig,
-    CNNConfig,
-    Config,
-    CustomModelConfig,
-    DownloadDataConfig,
-    EmbeddedDataConfig,
-    FolderDataConfig,
-    MLPConfig,
-    Profiler,
-    ResNet18Config,
-    SGDConfig,
-    SyntheticDataConfig,
-    ViTConfig,
-)
+from train.config import schema as schemas
+from train.config.schema import Config
 
 SCHEMAS: Mapping[str, type] = {
-    "schema/config": Config,
-    "schema/data/embedded": EmbeddedDataConfig,
-    "schema/data/download": DownloadDataConfig,
-    "schema/data/folder": FolderDataConfig,
-    "schema/data/synthetic": SyntheticDataConfig,
-    "schema/model/mlp": MLPConfig,
-    "schema/model/cnn": CNNConfig,
-    "schema/model/resnet18": ResNet18Config,
-    "schema/model/vit": ViTConfig,
-    "schema/model/custom": CustomModelConfig,
-    "schema/optimizer/adamw": AdamWConfig,
-    "schema/optimizer/sgd": SGDConfig,
-    "schema/profiler/profiler": Profiler,
+    "schema/config": schemas.Config,
+    "schema/data/custom": schemas.CustomDataConfig,
+    "schema/data/embedded": schemas.EmbeddedDataConfig,
+    "schema/data/download": schemas.DownloadDataConfig,
+    "schema/data/folder": schemas.FolderDataConfig,
+    "schema/data/synthetic": schemas.SyntheticDataConfig,
+    "schema/model/mlp": schemas.MLPConfig,
+    "schema/model/cnn": schemas.CNNConfig,
+    "schema/model/resnet18": schemas.ResNet18Config,
+    "schema/model/vit": schemas.ViTConfig,
+    "schema/model/custom": schemas.CustomModelConfig,
+    "schema/optimizer/adamw": schemas.AdamWConfig,
+    "schema/optimizer/sgd": schemas.SGDConfig,
+    "schema/optimizer/custom": schemas.CustomOptimizerConfig,
+    "schema/profiler/profiler": schemas.Profiler,
 }
 
 NAMES_OF_TYPES = {
@@ -130,7 +119,7 @@ def _check_types(node: DictConfig, path: str) -> None:
     for field, hint in fields.items():
         key = f"{path}{field}"
         if field not in node and not OmegaConf.is_missing(node, field):
-            raise UserError(f"{key}: deleted, and every key is needed; leave ~{key} out")
+            raise UserError(deleted(key))
         if OmegaConf.is_missing(node, field):
             raise UserError(f"{key}: no value; give one: {key}=...")
         value = node[field]
@@ -140,6 +129,11 @@ def _check_types(node: DictConfig, path: str) -> None:
         elif not _is_of_type(value, hint):
             kind = "out of range" if isinstance(value, int | float) else "wrong type"
             raise UserError(f"{key}={_shown(value)}: {kind}; allowed: {_allowed(hint)}")
+
+
+def deleted(key: str) -> str:
+    """The message for a key that an override deletes."""
+    return f"{key}: deleted, and every key is needed; leave ~{key} out"
 
 
 def _shown(value: Any) -> str:

@@ -6,9 +6,11 @@ Enums of the functional form are one line each: `StrEnum("Task", ["train", "infe
 
 from enum import StrEnum
 
-TOPICS = ("autograd", "batching", "data", "vectorization", "broadcasting", "tensors", "device", "kernels", "execution")
-
 Task = StrEnum("Task", ["train", "infer"])
+Topic = StrEnum("Topic", [
+    "baseline", "autograd", "batching", "data", "vectorization", "broadcasting", "tensors", "device", "kernels",
+    "execution",
+])  # fmt: skip
 
 # --- where and how a run computes -------------------------------------------------------------------------------------
 
@@ -40,19 +42,7 @@ Histograms = StrEnum("Histograms", ["never", "every_step"])
 
 # --- what an experiment needs in order to act; train/needs.py checks each ---------------------------------------------
 
-Need = StrEnum(
-    "Need",
-    [
-        "accelerator",
-        "cuda",
-        "compiler",
-        "bf16",
-        "multicore",
-        "glibc",
-        "attention",
-        "batch_norm",
-        "frozen_backbone",
-        "image_files",
-        "dataloader",
-    ],
-)
+Need = StrEnum("Need", [
+    "accelerator", "cuda", "compiler", "bf16", "multicore", "glibc", "attention", "batch_norm", "frozen_backbone",
+    "image_files", "dataloader",
+])  # fmt: skip

@@ -11,7 +11,6 @@ from typing import Any
 from profiling.errors import UserError, nearest
 from profiling.vocabulary import STAGES, STEP_PHASES, Agreement, ExpectedMemory, ExpectedTime
 from train.config.options import (
-    TOPICS,
     Activations,
     Arithmetic,
     Attention,
@@ -35,6 +34,7 @@ from train.config.options import (
     Schedule,
     Source,
     Task,
+    Topic,
     ZeroGrad,
 )
 
@@ -114,7 +114,7 @@ class ExpectationConfig:
 class HypothesisConfig:
     """A claim about one deviation from the baseline that a measurement can refute."""
 
-    topic: str
+    topic: Topic
     claim: str
     because: str
     phase: str
@@ -123,7 +123,6 @@ class HypothesisConfig:
     needs: list[Need]
 
     def __post_init__(self) -> None:
-        _check_choice("hypothesis.topic", self.topic, ("baseline", *TOPICS))
         _check_choice("hypothesis.phase", self.phase, (*STAGES, *STEP_PHASES))
 
 
@@ -132,13 +131,20 @@ class DataConfig:
     """A data set: `_target_` is a function that returns a `train.data.DataSet`."""
 
     _target_: str
-    root: str
+
+
+@dataclass(frozen=True)
+class CustomDataConfig(DataConfig):
+    """A function of the user, with its own parameters: see `train.data.described`."""
+
+    params: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class EmbeddedDataConfig(DataConfig):
     """A data set that needs no network."""
 
+    root: str
     image_size: int
     test_fraction: float
 
@@ -151,6 +157,7 @@ class EmbeddedDataConfig(DataConfig):
 class DownloadDataConfig(DataConfig):
     """A data set of torchvision, downloaded once into `root`."""
 
+    root: str
     download: bool
 
 
@@ -158,6 +165,7 @@ class DownloadDataConfig(DataConfig):
 class FolderDataConfig(DataConfig):
     """A folder with one subfolder of images per class."""
 
+    root: str
     image_size: int
     test_fraction: float
     channels: int
@@ -174,6 +182,7 @@ class FolderDataConfig(DataConfig):
 class SyntheticDataConfig(DataConfig):
     """Random images; shape and number are free."""
 
+    root: str
     train_samples: int
     test_samples: int
     channels: int
@@ -190,7 +199,7 @@ class SyntheticDataConfig(DataConfig):
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A model: `_target_` is an nn.Module class, built with `channels`, `image_size`, `classes` and these fields."""
+    """A model: `_target_` is a `models.interface.ModelClass`, built with these fields."""
 
     _target_: str
 
@@ -270,6 +279,13 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         _check(self.lr > 0, "optimizer.lr", self.lr, "above 0")
         _check(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "0 or more")
+
+
+@dataclass(frozen=True)
+class CustomOptimizerConfig(OptimizerConfig):
+    """Any other class, with its own parameters."""
+
+    params: dict[str, Any]
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ import pytest
 from profiling.__main__ import BY, main
 from profiling.run_record import StepTimings
 from profiling.terminal.comparisons import show_comparison, show_comparisons
+from profiling.terminal.runs import print_run
 from profiling.terminal.tables import PlainConsole, wide_console
 from profiling.verdict.record import write_comparison
 from tests.profiling.make_trace import Event, event, write
 from tests.profiling.report.reports import arm, compared, recorded
 from tests.profiling.tb_plugin.conftest import make_record
-from train.console import print_run
 
 WIDTHS = (40, 60, 80, 100, 132)
 WIDE = 400  # everything fits
@@ -137,6 +137,26 @@ def test_the_tables_of_a_run_fit_too(width: int, at_width: Callable[[int, Callab
     )
     assert not too_long(narrow, width)
     assert set(figures(narrow)) <= set(figures(wide))
+
+
+@pytest.mark.parametrize(
+    ("output", "folder", "shown"),
+    [
+        ("runs", "runs/baseline/now", "runs"),
+        ("my runs", "my runs/baseline/now", "'my runs'"),
+        ("runs", "elsewhere/now", "elsewhere"),  # hydra.run.dir=elsewhere/now
+    ],
+)
+def test_the_command_that_shows_a_run_can_be_pasted(
+    output: str, folder: str, shown: str, at_width: Callable[[int, Callable[[], object]], str]
+) -> None:
+    record = make_record()
+    stages = {"infer": record.stages["train"]}
+    results = {"accuracy": 0.5, "loss": 1.0, "train_samples_per_s": 9.0, "infer_samples_per_s": 9.0}
+    config = {"infer_batch_size": 8, "output": output}
+    record = msgspec.structs.replace(record, stages=stages, results=results, config=config)
+    text = at_width(WIDE, lambda: print_run(PlainConsole(), record, Path(folder)))
+    assert text.splitlines()[-1].strip() == f"show: tensorboard --logdir {shown}"
 
 
 def test_the_title_names_the_columns_that_are_left_out(

@@ -8,23 +8,28 @@ import subprocess
 import sys
 import threading
 import warnings
+from importlib import metadata
 
 import pytest
 
 from profiling import run_record
 from profiling.errors import UserError
+from profiling.format import MAX_NAME_BYTES
 from tests.conftest import ROOT, TINY
 from train import __main__ as train_command
 from train.ab import __main__ as ab_command
 from train.batches import usable_cores
 from train.config import cli
-from train.config.cli import MAX_LABEL_BYTES, run_label
+from train.config.cli import run_label
 
 TOO_LONG = "x" * 300  # for the name of a file
 MEMORY = "out of memory: "
+HERE = "tests.train.config.test_mistakes"
+RESNET = "torchvision.models.resnet18"
+DATA, MODEL, OPTIMIZER = (f"{group}=custom {group}._target_" for group in ("data", "model", "optimizer"))
 MISTAKES = [
     ("model=1", "model=1: a group takes the name of a file; there are: cnn, custom, mlp, resnet18, vit"),
-    ("data=5", "data=5: a group takes the name of a file; there are: cifar10, digits"),
+    ("data=5", "data=5: a group takes the name of a file; there are: cifar10, custom, digits"),
     ("profiler=true", "profiler=true: a group takes"),
     ("model=null", "model=null: a group takes"),
     ("optimizer=1.5", "optimizer=1.5: a group takes"),
@@ -35,6 +40,7 @@ MISTAKES = [
     ("model=[cnn,mlp]", "model: takes one file of its group, not several"),
     ("model.weights=3", "model.weights: no such key (there are: _target_, width, dropout)"),
     ("~seed", "seed: deleted, and every key is needed"),
+    ("~model.width", "model.width: deleted, and every key is needed; leave ~model.width out"),
     ("~switches", "switches: deleted, and every key is needed"),
     ("switches=1", "allowed: the keys eval_context, running_loss"),
     ("switches=[1]", "switches=[1]; allowed: the keys eval_context"),
@@ -47,6 +53,13 @@ MISTAKES = [
     ("epochs=${epochs}", "epochs=${epochs}: Recursive interpolation"),
     ("optimizer.lr=${optimizer}", "optimizer.lr: Interpolation to parent node"),
     ("name=${oc.env:ABSENT}", "name=${oc.env:ABSENT}: "),
+    ("name=naïve", """put the value into quotes: 'name="naïve"'"""),
+    ("batch_size=${oc.env:PATH}", "batch_size: While dereferencing interpolation '${oc.env:PATH}'"),
+    ("--resolve", "error: The --resolve flag can only be used in conjunction with --cfg or --help"),
+    ("--shell-completion", "error: Expecting one subcommand from ['install', 'uninstall', 'query']"),
+    ("--run -m", "error: Only one of --run, --multirun, --cfg"),
+    ("--experimental-rerun nope", "error: File nope does not exist!"),
+    ("hypothesis.topic=autogad --cfg job", "expected one of [baseline, autograd, batching"),
     ("hydra.verbose=[1]", "A logger name must be a string"),
     ("optimizer.betas=[0.9,2]", "optimizer.betas=[0.9, 2.0]: out of range; allowed: two numbers, each 0 to below 1"),
     ("optimizer.betas=[0.9]", "optimizer.betas=[0.9]: wrong type; allowed: 2 finite numbers"),
@@ -78,14 +91,23 @@ MISTAKES = [
     ("optimizer._target_=builtins.print", "neither a class nor a function of Python code; allowed: a subclass"),
     ("optimizer._target_=torch.nn.Linear", "a class of another kind; allowed: a subclass of torch.optim.Optimizer"),
     ("optimizer._target_=torch.optim.Optimizer", "a class of another kind"),
-    ("optimizer._target_=torch.optim.SGD", "optimizer=torch.optim.SGD: SGD.__init__() got an unexpected keyword"),
+    ("optimizer._target_=torch.optim.LBFGS", "optimizer=torch.optim.LBFGS: its step needs a closure"),
+    ("optimizer._target_=torch.optim.SparseAdam", "optimizer=torch.optim.SparseAdam: takes sparse gradients only"),
+    ("optimizer._target_=torch.optim.Muon", "optimizer=torch.optim.Muon: Muon only supports 2D parameters"),
+    (f"{OPTIMIZER}=torch.optim.RMSprop +optimizer.params={{alpa:0.9}}", "unexpected keyword argument 'alpa'"),
+    (f"{DATA}=nowhere.splits", "cannot be imported: No module named 'nowhere'; is its folder in PYTHONPATH?"),
+    (f"{DATA}=subprocess.call", "a function of (popenargs, timeout, kwargs); allowed: a function that returns"),
+    (f"{DATA}={HERE}.one_split", "returned a Tensor; needed: a training and a test split"),
+    (f"{DATA}={HERE}.unscaled", "floating-point images from 0 to 255; needed: 0 to 1"),
+    (f"{MODEL}={RESNET}", "does not fit this data, images [2, 1, 28, 28]: Given groups=1, weight of size"),
+    (f"{MODEL}={RESNET} data=synthetic", "returned [2, 1000] for 2 images; this data needs logits [2, 10]"),
     ("optimizer._target_=..a", "optimizer._target_=..a: cannot be imported"),
     ("data._target_=builtins.exec", "neither a class nor a function of Python code; allowed: a function of"),
     ("data._target_=builtins.dict", "a class of another kind; allowed: a function of root, image_size, test_fraction"),
     ("data._target_=train.data.mnist", "a function of (root, download); allowed: a function of root, image_size"),
     ("data._target_=subprocess.call", "allowed: a function of root, image_size"),
     ("model._target_=subprocess.Popen", "a class of another kind; allowed: a subclass of torch.nn.Module"),
-    ("model._target_=subprocess.check_output", "allowed: a subclass of torch.nn.Module, or a function of channels"),
+    ("model._target_=subprocess.check_output", "a subclass of torch.nn.Module, or a function that returns one"),
     ("model._target_=sys.exit", "neither a class nor a function"),
     ("model=custom model._target_=models.cnn.CNN +model.params={channels:2}", "not free, the data decides it: 1"),
     ("model=custom model._target_=models.cnn.CNN +model.params={width:-1,dropout:0}", "negative dimension -1"),
@@ -126,6 +148,8 @@ def test_a_mistake_is_one_line_and_leaves_no_folder(run, arguments, message):
         ("--multirn epochs=1,2", "unrecognized arguments: --multirn; did you mean '--multirun'?"),
         ("--cfg jb", "invalid choice: 'jb' (choose from 'job', 'hydra', 'all'); did you mean 'job'?"),
         ("--cfg", "argument --cfg/-c: expected one argument"),
+        ("--experiment nograd_off", "--experiment: not a flag; did you mean +experiment=nograd_off"),
+        ("--epochs=3", "--epochs=3: not a flag; did you mean epochs=3"),
     ],
 )
 @pytest.mark.parametrize(("command", "config"), [(train_command, "config"), (ab_command, "ab")])
@@ -136,6 +160,35 @@ def test_a_wrong_option_is_one_line(run, capsys, tmp_path, command, config, argu
     assert (stop.value.code, [*tmp_path.iterdir()]) == (2, [])
     assert errors.startswith("error: ") and errors.count("\n") == 1
     assert message in errors
+
+
+def test_the_version_is_that_of_this_program(run, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run("--version")
+    assert stop.value.code is None
+    assert capsys.readouterr().out.startswith(f"abtrace {metadata.version('abtrace')} (Hydra 1.3.")
+
+
+def test_an_experiment_without_its_package_line_is_told_which_line_is_missing(run, tmp_path):
+    experiment = tmp_path / "conf" / "experiment"
+    experiment.mkdir(parents=True)
+    (experiment / "mine.yaml").write_text("switches: {eval_context: grad}\n")
+    status, errors, left = run("--config-dir", "conf", "+experiment=mine")
+    assert (status, left) == (1, [tmp_path / "conf"])
+    assert errors.startswith("error: configs/experiment/mine.yaml: its first line must be `# @package _global_`")
+    assert errors.count("\n") == 1
+
+
+def test_help_lists_the_experiments_of_the_user(run, capsys, tmp_path):
+    experiment = tmp_path / "conf" / "experiment"
+    experiment.mkdir(parents=True)
+    (experiment / "mine.yaml").write_text("# @package _global_\nhypothesis: {topic: kernels, claim: of my own}\n")
+    with pytest.raises(SystemExit) as stop:
+        run("--config-dir", "conf", "--help")
+    assert not stop.value.code
+    kernels = capsys.readouterr().out.partition("\nkernels\n")[2].partition("\n\n")[0]
+    assert "  tf32_off " in kernels
+    assert [line.split(maxsplit=1) for line in kernels.splitlines() if "mine" in line] == [["mine", "of my own"]]
 
 
 @pytest.mark.parametrize("sweep", ["epochs=range(0)", "+experiment=glob(zzz*)", "model=glob(*,exclude=*)"])
@@ -179,13 +232,27 @@ def test_a_model_may_be_a_function(configure):
     from train import session
 
     config = configure("model=custom", "model._target_=tests.train.config.test_mistakes.linear")
-    assert session.prepare(config).module.out_features == 10
+    assert session.prepare(config).module[1].out_features == 10
 
 
 def linear(channels: int, image_size: int, classes: int):
     from torch import nn
 
-    return nn.LazyLinear(classes) if channels == 0 else nn.Linear(image_size, classes)
+    return nn.Sequential(nn.Flatten(), nn.Linear(channels * image_size**2, classes))
+
+
+def one_split():
+    import torch
+
+    return torch.zeros(4, 1, 8, 8)
+
+
+def unscaled():
+    import torch
+
+    images = torch.zeros(4, 1, 8, 8)
+    images[0] = 255
+    return (images, torch.arange(4)), (images, torch.arange(4))
 
 
 def test_memory_that_the_machine_lacks_is_one_line_also_during_the_run(run, monkeypatch, tmp_path):
@@ -221,7 +288,7 @@ def test_a_long_name_is_shortened_and_stays_readable():
     start, _, end = name.rpartition("+")
     kept = len(start.split("+")) - 1
     assert end.startswith(f"{len(MANY) + 1 - kept}-more-")
-    assert len(name.encode()) <= MAX_LABEL_BYTES
+    assert len(name.encode()) <= MAX_NAME_BYTES
 
 
 def test_names_that_differ_beyond_the_cut_stay_different():
@@ -234,7 +301,7 @@ def test_names_that_differ_beyond_the_cut_stay_different():
 @pytest.mark.parametrize("name", ["é" * 300, "模" * 200, "x" * 300, "a\x1b[31m\n\0", "..", ".hidden", "a\udc80", "~/x"])
 def test_every_name_is_a_name_of_a_file(name, tmp_path):
     label = run_label(name, ["model._target_=../../x", "+model.params={a: 'é\n'}"], "train")
-    assert len(label.encode()) <= MAX_LABEL_BYTES
+    assert len(label.encode()) <= MAX_NAME_BYTES
     assert label.isprintable() and "/" not in label and not label.startswith(".")
     (tmp_path / label).mkdir()
     assert [path.name for path in tmp_path.iterdir()] == [label]

@@ -1,5 +1,6 @@
 """Terminal output of a run: a progress bar during training, and tables at the end."""
 
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -59,7 +60,9 @@ def print_run(console: Console, record: RunRecord, folder: Path) -> None:
         f"{record.config['infer_batch_size']}: {latency_line(record.stages['infer'].timed)}"
     )
     console.print(f"run:  {folder}")
-    console.print(f"show: tensorboard --logdir {record.config['output']}")
+    output = Path(record.config["output"]).absolute()
+    shown = record.config["output"] if output in folder.absolute().parents else folder.parent  # hydra.run.dir decides
+    console.print(f"show: tensorboard --logdir {shlex.quote(str(shown))}")
 
 
 def latency_line(steps: StepTimings) -> str:
