@@ -1,5 +1,10 @@
 """The command line: python -m profiling summary|diff|memory|check|effects|report PATH."""
 
+from profiling.terminal.early_signals import exit_at_once
+
+if __name__ == "__main__":  # before the other imports, which are slow
+    exit_at_once("interrupted\n")
+
 import argparse
 import json
 import os
@@ -16,7 +21,7 @@ from profiling.format import visible
 from profiling.parent_process import STDIN_VARIABLE, end_with_parent
 from profiling.terminal.arguments import Parser
 from profiling.terminal.encoding import replace_what_cannot_be_encoded
-from profiling.terminal.streams import drop_output, print_line
+from profiling.terminal.streams import drop_output, open_closed_streams, print_line
 from profiling.trace.parse import TraceError
 from profiling.trace.text import STDIN
 from profiling.trace.trace import iterate_traces, read_traces, split_ranks
@@ -27,6 +32,7 @@ UNREADABLE = 1
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Return its status, 0 or UNREADABLE; exit with USAGE if the command line is wrong."""
+    open_closed_streams()
     replace_what_cannot_be_encoded()
     parser = Parser(prog="python -m profiling", description="Read and compare traces of torch.profiler.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
