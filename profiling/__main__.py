@@ -1,5 +1,10 @@
 """The command line: python -m profiling summary|diff|memory|check|effects|report PATH; ab SCRIPT SCRIPT."""
 
+from profiling.terminal.early_signals import exit_at_once
+
+if __name__ == "__main__":  # before the other imports, which are slow
+    exit_at_once("interrupted\n")
+
 import argparse
 import os
 import sys
@@ -10,9 +15,10 @@ from typing import Any
 from profiling.format import visible
 from profiling.parent_process import STDIN_VARIABLE, end_with_parent
 from profiling.terminal.arguments import UNREADABLE, Parser, count
-from profiling.terminal.early_signals import BEFORE_THE_RUN, exit_at_once
+from profiling.terminal.early_signals import BEFORE_THE_RUN
 from profiling.terminal.encoding import replace_what_cannot_be_encoded
-from profiling.terminal.streams import drop_output, print_line, write_json
+from profiling.terminal.json_output import write_json
+from profiling.terminal.streams import drop_output, open_closed_streams, print_line
 from profiling.trace.parse import TraceError
 from profiling.trace.text import STDIN
 from profiling.trace.trace import iterate_traces, read_traces, split_ranks
@@ -20,6 +26,7 @@ from profiling.trace.trace import iterate_traces, read_traces, split_ranks
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Return its status, 0 or UNREADABLE; exit with USAGE if the command line is wrong."""
+    open_closed_streams()
     replace_what_cannot_be_encoded()
     parser = Parser(prog="python -m profiling", description="Read and compare traces of torch.profiler, and scripts.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

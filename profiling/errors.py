@@ -13,7 +13,7 @@ class NotApplicableError(Exception):
 
 
 class Terminated(BaseException):
-    """SIGTERM. Like KeyboardInterrupt it is no Exception, so that no `except Exception` stops it."""
+    """SIGTERM or SIGHUP, its argument. Like KeyboardInterrupt no Exception: no `except Exception` stops it."""
 
 
 def match(word: str, choices: Iterable[str]) -> str | None:

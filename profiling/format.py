@@ -68,15 +68,17 @@ def _digits(value: float) -> str:
     return f"{value:.3g}" if abs(value) < 999.5 else f"{value:,.0f}"
 
 
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-
-
 def visible(text: str) -> str:
-    """Write control characters as escape sequences of Python: names from files must not control the user's terminal.
+    """Write characters without a picture of their own as escape sequences of Python, all but the space.
 
-    Characters that reverse the direction of text, too (https://unicode.org/reports/tr36/#Bidirectional_Text_Spoofing).
+    Names from files must not control the user's terminal, reverse the direction of text, or look like other names
+    (https://unicode.org/reports/tr36/#Visual_Security_Issues).
     """
-    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
+    )
 
 
 def file_name(parts: Sequence[str]) -> str:

@@ -2,7 +2,6 @@
 
 import argparse
 import shutil
-import signal
 import sys
 import time
 from collections.abc import Mapping
@@ -10,7 +9,6 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from types import FrameType
 
 from rich.console import Console
 
@@ -24,7 +22,9 @@ from profiling.errors import Terminated, UserError
 from profiling.format import duration, visible
 from profiling.terminal.arguments import UNREADABLE
 from profiling.terminal.comparisons import show_comparison
-from profiling.terminal.streams import print_line, write_json
+from profiling.terminal.early_signals import exit_status, raise_exceptions
+from profiling.terminal.json_output import write_json
+from profiling.terminal.streams import print_line
 from profiling.terminal.tables import wide_console
 from profiling.verdict.hypothesis import Expectation, Hypothesis
 from profiling.verdict.judge import Comparison
@@ -33,15 +33,12 @@ from profiling.vocabulary import ARMS, BASELINE, VARIANT, Agreement, Verdict
 
 OUTPUT = Path("runs") / "ab"
 SHOWN_LINES = 10  # of what a script printed before it failed
-INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM  # exit statuses, by the convention of shells
 UNDECIDED = 2
 
 
 def run(options: argparse.Namespace) -> int:
     """Compare the scripts of `options` (`profiling.ab.options`); return the exit status."""
-    signal.signal(signal.SIGTERM, _terminate)
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as for a background job of a shell
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    raise_exceptions()
     try:
         with ExitStack() as stack:
             pair = script_pair(options, stack)
@@ -52,11 +49,7 @@ def run(options: argparse.Namespace) -> int:
         return UNREADABLE
     except (KeyboardInterrupt, Terminated) as stop:
         print_line("interrupted before the first launch")
-        return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
-
-
-def _terminate(number: int, frame: FrameType | None) -> None:
-    raise Terminated
+        return exit_status(stop)
 
 
 def _compare(pair: ScriptPair, options: argparse.Namespace) -> int:
@@ -105,7 +98,7 @@ def _compare(pair: ScriptPair, options: argparse.Namespace) -> int:
         return UNREADABLE
     if measured.stop is not None:
         print_line(f"interrupted; what was written is whole: {folder}")
-        return TERMINATED if isinstance(measured.stop, Terminated) else INTERRUPTED
+        return exit_status(measured.stop)
     return 0 if options.fail_slower is None else gate(record.comparison, options.fail_slower, strict=options.strict)
 
 

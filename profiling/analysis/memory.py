@@ -96,7 +96,7 @@ def _device(index: Index, window: int, rows: NDArray[np.intp], device: str) -> D
     return DeviceMemory(
         window=window,
         device=device,
-        start_bytes=int(level[0] - moved[0]),
+        start_bytes=max(int(level[0] - moved[0]), 0),
         peak_bytes=int(level[peak]),
         peak_time_us=int(at[peak]) / 1e3,
         reserved_peak_bytes=max(int(events.reserved[rows].max()), 0),

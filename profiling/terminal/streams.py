@@ -1,30 +1,47 @@
-"""Lines and JSON on standard error and standard output, and a standard output that nothing can be written to."""
+"""Lines on standard error and standard output, and those to which nothing can be written."""
 
-import json
 import os
-import re
-import struct
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
-import msgspec
-
 from profiling.format import visible
 
 
 def print_line(text: str, stream: TextIO | None = None) -> None:
-    """Write one line to `stream`, by default standard error."""
-    (stream or sys.stderr).write(f"{visible(text)}\n")
+    """Write one line to `stream`, by default standard error; where nobody can read that one, the line is dropped."""
+    line = f"{visible(text)}\n"
+    if stream is not None:
+        stream.write(line)
+        return
+    try:
+        sys.stderr.write(line)
+    except OSError:
+        drop_output(sys.stderr)
 
 
-def drop_output() -> None:
-    """Send further standard output to the null device, so that Python's flush at exit cannot fail, too.
+def drop_output(stream: TextIO | None = None) -> None:
+    """Send what follows on `stream`, by default standard output, to the null device: Python's flush at exit succeeds.
 
     Source: https://docs.python.org/3/library/signal.html#note-on-sigpipe
     """
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    os.dup2(os.open(os.devnull, os.O_WRONLY), (stream or sys.stdout).fileno())
+
+
+def open_closed_streams() -> None:
+    """Let standard streams that were closed (`>&-`) be files to which nothing can be written, rather than None.
+
+    Their descriptors would be given to the next files that are opened, and what libraries print would get into those.
+    """
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            missing = os.open(os.devnull, os.O_WRONLY if name == "stdin" else os.O_RDONLY)
+            if missing != descriptor:
+                os.dup2(missing, descriptor)
+                os.close(missing)
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, os.fdopen(descriptor, mode, buffering=1, encoding="utf-8", closefd=False))
 
 
 @contextmanager
@@ -36,28 +53,10 @@ def standard_output(fail: Callable[[str], None], done: str | None = None) -> Ite
     """
     try:
         yield
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
     except (OSError, SystemExit) as error:
         cause = error.__context__ if isinstance(error, SystemExit) else error  # rich exits where a pipe is closed
         if not isinstance(cause, OSError):
             raise
         drop_output()
         fail("; ".join(filter(None, (f"standard output: {cause.strerror}", done))))
-
-
-def write_json(value: object) -> None:
-    """Write JSON in ASCII: nothing that a terminal may obey (`profiling.format.visible`) or its encoding may lack."""
-    try:
-        text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
-    except UnicodeEncodeError:  # a file's name of bytes that are no text; Python reads its escapes back as they were
-        text = json.dumps(msgspec.to_builtins(value), indent=2)
-    sys.stdout.write(_NOT_PRINTABLE_ASCII.sub(_escape, text) + "\n")
-
-
-def _escape(match: re.Match[str]) -> str:
-    """Write characters as JSON does: in units of UTF-16."""
-    return "".join(f"\\u{unit:04x}" for (unit,) in struct.iter_unpack(">H", match[0].encode("utf-16-be")))
-
-
-_NOT_PRINTABLE_ASCII = re.compile("[^\n -~]+")

@@ -8,6 +8,7 @@ from unittest import mock
 
 from hydra.core.global_hydra import GlobalHydra
 
+from profiling.terminal.early_signals import ENDING
 from tests.fuzz.case import command
 from train.__main__ import start
 
@@ -16,7 +17,7 @@ def run_train(overrides: Sequence[str]) -> tuple[int, str, str]:
     """Run the command; see `tests.fuzz.case.command`."""
 
     def main() -> int:
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        handlers = {number: signal.getsignal(number) for number in ENDING}
         try:
             with mock.patch.object(sys, "argv", ["train", *overrides]), mock.patch.dict(os.environ):
                 return start()

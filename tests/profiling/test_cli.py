@@ -1,6 +1,7 @@
 """The command line: what people and scripts read, and one clear line for whatever is wrong."""
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from profiling.__main__ import main
+from tests.conftest import ROOT
 from tests.profiling.conftest import SHARED, Recording
 from tests.profiling.make_trace import event, write
 
@@ -217,3 +219,14 @@ def test_every_shared_trace_is_summarized(capsys: pytest.CaptureFixture[str]) ->
         found = run_json(capsys, "summary", str(path), "--json")
         assert found["trace"]["whole"], path
         assert bool(found["kernels"]) == (found["device_busy_us"] > 0) == (found["trace"]["device"] != "cpu"), path
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_ends_a_command_in_one_line(number: signal.Signals, status: int) -> None:
+    command = [sys.executable, "-m", "profiling", "summary", "-"]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as reader:
+        assert reader.stdin is not None
+        reader.stdin.write(b" " * (1 << 20))  # more than a pipe holds: it has begun to read
+        reader.send_signal(number)
+        _, errors = reader.communicate(timeout=60)
+    assert (reader.returncode, errors) == (status, b"interrupted\n")

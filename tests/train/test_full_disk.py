@@ -137,3 +137,38 @@ def test_a_closed_pipe_is_one_line():
     )  # fmt: skip
     os.close(writer)
     assert (result.returncode, result.stderr) == (1, "error: standard output: Broken pipe\n")
+
+
+@pytest.mark.parametrize("module", ["train", "profiling"])
+def test_a_closed_output_is_one_line(module, tmp_path):
+    trace = tmp_path / "trace.json"
+    trace.write_text(
+        '{"traceEvents": [{"ph": "X", "cat": "cpu_op", "name": "a", "pid": 1, "tid": 1, "ts": 1, "dur": 2}]}'
+    )
+    arguments = {"train": ["--cfg", "job"], "profiling": ["summary", str(trace)]}[module]
+    result = subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        cwd=ROOT, stderr=subprocess.PIPE, text=True, check=False, timeout=60, preexec_fn=lambda: os.close(1),
+    )  # fmt: skip
+    assert result.returncode == 1
+    assert result.stderr.removeprefix("error: ") == "standard output: Bad file descriptor\n"
+
+
+@pytest.mark.parametrize("name", ["closed", "full"])
+def test_an_error_that_nobody_can_read_has_its_status(name):
+    result = subprocess.run(
+        [sys.executable, "-m", "profiling", "summary", "nothing"], cwd=ROOT, check=False, timeout=60,
+        preexec_fn=lambda: os.close(2) if name == "closed" else os.dup2(os.open("/dev/full", os.O_WRONLY), 2),
+    )  # fmt: skip
+    assert result.returncode == 1
+
+
+def test_files_do_not_get_the_descriptors_of_closed_streams(tmp_path):
+    code = (
+        "from profiling.terminal.streams import open_closed_streams; open_closed_streams(); "
+        f"assert open({str(tmp_path / 'file')!r}, 'w').fileno() > 2"
+    )
+    closed = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, check=False, preexec_fn=lambda: [os.close(n) for n in range(3)]
+    )
+    assert closed.returncode == 0

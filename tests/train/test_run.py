@@ -244,7 +244,7 @@ def wait_for(output: Path, pattern: str, seconds: float = 60) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_an_interrupted_run_leaves_whole_files_and_says_where(tmp_path, number, status):
     run = start(tmp_path, "epochs=10000")
     wait_for(tmp_path, "*tfevents*")

@@ -4,7 +4,6 @@ import dataclasses
 import logging
 import os
 import re
-import signal
 import sys
 import traceback
 import warnings
@@ -30,7 +29,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from profiling.errors import NotApplicableError, Terminated, UserError, match, nearest, nearest_or_all
 from profiling.format import file_name
 from profiling.terminal.arguments import Parser
-from profiling.terminal.early_signals import BEFORE_THE_RUN, raise_exceptions
+from profiling.terminal.early_signals import BEFORE_THE_RUN, exit_status, raise_exceptions
 from profiling.terminal.encoding import replace_what_cannot_be_encoded
 from profiling.terminal.streams import print_line, standard_output
 from train.config import compose, folders
@@ -38,7 +37,6 @@ from train.config.options import Topic
 from train.event_writers import silence_event_writer_threads
 
 NOT_IN_LABEL = ("name", "task", "output", "checkpoint", "images", "profiler")
-INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM  # exit statuses, by the convention of shells
 
 
 def register() -> None:
@@ -152,7 +150,7 @@ def one_line_errors() -> Iterator[None]:
         nothing_written = folders.discard(folder)
         written = f"interrupted; what was written is whole{f': {folder}' if folder else ''}"
         print_line(BEFORE_THE_RUN if nothing_written else written)
-        raise SystemExit(TERMINATED if isinstance(stop, Terminated) else INTERRUPTED) from stop
+        raise SystemExit(exit_status(stop)) from stop
     except NotApplicableError as reason:
         print_line(str(reason), sys.stdout)
         folders.discard(_run_folder())
@@ -201,7 +199,7 @@ def run(job: Callable[[DictConfig], None], config_name: str) -> int:
         application()
     except (KeyboardInterrupt, Terminated) as stop:
         print_line(BEFORE_THE_RUN)
-        return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
+        return exit_status(stop)
     except Exception as error:
         if any(frame.f_code is job.__code__ for frame, _ in traceback.walk_tb(error.__traceback__)):
             raise  # `one_line_errors` did not know it: a defect of this program, or of a class of the user's

@@ -57,6 +57,14 @@ def test_memory_that_is_freed_without_an_allocation_was_there_before(tmp_path: P
     assert device.curve.bytes == [768, 1024, 0]
 
 
+@pytest.mark.parametrize("moved", [2**63, 2**64, 600])
+def test_no_memory_is_less_than_none_before_an_allocation_that_exceeds_the_total(moved: int, tmp_path: Path) -> None:
+    allocation = memory(1, moved)
+    allocation["args"]["Total Allocated"] = 512
+    (device,) = summary(tmp_path, step(1, 0, 50), allocation).memory
+    assert (device.start_bytes, device.peak_bytes) == (0, 512)
+
+
 def test_negative_counts_are_none_and_noted(tmp_path: Path) -> None:
     found = summary(tmp_path, event("aten::mm", 0, 10, flops=-(2**31)), event("aten::mm", 20, 10, flops=8))
     (row,) = found.operators

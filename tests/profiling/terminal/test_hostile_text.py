@@ -80,5 +80,10 @@ def test_a_comparison_and_a_ladder_are_shown_as_text(
     assert SHOWN in printed(capsys)
 
 
+@pytest.mark.parametrize("hidden", [*"\u00ad\u061c\u180e\u200b\u200f\u2028\u2060\u206a\ufeff\ufff9\U000e0041"])
+def test_what_has_no_picture_is_escaped(hidden: str) -> None:
+    assert visible(f"a{hidden} b") == f"a{hidden.encode('unicode_escape').decode()} b"
+
+
 def test_what_is_plain_stays_as_it_is() -> None:
     assert visible("aten::mul µs ✓ 日本語") == "aten::mul µs ✓ 日本語"

@@ -15,6 +15,7 @@ import pytest
 from profiling import run_record
 from profiling.errors import UserError
 from profiling.format import MAX_NAME_BYTES
+from profiling.terminal.early_signals import ENDING
 from tests.conftest import ROOT, TINY
 from train import __main__ as train_command
 from train.ab import __main__ as ab_command
@@ -117,7 +118,7 @@ MISTAKES = [
 @pytest.fixture
 def run(capsys, monkeypatch, tmp_path):
     """Run a command with arguments in an empty folder: status, standard error, and what is in the folder afterwards."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in ENDING}
     monkeypatch.setattr(threading, "excepthook", threading.excepthook)
     for name in ("KINETO_LOG_LEVEL", "TORCH_CPP_LOG_LEVEL"):  # set by the command, if they are not set
         monkeypatch.setenv(name, "99" if name.startswith("K") else "ERROR")
@@ -357,7 +358,7 @@ main()
 
 
 @pytest.mark.parametrize("module", ["train.__main__", "train.ab.__main__"])
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_during_the_imports_ends_a_command_in_one_line(module, number, status, tmp_path):
     code = INTERRUPTED_WHILE_IMPORTING.format(module=module, number=number)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
