@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -14,6 +15,7 @@ import torch
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig
 
+from tests.tab.browser import CHROMIUM, chromium
 from train.config import cli
 from train.config.compose import to_config
 from train.config.schema import Config
@@ -79,3 +81,12 @@ def restored_process() -> Iterator[None]:
     torch.set_num_threads(DEFAULT_THREADS)
     torch.use_deterministic_algorithms(False)
     torch.autograd.set_detect_anomaly(False)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """One Chromium for all tests: Playwright's synchronous interface can be open only once."""
+    if not CHROMIUM.exists():
+        pytest.skip(f"needs {CHROMIUM}")
+    with chromium() as opened:
+        yield opened

@@ -139,7 +139,7 @@ def _not_negative(value: Any, path: str = "") -> None:
     """Raise FaultError if a number of a result is negative that is no difference, level or point in time."""
     if isinstance(value, msgspec.Struct):
         for name in value.__struct_fields__:
-            if name not in ("start_us", "start_bytes", "curve", "rank", "ranks"):
+            if name not in ("start_us", "start_bytes", "curve", "rank", "ranks", "parent"):
                 _not_negative(getattr(value, name), f"{path}.{name}")
     elif isinstance(value, dict):
         for key, item in value.items():

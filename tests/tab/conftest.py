@@ -1,4 +1,4 @@
-"""One logdir, one TensorBoard and one Chromium for all tests of the tab."""
+"""One logdir and one TensorBoard for all tests of the tab."""
 
 import io
 import json
@@ -12,7 +12,7 @@ import pytest
 
 from profiling.__main__ import main
 from tests.tab import logdir as made
-from tests.tab.browser import CHROMIUM, Tab, chromium, tensorboard
+from tests.tab.browser import Tab, tensorboard
 
 HOSTS: set[str] = set()
 
@@ -21,14 +21,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say which hosts the browser asked."""
     if HOSTS:
         terminalreporter.write_line(f"hosts that the tab asked for: {', '.join(sorted(HOSTS))}")
-
-
-@pytest.fixture(scope="package")
-def browser() -> Iterator[Any]:
-    if not CHROMIUM.exists():
-        pytest.skip(f"needs {CHROMIUM}")
-    with chromium() as opened:
-        yield opened
 
 
 @pytest.fixture(scope="package")

@@ -52,7 +52,7 @@ def build(logdir: Path) -> None:
         hostile(logdir)
         shared(logdir)
         for process in (train, ab):
-            output, _ = process.communicate(timeout=120)
+            output, _ = process.communicate(timeout=300)
             assert process.returncode == 0, output
 
 

@@ -22,6 +22,9 @@ from train.events import EventFile
 SMALL = (*TINY, "model.width=4")
 CPU = torch.device("cpu")
 
+# The thread of an event file's writer may end only after the test that has made its write fail.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+
 
 def traced(folder):
     """Trace a few operators into `folder`."""
@@ -71,7 +74,6 @@ def test_a_trace_needs_no_room_in_tmpdir(tmp_path, monkeypatch):
     assert json.loads(gzip.decompress((tmp_path / trace.path).read_bytes()))["traceEvents"]
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # of the writer's thread
 @pytest.mark.parametrize("size", [0, 30, 200, 3000])
 def test_an_event_file_ends_with_a_whole_record(tmp_path, size):
     with file_limit(size), pytest.raises(OSError, match="File too large") as caught, EventFile(tmp_path) as events:

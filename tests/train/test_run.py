@@ -42,6 +42,16 @@ def finished(tmp_path_factory):
     return folder, result.stdout
 
 
+def test_the_first_command_of_the_readme_needs_no_arguments(tmp_path):
+    """`python -m train`, from a folder of the user's."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    arguments = [sys.executable, "-m", "train"]
+    result = subprocess.run(arguments, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert "error" not in result.stderr
+    (folder,) = (tmp_path / "runs" / "baseline").iterdir()
+    assert run_record.read(folder).status == "complete"
+
+
 def whole(folder: Path) -> dict[str, int]:
     """Read every file below `folder` to its end as its reader does; count them by kind. Raises if one is cut short."""
     kinds = {"trace": 0, "event": 0, "checkpoint": 0, "record": 0, "yaml": 0}

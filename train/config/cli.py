@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -166,7 +167,7 @@ def _check_flags(arguments: Sequence[str]) -> None:
     """Exit with status 2 on a wrong flag, in one line where Hydra has many, and with status 0 after `--version`."""
     # Hydra's parser takes abbreviations: `--experiment nograd_off` would be `--experimental-rerun nograd_off`.
     parser = Parser("error", parents=[get_args_parser()], add_help=False, allow_abbrev=False)
-    for argument, following in zip(arguments, [*arguments[1:], "..."], strict=True):
+    for argument, following in pairwise([*arguments, "..."]):
         key, _, value = argument.removeprefix("--").partition("=")
         if argument.startswith("--") and key in ("experiment", *compose.every_key()):
             plus = "+" if key == "experiment" else ""

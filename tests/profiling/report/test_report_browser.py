@@ -1,6 +1,5 @@
 """report.html in a browser: offline, drawn, and on paper."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,6 @@ import pytest
 
 from profiling.report.page import write_report
 from tests.profiling.report.reports import ARMS, FAILED, HOSTILE, compared, hostile_comparison, record_traces, recorded
-from tests.tab.browser import CHROMIUM, chromium
 
 
 @pytest.fixture(scope="module")
@@ -16,14 +14,6 @@ def traces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("traces")
     record_traces(folder)
     return folder
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if not CHROMIUM.exists():
-        pytest.skip(f"needs {CHROMIUM}")
-    with chromium() as opened:
-        yield opened
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

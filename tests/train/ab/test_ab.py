@@ -287,7 +287,7 @@ def started(output: Path, *experiments: str) -> subprocess.Popen[bytes]:
         stderr=subprocess.PIPE,
         start_new_session=True,
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while sum(child.num_threads() > 3 for child in psutil.Process(run.pid).children(recursive=True)) < 3:
         assert time.monotonic() < deadline and run.poll() is None
         time.sleep(0.2)
