@@ -5,7 +5,6 @@ import resource
 import signal
 import time
 from multiprocessing.connection import Connection
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,8 +16,8 @@ from profiling.ab.arm_tools import randomize_heap
 class Failing(MLP):
     """An MLP whose fourth step of training ends as `how` says; without `how`, it works."""
 
-    def __init__(self, how: str = "", **arguments: Any) -> None:
-        super().__init__(depth=1, dropout=0.0, **arguments)
+    def __init__(self, width: int, channels: int, image_size: int, classes: int, how: str = "") -> None:
+        super().__init__(channels=channels, image_size=image_size, classes=classes, width=width, depth=1, dropout=0.0)
         self.how = how
         self.steps = 0
 
