@@ -155,6 +155,7 @@ def test_phases_and_steps_are_marked_in_the_traces(finished):
         assert sum(name.startswith("ProfilerStep#") for name in marks) == 1
 
 
+@pytest.mark.slow
 def test_two_runs_of_one_name_do_not_share_a_folder(configure, command, tmp_path):
     for _ in range(2):
         assert command("train", f"output={tmp_path}", *TINY, "model.width=4", "profiler=off").returncode == 0
@@ -254,6 +255,7 @@ def wait_for(output: Path, pattern: str, seconds: float = 60) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_an_interrupted_run_leaves_whole_files_and_says_where(tmp_path, number, status):
     run = start(tmp_path, "epochs=10000")
@@ -269,6 +271,7 @@ def test_an_interrupted_run_leaves_whole_files_and_says_where(tmp_path, number, 
     assert left.status == "interrupted"
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_any_moment_leaves_only_whole_files(tmp_path):
     """SIGKILL at ten random moments, from the first import to the last trace."""
     clock = time.monotonic()
@@ -303,6 +306,7 @@ def small_disk(tmp_path, request):
     subprocess.run(["umount", str(mount)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_leaves_no_half_written_file(command, small_disk):
     result = command("train", f"output={small_disk}", "epochs=1", "model.width=64", "profiler=off")
     assert result.returncode == 1
@@ -332,6 +336,7 @@ def test_an_output_that_cannot_be_written_is_one_line(command, tmp_path):
     assert result.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_after_a_mistake_and_fails_at_its_end(command, tmp_path):
     result = command("train", "-m", "model.width=4,0", f"output={tmp_path}", *TINY, "profiler=off")
     assert result.returncode == 1

@@ -201,6 +201,7 @@ def test_a_held_script_does_not_work_nor_do_its_workers(tmp_path):
         assert all(now > before for now, before in zip(sizes(), held, strict=True)), "and then they go on"
 
 
+@pytest.mark.slow
 def test_arms_end_with_a_parent_that_is_killed(tmp_path):
     made = script(tmp_path, LOOP)
     code = (
@@ -222,6 +223,7 @@ def test_arms_end_with_a_parent_that_is_killed(tmp_path):
 # --- how scripts end --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
@@ -242,12 +244,14 @@ def test_a_script_that_fails_gets_one_line_and_leaves_no_process(tmp_path, text,
     assert failure(tmp_path, text) == reason
 
 
+@pytest.mark.slow
 def test_a_script_that_hangs_is_given_up(tmp_path, monkeypatch):
     monkeypatch.setattr(script_process, "STEP_TIMEOUT_S", 3.0)
     hanging = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(3600)"
     assert failure(tmp_path, hanging) == "no step within 3 s"
 
 
+@pytest.mark.slow
 def test_what_a_script_has_started_ends_with_it(tmp_path):
     text = (
         "import subprocess, sys\n"
@@ -277,6 +281,7 @@ def test_a_script_may_end_by_sys_exit_and_change_its_folder(tmp_path):
         assert arm.block({"train": 30}).step_s["train"] > 0
 
 
+@pytest.mark.slow
 def test_of_megabytes_of_output_the_end_is_kept(tmp_path):
     text = MODEL + "while True:\n    train_step()\n    print('x' * (1 << 20))\n    print('the end', flush=True)\n"
     with started(tmp_path, text) as arm:
@@ -286,6 +291,7 @@ def test_of_megabytes_of_output_the_end_is_kept(tmp_path):
         assert arm._output.read_text().endswith("the end\n")
 
 
+@pytest.mark.slow
 def test_signals_of_a_terminal_do_not_reach_the_script(tmp_path):
     with started(tmp_path, LOOP) as arm:
         assert os.getpgid(arm._process.pid) != os.getpgid(0)

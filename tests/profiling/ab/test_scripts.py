@@ -81,6 +81,7 @@ def command_of_ci() -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_a_slower_working_tree_is_called_and_fails_the_gate_in_ci(ab, tmp_path):
     repository(tmp_path)
     assert {"--git-a", "--fail-slower"} <= set(command_of_ci())
@@ -173,6 +174,7 @@ def test_a_baseline_that_fails_shows_what_it_printed_last(ab, tmp_path):
     assert printed[-1] == "  ZeroDivisionError: division by zero" and "  reading data" in printed
 
 
+@pytest.mark.slow
 def test_a_variant_that_fails_is_a_result_and_no_success(ab, tmp_path):
     (tmp_path / "train.py").write_text(LOOP.replace("while True", "while int(sys.argv[1])") + "raise ValueError('odd')")
     result = ab("train.py 1", "train.py 0", "--json")
@@ -196,6 +198,7 @@ def test_both_arms_with_one_tree_are_refused(ab, tmp_path):
     assert "set PYTHONPATH to where it lies in the tree" in refused.stderr
 
 
+@pytest.mark.slow
 def test_arms_with_other_steps_are_refused(ab, tmp_path):
     (tmp_path / "train.py").write_text(LOOP)
     (tmp_path / "infer.py").write_text("import profiling, torch\nwhile True: profiling.step()\n")
@@ -206,6 +209,7 @@ def test_arms_with_other_steps_are_refused(ab, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_an_interrupt_ends_all_processes(tmp_path):
     (tmp_path / "train.py").write_text(LOOP)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}

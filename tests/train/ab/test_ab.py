@@ -211,6 +211,7 @@ def test_an_experiment_that_both_arms_have_is_refused(configure):
 # --- arms that do not come to their end -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_ladder_reports_what_failed_as_predicted_and_what_does_not_apply(command, tmp_path):
     result = command("train.ab", "-m", "+experiment=requires_grad_off,tf32_off", f"output={tmp_path}", *SMALL)
     assert result.returncode == 0, result.stderr
@@ -225,6 +226,7 @@ def test_a_ladder_reports_what_failed_as_predicted_and_what_does_not_apply(comma
     assert "1 confirmed, 1 undecided" in result.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "reason"),
     [
@@ -294,6 +296,7 @@ def started(output: Path, *experiments: str) -> subprocess.Popen[bytes]:
     return run
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_a_partial_record(tmp_path):
     run = started(tmp_path)
     arms = psutil.Process(run.pid).children(recursive=True)
@@ -306,6 +309,7 @@ def test_ctrl_c_leaves_a_partial_record(tmp_path):
     assert psutil.wait_procs(arms, timeout=20)[1] == []
 
 
+@pytest.mark.slow
 def test_an_interrupted_ladder_is_written_from_what_its_jobs_left(tmp_path):
     run = started(tmp_path, "-m", "+experiment=requires_grad_off,tf32_off,baseline")
     os.killpg(run.pid, signal.SIGINT)
@@ -315,6 +319,7 @@ def test_an_interrupted_ladder_is_written_from_what_its_jobs_left(tmp_path):
     assert all(name in report.read_text() for name in ("requires_grad_off", "tf32_off", "baseline"))
 
 
+@pytest.mark.slow
 def test_arms_end_with_a_parent_that_is_killed(tmp_path):
     run = started(tmp_path)
     arms = psutil.Process(run.pid).children(recursive=True)
@@ -344,6 +349,7 @@ def test_the_gate_fails_when_the_optimization_is_worth_less_than_recorded(nograd
         gate.check(with_ratio(left, 1.4), with_ratio(left, 1.5))
 
 
+@pytest.mark.slow
 def test_the_gate_sets_the_exit_status(nograd_off, command, tmp_path):
     recorded = write_comparison(with_ratio(read_comparison(nograd_off), 1000.0), tmp_path)
     arguments = ("+experiment=nograd_off", "ab.budget_s=1", f"output={tmp_path}", f"ab.gate={recorded}", *SMALL)

@@ -132,6 +132,7 @@ def test_every_schema_is_used_by_an_option_and_has_every_key_named():
     assert {"epochs", "loader.workers", "switches.eval_context", "model.width", "data.root"} <= set(every_key())
 
 
+@pytest.mark.slow
 def test_a_progress_bar_is_drawn_in_a_terminal_only(command, tmp_path):
     arguments = [sys.executable, "-m", "train", f"output={tmp_path}", "epochs=3", "model.width=4", "profiler=off"]
     leader, follower = pty.openpty()
