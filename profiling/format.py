@@ -1,6 +1,5 @@
 """Numbers and names as text: durations, sizes, ratios, intervals. Every table, chart and page uses these."""
 
-import hashlib
 import re
 from collections.abc import Sequence
 
@@ -83,6 +82,8 @@ def visible(text: str) -> str:
 
 def file_name(parts: Sequence[str]) -> str:
     """Join `parts` to a file's name; what does not fit into MAX_NAME_BYTES is counted, and a hash tells it apart."""
+    import hashlib  # slow to import, and most programs name no file
+
     code = hashlib.sha256(repr(parts).encode()).hexdigest()[:_HASH_DIGITS]
     parts = [re.sub(r"[^\w.+-]|^[.]+", "_", part) for part in parts]
     label = "+".join(parts)

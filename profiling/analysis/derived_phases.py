@@ -259,7 +259,7 @@ class _MainThread:
         )
         joined = _joined(updates.start_ns, updates.end_ns, edges)
         number = np.searchsorted(updates.start_ns, joined.end_ns) - np.searchsorted(updates.start_ns, joined.start_ns)
-        several = (number > 1) & np.isin(joined.end_ns, updates.end_ns)
+        several = (number > 1) & _among(joined.end_ns, updates.end_ns)
         return Stretches(joined.start_ns[several], joined.end_ns[several])
 
     def with_pauses(self, phases: DerivedPhases) -> DerivedPhases:
@@ -268,7 +268,7 @@ class _MainThread:
         longest = np.minimum((phases.end_ns - phases.start_ns) // _PAUSE_SHARE, _PAUSE_NS)
 
         def pause(at: Int64s, away: Int64s) -> Int64s:
-            return np.where(np.isin(at, exact), 0, np.minimum(np.abs(away - at) // 2, longest))
+            return np.where(_among(at, exact), 0, np.minimum(np.abs(away - at) // 2, longest))
 
         def nearest(edges: Int64s) -> tuple[Int64s, Int64s]:
             before, after = (edges, phases.end_ns, self.top_end), (edges, phases.start_ns, self.top_start)
@@ -348,6 +348,12 @@ def _matches(trace: Trace, name: NDArray[np.int32], pattern: re.Pattern[str]) ->
 def _merged(*times_ns: Int64s) -> Int64s:
     """All of these times, sorted."""
     return np.sort(np.concatenate(times_ns), kind="stable")
+
+
+def _among(times_ns: Int64s, others_ns: Int64s) -> NDArray[np.bool_]:
+    """Whether each time is one of the others, as numpy.isin, which may import numpy.ma."""
+    ordered = np.append(np.sort(others_ns), np.iinfo(np.int64).max)
+    return np.asarray(ordered[np.searchsorted(ordered[:-1], times_ns)] == times_ns)
 
 
 def _joined(start_ns: Int64s, end_ns: Int64s, edges_ns: Int64s) -> Stretches:

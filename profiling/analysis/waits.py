@@ -80,6 +80,8 @@ def waited_for(account: TimeAccount) -> list[WaitedFor]:
     """What the steps wait for, the longest first; the times add up to the waiting of all phases."""
     index, parts, waits = account.index, account.wait_parts, account.waits
     trace, spans = index.trace, index.trace.spans
+    if not parts.wait.size:
+        return []
     place = np.full(spans.name.size + 1, -1, dtype=np.intp)
     place[index.device_rows] = np.arange(index.device_rows.size)
     is_work = parts.row >= 0

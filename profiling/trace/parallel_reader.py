@@ -20,7 +20,7 @@ from profiling.trace.parse import EDGE, Damage, EventReader
 
 SMALLEST_BYTES = 24 << 20
 """For smaller files, starting a second process takes longer than it saves."""
-_AHEAD_BYTES = 8 << 20
+_AHEAD_BYTES = 4 << 20
 """How far beyond the middle the second process begins: about what this one reads while that one starts."""
 _SEARCH_BYTES = 1 << 20
 """Length of the text, from there on, that is searched for the start of an event."""
