@@ -3,6 +3,8 @@
 import argparse
 import math
 
+from profiling.terminal.arguments import count
+
 EPILOG = """\
 examples:
   ab 'train.py --batch-size 64' 'train.py --batch-size 64 --amp'    two command lines
@@ -28,7 +30,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--python-b", metavar="PATH", help="B's interpreter (default: this one)")
     parser.add_argument("--git-a", metavar="REVISION", help="A runs in a worktree of that revision")
-    parser.add_argument("--samples", metavar="N", type=_positive, help="samples in a step (default: found out)")
+    parser.add_argument("--samples", metavar="N", type=count, help="samples in a step (default: found out)")
     parser.add_argument("--seed", metavar="N", type=_seed, default=0, help="of random, numpy and torch (default: 0)")
     parser.add_argument("--budget-s", metavar="S", type=_seconds, help="seconds of timed work, beside start-up")
     parser.add_argument("--fail-slower", metavar="PERCENT", type=_share, help="exit 1 if B is slower by that: 3%%")
@@ -41,12 +43,6 @@ def _variable(text: str) -> tuple[str, str]:
     if not name or not equals:
         raise argparse.ArgumentTypeError(f"{text!r} is no NAME=VALUE")
     return name, value
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 upwards")
-    return int(text)
 
 
 def _seed(text: str) -> int:

@@ -1,7 +1,6 @@
 """What the command line of a comparison says: the scripts of both arms, and what differs between them."""
 
 import argparse
-import hashlib
 import os
 import re
 import shlex
@@ -15,9 +14,8 @@ from pathlib import Path
 from profiling.ab.script_process import Script
 from profiling.ab.worktree import worktree
 from profiling.errors import UserError
+from profiling.format import file_name
 from profiling.vocabulary import BASELINE, VARIANT
-
-MAX_LABEL = 80  # characters of a folder's name
 
 
 @dataclass(frozen=True)
@@ -113,7 +111,4 @@ def _interpreter(path: str) -> str:
 
 
 def _label(name: str) -> str:
-    label = re.sub(r"[^\w.+=-]+", "_", name).strip("_.") or "script"
-    if len(label) <= MAX_LABEL:
-        return label
-    return f"{label[:MAX_LABEL]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return file_name([re.sub(r"[^\w.+-]+", "_", name).strip("_.") or "script"])

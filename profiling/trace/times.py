@@ -77,7 +77,7 @@ def _is_short(ts: Microseconds, dur: Microseconds) -> bool:
 
 def resolution_ns(ts: Microseconds) -> int:
     """Distance of neighboring float64 microseconds at the median of these times, in whole nanoseconds, at least 1."""
-    some = np.sort(np.abs(ts[:: max(ts.size // 1000, 1)]))  # np.median would import numpy.ma, 10 ms
+    some = np.sort(np.abs(ts[:: max(ts.size // 1000, 1)]))  # np.median would import numpy.ma, which is slow
     return max(int(np.spacing(some[some.size // 2]) * 1000), 1) if some.size else 1
 
 

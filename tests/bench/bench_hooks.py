@@ -1,4 +1,4 @@
-"""What do the hooks of a script's arm add to a step of 1 ms? `python -m tests.bench.bench_hooks`.
+"""What do the hooks of a script's arm add to a short step? `python -m tests.bench.bench_hooks`.
 
 One loop trains with and without the hooks (`profiling.ab.script_steps`), in alternating blocks; a block counts with its
 fastest step, because everything else on the machine only adds time.
