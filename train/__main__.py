@@ -13,7 +13,7 @@ def job(composed: "DictConfig") -> None:
     """Run the configured task, in the folder that Hydra created for it."""
     from hydra.core.hydra_config import HydraConfig
 
-    from train.config import cli
+    from train.config import changes, cli
     from train.config.compose import to_config
     from train.config.options import Task
 
@@ -23,11 +23,11 @@ def job(composed: "DictConfig") -> None:
         if config.task is Task.infer:
             from train.inference import infer  # imports torch: only after the configuration is checked
 
-            infer(config, cli.given(composed), folder)
+            infer(config, changes.given(composed), folder)
         else:
             from train.run import train
 
-            train(config, cli.changed_from_baseline(composed), folder)
+            train(config, changes.changed_from_baseline(composed), folder)
 
 
 def start() -> int:

@@ -19,7 +19,7 @@ def as_trained(config: Config, given: Mapping[str, Any], saved: Checkpoint, path
 
     What the user gave is compared with the model and the switches, and takes precedence over fields of the data set.
 
-    `given` holds the dotted keys that the user gave, with their values: see train.config.cli.given.
+    `given` holds the dotted keys that the user gave, with their values: see train.config.changes.given.
 
     Raises:
         UserError: a given value differs from the one that the model was trained with, the checkpoint's values are not

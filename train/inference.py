@@ -32,8 +32,8 @@ FILE_NAME = "predictions.csv"
 def infer(config: Config, given: Mapping[str, Any], folder: Path) -> None:
     """Write `predictions.csv` into `folder`, one row per image in order, and print throughput and latency.
 
-    The model and the data are those of the checkpoint, where the user `given`, as train.config.cli.given tells, names
-    no others.
+    The model and the data are those of the checkpoint, where the user `given`, as train.config.changes.given tells,
+    names no others.
 
     Raises:
         UserError: the checkpoint, the data set or the images are missing or do not match the configuration.

@@ -10,7 +10,7 @@ from profiling.errors import NotApplicableError, UserError
 from profiling.vocabulary import ExpectedTime
 from tests.conftest import ROOT, TINY, composed
 from train import needs
-from train.config import cli, compose
+from train.config import changes, compose
 from train.config.options import Need, Topic
 from train.device import choose_device, keep_heap
 from train.run import train
@@ -82,10 +82,12 @@ def test_an_experiment_that_needs_what_is_missing_says_so_and_succeeds(command, 
 
 
 def test_the_label_of_a_run_says_what_differs_from_the_baseline():
-    assert cli.run_label("baseline", [], "train") == "baseline"
-    assert cli.run_label("nograd_off", ["+experiment=nograd_off"], "train") == "nograd_off"
-    assert cli.run_label("b", ["+experiment=[a,b]", "output=x", "profiler=off"], "train") == "a+b"
-    assert cli.run_label("baseline", ["model=vit", "data.root=/a b"], "train") == "baseline+model-vit+data.root-_a_b"
+    assert changes.run_label("baseline", [], "train") == "baseline"
+    assert changes.run_label("nograd_off", ["+experiment=nograd_off"], "train") == "nograd_off"
+    assert changes.run_label("b", ["+experiment=[a,b]", "output=x", "profiler=off"], "train") == "a+b"
+    assert (
+        changes.run_label("baseline", ["model=vit", "data.root=/a b"], "train") == "baseline+model-vit+data.root-_a_b"
+    )
 
 
 def test_every_need_has_a_check():

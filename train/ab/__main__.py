@@ -49,14 +49,14 @@ def _compare(composed: "DictConfig", run: "HydraConf", sweep: Path | None) -> No
     from train.ab import gate
     from train.ab.experiment import run_experiment
     from train.ab.ladder import comparisons_in
-    from train.config import cli
+    from train.config import changes
     from train.config.compose import to_config
 
     config = to_config(composed)
     recorded = gate.read(Path(config.ab.gate)) if config.ab.gate else None
     record, stop = run_experiment(
         config,
-        cli.changed_from_baseline(composed),
+        changes.changed_from_baseline(composed),
         [override for override in run.overrides.task if override.lstrip("+").partition("=")[0] != "experiment"],
         [record for _, record in comparisons_in(sweep)] if sweep else [],
         is_ladder=sweep is not None,

@@ -19,7 +19,7 @@ from profiling.verdict.judge import Comparison
 from profiling.verdict.record import ComparisonRecord
 from profiling.vocabulary import BASELINE, STAGES, VARIANT
 from train.ab.arm_config import ArmConfig
-from train.config import cli
+from train.config import changes, cli
 from train.config.compose import flat, plain, to_config
 from train.config.schema import Config
 
@@ -54,7 +54,7 @@ def run_experiment(
         UserError: the arms differ in nothing or in too much, or the baseline cannot run here.
     """
     composed = hydra.compose("ab", overrides=list(common))
-    baseline = ArmConfig(to_config(composed), effective_changes(cli.changed_from_baseline(composed)))
+    baseline = ArmConfig(to_config(composed), effective_changes(changes.changed_from_baseline(composed)))
     arms = {BASELINE: baseline, VARIANT: ArmConfig(config, effective_changes(changed))}
     difference = one_change(baseline.config, config)
     budget_s = config.ab.budget_s or (LADDER_BUDGET_S if is_ladder else BUDGET_S)

@@ -1,68 +1,38 @@
-"""The command line around Hydra: labels of runs, the list of experiments, and error messages of one line."""
+"""The command line around Hydra: its flags, the list of experiments, and what a job's failure prints and returns."""
 
-import dataclasses
 import logging
 import os
-import re
 import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib import resources
 from importlib.metadata import version
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, cast
 
 import hydra
-import yaml
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep
-from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException, ValidationError
 
-from profiling.errors import NotApplicableError, Terminated, UserError, match, nearest, nearest_or_all
-from profiling.format import file_name
+from profiling.errors import NotApplicableError, Terminated
 from profiling.terminal.arguments import Parser
 from profiling.terminal.early_signals import BEFORE_THE_RUN, exit_status, raise_exceptions
 from profiling.terminal.encoding import replace_what_cannot_be_encoded
 from profiling.terminal.streams import print_line, standard_output
-from train.config import compose, folders
+from train.config import changes, compose, folders, messages
 from train.config.options import Topic
 from train.event_writers import silence_event_writer_threads
-
-NOT_IN_LABEL = ("name", "task", "output", "checkpoint", "images", "profiler")
 
 
 def register() -> None:
     """Register the schemas and resolvers that configs/config.yaml uses."""
     compose.register()
-    OmegaConf.register_new_resolver("run_label", run_label, replace=True)
+    OmegaConf.register_new_resolver("run_label", changes.run_label, replace=True)
     OmegaConf.register_new_resolver("experiment_list", experiment_list, replace=True)
-
-
-def run_label(name: str, overrides: Sequence[str], task: str) -> str:
-    """The name of a run's folder, from its overrides: `nograd_off`, `a+b`, `baseline+model-vit`, `infer`.
-
-    Contains only characters that need no quotes in Hydra's `checkpoint=runs/<name>/...`: neither `=` nor `,`. A long
-    one is shortened to `baseline+model-custom+6-more-3f2a90c1`; the run's record has the full list, as `changed`.
-    """
-    if task == "infer":
-        return "infer"
-    names, settings = [name], []
-    for override in overrides:
-        key, _, value = override.lstrip("+~").partition("=")
-        if key == "experiment":
-            names = value.strip("[]").split(",") if value.strip("[]") else names
-        elif key not in NOT_IN_LABEL and not key.startswith(("profiler.", "ab.")):
-            settings.append(f"{key}-{value}")
-    return file_name([*names, *settings])
 
 
 def experiment_list() -> str:
@@ -79,37 +49,6 @@ def experiment_list() -> str:
         if rows:
             lines += [topic, *(f"  {name:<{width}}  {claim}" for name, claim in rows), ""]
     return "\n".join(lines).replace("$", "$$")  # Hydra treats the help as a string.Template
-
-
-def changed_from_baseline(composed: DictConfig) -> dict[str, tuple[Any, Any]]:
-    """Dotted key -> (baseline's value, this run's value) for every difference; None on a side without that key."""
-    values = compose.flat(compose.plain(composed))
-    baseline = compose.flat(compose.plain(hydra.compose("config")))
-    keys = [*baseline, *(key for key in values if key not in baseline)]
-    return {key: (baseline.get(key), values.get(key)) for key in keys if baseline.get(key) != values.get(key)}
-
-
-def given(composed: DictConfig) -> dict[str, Any]:
-    """Dotted keys that the user gave, with their values: on the command line, or by an experiment that it names.
-
-    An option of a group gives its `_target_`; its other keys have defaults that a user may not know.
-    """
-    hydra_config = HydraConfig.get()
-    choices = hydra_config.runtime.choices
-    chosen = [f"{group}={choices[group]}" for group in ("data", "model", "optimizer", "profiler")]
-    defaults = compose.flat(compose.plain(hydra.compose("config", chosen)))
-    baseline = compose.flat(compose.plain(hydra.compose("config")))
-    typed = [override.lstrip("+~").partition("=")[0] for override in hydra_config.overrides.task]
-    values = compose.flat(compose.plain(composed))
-    for group in ("data", "model"):
-        target = f"{group}._target_"
-        if group in typed or values[target] != baseline[target]:
-            typed.append(target)
-    return {
-        key: value
-        for key, value in values.items()
-        if value != defaults.get(key) or any(f"{key}.".startswith(f"{name}.") for name in typed if name not in choices)
-    }
 
 
 _failures: list[str] = []
@@ -134,33 +73,26 @@ class RefuseEmptySweep(Callback):
                 raise SystemExit(1)
 
 
-def _run_folder() -> Path | None:
-    """The folder of the run; None before Hydra has named it, and after the last run of several."""
-    if not HydraConfig.initialized() or OmegaConf.is_missing(HydraConfig.get().runtime, "output_dir"):
-        return None
-    return Path(HydraConfig.get().runtime.output_dir)
-
-
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """Report the error of a job in one line, so that a sweep runs its next job; `run` returns the exit status."""
     try:
         yield
     except (KeyboardInterrupt, Terminated) as stop:
-        folder = _run_folder()
+        folder = folders.of_the_run()
         nothing_written = folders.discard(folder)
         written = f"interrupted; what was written is whole{f': {folder}' if folder else ''}"
         print_line(BEFORE_THE_RUN if nothing_written else written)
         raise SystemExit(exit_status(stop)) from stop
     except NotApplicableError as reason:
         print_line(str(reason), sys.stdout)
-        folders.discard(_run_folder())
+        folders.discard(folders.of_the_run())
     except Exception as error:
-        message = explain(error)
+        message = messages.explain(error)
         if _wants_traceback or message is None:
             raise
         fail(message)
-        folders.discard(_run_folder())
+        folders.discard(folders.of_the_run())
 
 
 def _check_flags(arguments: Sequence[str]) -> None:
@@ -205,12 +137,12 @@ def run(job: Callable[[DictConfig], None], config_name: str) -> int:
         if any(frame.f_code is job.__code__ for frame, _ in traceback.walk_tb(error.__traceback__)):
             raise  # `one_line_errors` did not know it: a defect of this program, or of a class of the user's
         # Before there is a folder, the only error of the system that names no file is that of what Hydra prints.
-        if isinstance(error, OSError) and error.strerror and not error.filename and not _run_folder():
+        if isinstance(error, OSError) and error.strerror and not error.filename and not folders.of_the_run():
             with standard_output(fail):
                 raise
         else:
             kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "  # Hydra's about its flags
-            print_line(f"error: {explain(error) or _explain_group(sys.argv[1:]) or f'{kind}{error}'}")
+            print_line(f"error: {messages.explain(error) or messages.explain_group(sys.argv[1:]) or f'{kind}{error}'}")
         return 1
     finally:
         folders.discard()
@@ -218,100 +150,3 @@ def run(job: Callable[[DictConfig], None], config_name: str) -> int:
     with standard_output(fail):
         pass  # what is left in its buffer, such as Hydra's messages
     return 1 if _failures else 0
-
-
-# --- messages of one line: what is wrong, where, what is allowed, and the nearest match -------------------------------
-
-
-def explain(error: Exception) -> str | None:
-    """A message of one line for an error that the user can correct; None for any other."""
-    if isinstance(error, MissingConfigException):
-        return _explain_missing(error)
-    if isinstance(error, OverrideParseException):
-        key, _, value = str(error.override).partition("=")
-        quoted = f"; put the value into quotes: '{key}=\"{value}\"'" if value and not value.isascii() else ""
-        return f"{error.override}: cannot be read as key=value: {str(error).splitlines()[0]}{quoted}"
-    if isinstance(error, yaml.MarkedYAMLError):
-        mark = error.problem_mark
-        where = f"{mark.name}, line {mark.line + 1}, column {mark.column + 1}" if mark else "a configuration file"
-        return f"{where}: not YAML: {error.problem or error.context}"
-    if isinstance(error, OSError):
-        return f"{error.filename or _run_folder() or 'the folder of the run'}: {error.strerror or error}"
-    if isinstance(error, ConfigCompositionException):
-        return _explain_composition(error)
-    if "Original Traceback" in str(error):  # the error of a DataLoader worker contains its traceback as text
-        return str(error).strip().splitlines()[-1].partition(": ")[2]
-    if isinstance(error, OmegaConfBaseException):
-        key = str(error.full_key or "")
-        if key.startswith("hydra."):  # the names of folders contain the overrides, in which the interpolation is
-            key = next((argument for argument in sys.argv[1:] if "${" in argument), key)
-        return f"{key}: {_first_line(error)}{compose.allowed(key)}" if key else _first_line(error)
-    if isinstance(error, UserError):
-        return str(error)
-    if isinstance(error, HydraException | yaml.YAMLError):
-        return str(error).replace("\n", " ")
-    from profiling.out_of_memory import explain_out_of_memory  # imports psutil: not before the first message
-
-    return explain_out_of_memory(error)
-
-
-def _first_line(error: OmegaConfBaseException) -> str:
-    return str(error.msg or error).splitlines()[0]
-
-
-def _explain_group(arguments: Sequence[str]) -> str | None:
-    """The first of `arguments` that gives a group a number, for example, not a file's name; None if there is none."""
-    overrides = [argument for argument in arguments if "=" in argument and not argument.startswith("-")]
-    for override in OverridesParser.create().parse_overrides(overrides):
-        value = override.value()
-        options = value.list if isinstance(value, ChoiceSweep) else value if isinstance(value, list) else [value]
-        group = override.key_or_group
-        folder = resources.files("configs").joinpath(group)
-        if (folder.is_dir() or group.split("/")[0] == "hydra") and not all(isinstance(o, str) for o in options):
-            files = sorted(f.name.removesuffix(".yaml") for f in folder.iterdir()) if folder.is_dir() else ()
-            there_are = f"; there are: {', '.join(files)}" if files else ""
-            return f"{override.input_line}: a group takes the name of a file{there_are}"
-    return None
-
-
-def _explain_missing(error: MissingConfigException) -> str:
-    group, _, name = (error.missing_cfg_file or "").rpartition("/")
-    options = [option for option in error.options or () if option != "schema"]
-    if not options:
-        return str(error).splitlines()[0]
-    return f"{group}={name}: no such file in configs/{group}/{nearest_or_all(name, options)}"
-
-
-def _explain_composition(error: ConfigCompositionException) -> str:
-    cause = error.__cause__ or error.__context__
-    file = re.match(r"In '([^']+)'", str(error))
-    where = f"configs/{file.group(1)}.yaml: " if file else ""
-    if isinstance(cause, ConfigAttributeError | ConfigKeyError) and dataclasses.is_dataclass(cause.object_type):
-        siblings = [field.name for field in dataclasses.fields(cause.object_type)]
-        key = str(cause.key)
-        if key == "experiment" and file:
-            return f"{where}its first line must be `# @package _global_`, so that its keys are those of config.yaml"
-        if key not in siblings:
-            return f"{where}{cause.full_key}: no such key{_hint(key, str(cause.full_key), siblings)}"
-    if isinstance(cause, ValidationError):
-        reason = _first_line(cause)
-        if reason.startswith("Merge error") and file:
-            return f"{file[1].removeprefix('schema/').rpartition('/')[0]}: takes one file of its group, not several"
-        allowed = re.search(r"expected one of \[(.*)\]", reason)
-        value = re.search(r"'([^']*)'", reason)
-        suggestion = nearest(value.group(1), allowed.group(1).split(", ")) if allowed and value else ""
-        allowed_here = "" if allowed else compose.allowed(cause.full_key or "")
-        return f"{where}{cause.full_key}: {reason}{suggestion or allowed_here}"
-    if deleted := re.match(r"Error merging override ~([\w.]+)", str(error)):
-        return compose.deleted(deleted[1])
-    merged = re.match(r"Error merging override \+*([\w.]+)=", str(error))
-    return " ".join(str(error).split()) + (compose.allowed(merged[1]) if merged else "")
-
-
-def _hint(key: str, full_key: str, siblings: Sequence[str]) -> str:
-    """The nearest key in the same group, else the nearest in any group, else all keys of this group."""
-    if full_key in compose.every_key():  # of another file of the same group
-        return nearest_or_all("", siblings)
-    elsewhere = {path.rpartition(".")[2]: path for path in compose.every_key()}
-    suggestion = match(key, siblings) or elsewhere.get(match(key, elsewhere) or "")
-    return f"; did you mean {suggestion!r}?" if suggestion else nearest_or_all(key, siblings)

@@ -1,4 +1,4 @@
-"""Folders of runs that wrote nothing, because of a mistake in the configuration for example: they are removed."""
+"""The folder of a run; it is removed where the run wrote nothing, because of a wrong configuration for example."""
 
 import os
 import shutil
@@ -6,12 +6,20 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 HYDRAS_OWN = {".hydra", "multirun.yaml"}
 _new: list[Path] = []  # made for this command: the folder of the run or multirun, then those above it
+
+
+def of_the_run() -> Path | None:
+    """The folder of the run; None before Hydra has named it, and after the last run of several."""
+    if not HydraConfig.initialized() or OmegaConf.is_missing(HydraConfig.get().runtime, "output_dir"):
+        return None
+    return Path(HydraConfig.get().runtime.output_dir)
 
 
 class NoteNewFolders(Callback):

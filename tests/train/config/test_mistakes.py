@@ -21,7 +21,7 @@ from train import __main__ as train_command
 from train.ab import __main__ as ab_command
 from train.batches import usable_cores
 from train.config import cli
-from train.config.cli import run_label
+from train.config.changes import run_label
 
 TOO_LONG = "x" * 300  # for the name of a file
 MEMORY = "out of memory: "
