@@ -19,9 +19,9 @@ from profiling.terminal.early_signals import BEFORE_THE_RUN
 from profiling.terminal.encoding import replace_what_cannot_be_encoded
 from profiling.terminal.json_output import write_json
 from profiling.terminal.streams import drop_output, open_closed_streams, print_line
+from profiling.trace.parallel_reader import second_half
 from profiling.trace.parse import TraceError
 from profiling.trace.text import STDIN
-from profiling.trace.trace import iterate_traces, read_traces, split_ranks
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -78,10 +78,12 @@ def _add_summary(commands: Any) -> None:
 
 
 def _summary(options: argparse.Namespace) -> int:
+    begun = second_half(options.path, early=True)  # numpy and the analysis are imported meanwhile
     from profiling.analysis.summary import shorten, summarize
     from profiling.analysis.timings import stage_timings
+    from profiling.trace.trace import read_traces
 
-    summary = summarize(read_traces(options.path), by=options.by, timings=stage_timings(options.path))
+    summary = summarize(read_traces(options.path, begun), by=options.by, timings=stage_timings(options.path))
     if options.json:
         write_json(shorten(summary, options.top) if options.top else summary)
         return 0
@@ -100,11 +102,13 @@ def _add_memory(commands: Any) -> None:
 
 
 def _memory(options: argparse.Namespace) -> int:
+    begun = second_half(options.path, early=True)  # as for a summary
     from profiling.analysis.index import Index
     from profiling.analysis.memory import memory
     from profiling.analysis.summary import SCHEMA_VERSION, describe
+    from profiling.trace.trace import read_traces
 
-    traces = read_traces(options.path)
+    traces = read_traces(options.path, begun)
     info = describe(traces)
     devices = [device for window, trace in enumerate(traces) for device in memory(Index(trace), window)]
     if options.json:
@@ -125,6 +129,7 @@ def _add_check(commands: Any) -> None:
 
 def _check(options: argparse.Namespace) -> int:
     from profiling.analysis.notes import notes
+    from profiling.trace.trace import iterate_traces, split_ranks
 
     status = 0
     for path in options.paths:

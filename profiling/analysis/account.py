@@ -4,10 +4,10 @@ Only the threads count that a step runs on or waits for (`Index.step_threads`), 
 phases. Waits on other threads, and the synchronization with which the profiler closes a window, belong to no step.
 """
 
-from dataclasses import dataclass, fields
 from functools import cached_property
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from profiling.analysis.blocking_calls import CLOCK_ERROR_NS, BlockingCalls, blocking_calls
@@ -20,8 +20,7 @@ from profiling.trace.trace import Int64s, Trace
 from profiling.vocabulary import TRACE_PHASES
 
 
-@dataclass(frozen=True, eq=False)
-class Segments:
+class Segments(Struct, frozen=True, eq=False):
     """The time that is accounted for, cut wherever a step or a phase begins or ends: disjoint, in order of time.
 
     `step` is an index into the steps, -1 outside of them; `phase` an index into PHASE_LABELS.
@@ -33,8 +32,7 @@ class Segments:
     phase: PhaseNumbers
 
 
-@dataclass(frozen=True, eq=False)
-class Waits:
+class Waits(Struct, frozen=True, eq=False):
     """Intervals in which a thread of the steps is blocked; each lies within one segment. Disjoint, in order of time.
 
     `call` is an index into the blocking calls, `segment` into the segments.
@@ -46,8 +44,7 @@ class Waits:
     segment: NDArray[np.intp]
 
 
-@dataclass(frozen=True, eq=False)
-class WaitParts:
+class WaitParts(Struct, frozen=True, eq=False):
     """The waits, cut by what the device did meanwhile.
 
     `wait` is an index into the waits; `row` is the row of the device work that was waited for, else IDLE (the device
@@ -208,7 +205,7 @@ class TimeAccount:
         return int(self.operator_ns[self.operator_segments < 0].sum())
 
 
-_PIECES = tuple(field.name for field in fields(Pieces))
+_PIECES = Pieces.__struct_fields__
 
 
 class _Running:

@@ -10,10 +10,10 @@ https://docs.nvidia.com/cuda/cuda-c-programming-guide/#lazy-loading (code that t
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from profiling.analysis.intervals import overlaps, union
@@ -76,8 +76,7 @@ _PAGEABLE = re.compile(r"pageable|\bM2D\b|\bD2M\b", re.IGNORECASE)
 """On XPU `M` is memory that SYCL did not allocate, `H` is pinned."""
 
 
-@dataclass(frozen=True, eq=False)
-class BlockingCalls:
+class BlockingCalls(Struct, frozen=True, eq=False):
     """Calls that block, in the order of the file.
 
     `rows` of `Trace.spans`; `kinds` are indices into `list(WaitKind)`; `waits_for` is an index into `streams`, sets of

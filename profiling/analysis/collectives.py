@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from profiling.analysis.index import Index
@@ -55,8 +55,7 @@ class Group(NamedTuple):
     size: int = 0
 
 
-@dataclass(frozen=True, eq=False)
-class CollectiveCalls:
+class CollectiveCalls(Struct, frozen=True, eq=False):
     """The collectives of one rank in one window, in the order of their start.
 
     `rows` are those of kernels, or of the host's annotations where no device ran any. `names`: as recorded; in old

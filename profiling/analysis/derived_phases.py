@@ -18,9 +18,9 @@ taken as part of the phase, but no more than 100 us or an eighth of the phase. S
 """
 
 import re
-from dataclasses import dataclass
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from profiling.analysis.nesting import Nest, Positions
@@ -58,8 +58,7 @@ _LAYER = re.compile(
 )
 
 
-@dataclass(frozen=True, eq=False)
-class Stretches:
+class Stretches(Struct, frozen=True, eq=False):
     """Disjoint intervals of one thread, in order of time."""
 
     start_ns: Int64s
@@ -72,8 +71,7 @@ class Stretches:
         return place
 
 
-@dataclass(frozen=True, eq=False)
-class DerivedPhases(Stretches):
+class DerivedPhases(Stretches, frozen=True, eq=False):
     """Stretches of the main thread, disjoint except that an optimizer's step may contain others.
 
     `phase` is an index into TRACE_PHASES.
@@ -82,8 +80,7 @@ class DerivedPhases(Stretches):
     phase: NDArray[np.int8]
 
 
-@dataclass(frozen=True, eq=False)
-class Marks:
+class Marks(Struct, frozen=True, eq=False):
     """What the trace marks: phases, each with its index into TRACE_PHASES; and when steps begin and end.
 
     `by_torch` says which of the phases torch marked itself, not the program.

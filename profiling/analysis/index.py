@@ -1,10 +1,10 @@
 """Results that several analyses share: nested operators, phases, steps, and which operator launched what."""
 
 import re
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from profiling.analysis.derived_phases import DerivedPhases, Marks, derive_phases
@@ -57,8 +57,7 @@ def is_step(annotation: str) -> bool:
     return annotation.startswith(_STEP)
 
 
-@dataclass(frozen=True, eq=False)
-class Steps:
+class Steps(Struct, frozen=True, eq=False):
     """Steps in order of time, disjoint, and their thread; if none is marked (`marked` False), one covers the trace.
 
     `overlapping`: number of marks that overlapped an earlier one by more than the rounding of times.

@@ -1,8 +1,7 @@
 """Arithmetic of intervals [start, end) in nanoseconds, over whole columns at once."""
 
-from dataclasses import dataclass
-
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from profiling.trace.trace import Int64s
@@ -10,8 +9,7 @@ from profiling.trace.trace import Int64s
 Numbers = NDArray[np.intp]
 
 
-@dataclass(frozen=True, eq=False)
-class Pieces:
+class Pieces(Struct, frozen=True, eq=False):
     """Disjoint intervals in order of time. `owner` is an index into the intervals that they were cut from."""
 
     start_ns: Int64s
@@ -19,8 +17,7 @@ class Pieces:
     owner: Numbers
 
 
-@dataclass(frozen=True, eq=False)
-class Overlaps:
+class Overlaps(Struct, frozen=True, eq=False):
     """Where two sets of disjoint intervals overlap; `first` and `second` are indices into the two sets."""
 
     start_ns: Int64s

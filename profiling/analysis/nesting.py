@@ -1,8 +1,9 @@
 """Which interval contains which, per thread: the base of self times and of finding what was open at a time."""
 
-from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from profiling.trace.groups import by_value
@@ -22,8 +23,7 @@ _GRIDS_NS = (1000, 100, 10)
 """Times that are all multiples of one of these have been rounded to it."""
 
 
-@dataclass(frozen=True, eq=False)
-class Nest:
+class Nest(Struct, frozen=True, eq=False):
     """Intervals of one or several threads, sorted by thread, then start, then longest first.
 
     A position is an index into these five arrays. `rows` is the interval's row in the table it came from; `parent` is
@@ -53,9 +53,20 @@ class Nest:
         positions = np.full(at_ns.shape, -1, dtype=np.intp)
         for number, places in by_value(thread):
             low, high = np.searchsorted(self.thread, [number, number + 1])
-            started = np.searchsorted(self.start_ns[low:high], at_ns[places], side="right")
-            positions[places] = np.where(started > 0, low + started - 1, -1)
-        return _climb(positions, self.parent, self.end_ns, at_ns)
+            times = at_ns[places]
+            if 8 * (high - low) < times.size and np.all(times[1:] >= times[:-1]):
+                # Of many sorted times, those between two edges of the intervals have the position of the first edge.
+                edges = np.unique(np.concatenate((self.start_ns[low:high], self.end_ns[low:high])))
+                after = np.diff(np.searchsorted(times, edges), prepend=0, append=times.size)
+                positions[places] = np.repeat(np.append(-1, self._innermost(low, high, edges)), after)
+            else:
+                positions[places] = self._innermost(low, high, times)
+        return positions
+
+    def _innermost(self, low: int, high: int, at_ns: Int64s) -> Positions:
+        """As `locate`, on the thread whose intervals are at the positions from `low` to `high`."""
+        started = np.searchsorted(self.start_ns[low:high], at_ns, side="right")
+        return _climb(np.where(started > 0, low + started - 1, -1), self.parent, self.end_ns, at_ns)
 
     def nearest(self, wanted: NDArray[np.bool_]) -> Positions:
         """For each interval, the innermost one that is `wanted`: itself or an ancestor, -1 for none."""
@@ -98,35 +109,41 @@ def nest(table: Intervals, rows: Rows, parents: NDArray[np.int32] | None = None)
         parents = None if parents is None else parents[order]
     end = start + dur
     resolution, tolerance = table.resolution_ns, tolerance_ns(table, start)
-    parent = np.arange(-1, rows.size - 1)
-    if parent.size:
-        parent[np.flatnonzero(np.diff(thread)) + 1] = -1
-    pending = np.flatnonzero(parent >= 0)
-    if parents is not None:
+
+    def past(child: Positions | slice, candidate: Positions | slice) -> NDArray[np.bool_]:
+        """Whether candidate parents have ended, or end before the child does."""
+        overlap = end[candidate] - start[child]
+        # Rounding keeps the order of durations: what lasts longer than the candidate is no child of it.
+        is_past = (overlap <= 0) | (end[child] > end[candidate] + tolerance) | (dur[child] > dur[candidate])
+        if resolution > 1:
+            same_name = table.name[rows[child]] == table.name[rows[candidate]]
+            is_past |= (dur[candidate] < resolution) | ((overlap < resolution) & same_name)
+        return np.asarray(is_past)
+
+    inside = _starts_in_another(thread, start, end)
+    parent = np.where(inside, np.arange(-1, rows.size - 1), -1)
+    if parents is None:
+        inside[1:] &= past(slice(1, None), slice(-1))
+        pending = np.flatnonzero(inside)
+    else:
         position = np.full(table.name.size, rows.size, dtype=np.intp)
         position[rows] = np.arange(rows.size)
         known = np.where(parents >= 0, position[parents], parents)
         usable = (known >= -1) & (known < np.arange(rows.size))
         parent[usable] = known[usable]
-        pending = np.flatnonzero(~usable & (parent >= 0))
+        pending = np.flatnonzero(inside & ~usable)
+        pending = pending[past(pending, parent[pending])]
     rounds = 0
     while pending.size:
         # All intervals between an interval and its candidate parent have ended. A candidate that has ended too, or that
         # ends before the interval does, is replaced by its own candidate: a chain of siblings halves in each round.
-        candidate = parent[pending]
-        # Rounding keeps the order of durations: what lasts longer than the candidate is no child of it.
-        overlap = end[candidate] - start[pending]
-        past = (overlap <= 0) | (end[pending] > end[candidate] + tolerance) | (dur[pending] > dur[candidate])
-        if resolution > 1:
-            same_name = table.name[rows[pending]] == table.name[rows[candidate]]
-            past |= (dur[candidate] < resolution) | ((overlap < resolution) & same_name)
-        pending = pending[past]
         parent[pending] = parent[parent[pending]]
         rounds += 1
         if rounds % _FEW_LEVELS == 0:  # of a deep call that has ended, whose levels would take a round each
             too_early = np.maximum(start[pending], end[pending] - tolerance - 1)
             parent[pending] = _climb(parent[pending], parent, end, too_early)
         pending = pending[parent[pending] >= 0]
+        pending = pending[past(pending, parent[pending])]
     return Nest(rows, thread, start, end, parent)
 
 
@@ -192,6 +209,17 @@ def _climb(inside: Positions, parent: Positions, end: Int64s, at: Int64s) -> Pos
         for above, latest_end in reversed([*tables, (up, latest)]):
             ended = pending[latest_end[inside[pending]] <= at[pending]]
             inside[ended] = above[inside[ended]]
+    return inside
+
+
+def _starts_in_another(thread: NDArray[np.int32], start: Int64s, end: Int64s) -> NDArray[np.bool_]:
+    """Which intervals begin before an earlier one of their thread has ended; the others are roots."""
+    latest = np.empty_like(end)
+    edges = [0, *(np.flatnonzero(np.diff(thread)) + 1).tolist(), end.size]
+    for low, high in pairwise(edges):
+        np.maximum.accumulate(end[low:high], out=latest[low:high])
+    inside = np.zeros(end.size, dtype=bool)
+    inside[1:] = (latest[:-1] > start[1:]) & (thread[1:] == thread[:-1])
     return inside
 
 

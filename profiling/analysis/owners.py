@@ -1,9 +1,9 @@
 """Who launched the device work: an operator, a compiled region, a graph launch, or nobody that the trace names."""
 
 import re
-from dataclasses import dataclass
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from profiling.analysis.index import LAUNCHED_OUTSIDE, NO_OPERATOR, Index, is_step, phase_of
@@ -17,8 +17,7 @@ _IS_REGION = re.compile(r"^(?:Torch-Compiled Region|CompiledFunction(?:Backward)
 _IS_GRAPH_LAUNCH = re.compile(r"graphlaunch|^urEnqueueCommandBuffer|^aclmdlRIExecute", re.IGNORECASE).search
 
 
-@dataclass(frozen=True, eq=False)
-class Owners:
+class Owners(Struct, frozen=True, eq=False):
     """The owner of each of `Index.device_rows`: `names[of[i]]`.
 
     `operator` is the position of the operator that launched it, -1 where the owner is no operator. Then the owner is

@@ -1,16 +1,14 @@
 """Python stacks: which frame called which, by the ids that the profiler gave them, else by time."""
 
-from dataclasses import dataclass
-
 import numpy as np
+from msgspec import Struct
 
 from profiling.analysis.nesting import Nest, nest, tolerance_ns
 from profiling.trace.callers import UNKNOWN_CALLER
 from profiling.trace.trace import Int64s, Trace
 
 
-@dataclass(frozen=True, eq=False)
-class Stacks:
+class Stacks(Struct, frozen=True, eq=False):
     """All Python frames; the parent of a frame is its caller.
 
     The ids of frames tell the callers. Without ids, a frame is called by the innermost one around it. A frame ends at

@@ -1,14 +1,13 @@
 """Sets of streams, and which streams a stream waits for, directly or through others."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 
-@dataclass(frozen=True)
-class Streams:
+class Streams(Struct, frozen=True):
     """A set of `Trace.threads`, one bit each: thousands of sets of thousands of streams are small so."""
 
     bits: int

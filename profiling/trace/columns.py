@@ -9,12 +9,22 @@ from __future__ import annotations  # array[Any] cannot be written at run time b
 
 from array import array
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import Any, NamedTuple
 
 from msgspec import Raw
 
-from profiling.trace.parse import Args, Event
+from profiling.trace.events import (
+    Args,
+    Common,
+    Event,
+    FlowEvent,
+    FrameEvent,
+    MemoryEvent,
+    OperatorArgs,
+    OperatorEvent,
+)
 
 MAX_NAME_CHARACTERS = 256 << 20
 """Distinct names beyond this much text are replaced by FOLDED_NAME, which limits the memory that names can take."""
@@ -90,12 +100,12 @@ class Detail(NamedTuple):
     registers: float = -1.0
     blocks_per_sm: float = -1.0
     occupancy_percent: float = -1.0
+    wait_on_stream: int = -1
     collective: str = ""
     group: bytes = b""
     group_size: int = 0
     elements: int = -1
     dtype: bytes = b""
-    wait_on_stream: int = -1
     group_ranks: bytes = b""
     call: bytes = b""
 
@@ -148,7 +158,7 @@ class Columns:
         )
         self.flows = _table(ts="d", thread="i", flow="i", start="b")
 
-    def add(self, batch: list[Event]) -> None:
+    def add(self, batch: list[Common]) -> None:
         """Append a batch."""
         for category, events in _by_category(batch).items():
             if not category:
@@ -169,6 +179,8 @@ class Columns:
                     self.ignored[category] += sum(event.ph not in skipped for event in events)
                 if kind is Kind.FRAME:
                     self._add_frames(complete)
+                elif kind is Kind.OPERATOR:
+                    self._add_operators(complete)
                 else:
                     self._add_spans(complete, kind)
 
@@ -186,7 +198,7 @@ class Columns:
             "flow": self.flow_ids,
         }
 
-    def _common(self, events: list[Event]) -> dict[str, array[Any]]:
+    def _common(self, events: Sequence[Common]) -> dict[str, array[Any]]:
         pids, tids = [event.pid for event in events], [event.tid for event in events]
         threads = self.threads
         if len(set(pids)) == 1 and len(set(tids)) == 1:  # the usual case: one look-up for all events
@@ -195,14 +207,14 @@ class Columns:
             thread = array("i", [threads[key] for key in zip(pids, tids, strict=True)])
         return {"ts": array("d", [event.ts for event in events]), "thread": thread}
 
-    def _timed(self, events: list[Event]) -> dict[str, array[Any]]:
+    def _timed(self, events: Sequence[Common]) -> dict[str, array[Any]]:
         names = self.names
         return self._common(events) | {
             "dur": array("d", [event.dur for event in events]),
             "name": array("i", [names[event.name] for event in events]),
         }
 
-    def _add_frames(self, events: list[Event]) -> None:
+    def _add_frames(self, events: Sequence[FrameEvent]) -> None:
         args = [event.args or _NO_ARGS for event in events]
         columns = self._timed(events) | {
             "id": _frame_ids([arg.frame for arg in args]),
@@ -210,53 +222,61 @@ class Columns:
         }
         _extend(self.frames, columns)
 
-    def _add_spans(self, events: list[Event], kind: Kind) -> None:
-        count = len(events)
+    def _add_operators(self, events: Sequence[OperatorEvent]) -> None:
         args = [event.args or _NO_ARGS for event in events]
-        zeros = array("q", bytes(8 * count))
-        columns = self._timed(events) | {
-            "kind": array("b", [kind]) * count,
-            "external": _identifiers([arg.external for arg in args]),
-            "correlation": zeros,
-            "copied": zeros,
-            "flops": zeros,
-            "sequence": zeros,
-            "shapes": array("i", bytes(4 * count)),
-            "detail": array("i", bytes(4 * count)),
-        }
-        if kind is Kind.OPERATOR:
-            shapes = self.shapes
-            columns["flops"] = _integers([arg.flops for arg in args])
-            columns["sequence"] = _integers([arg.sequence for arg in args])
-            columns["shapes"] = array("i", [shapes[bytes(arg.shapes)] for arg in args])
-            columns["detail"] = array("i", [self._detail(arg) if arg.collective else 0 for arg in args])
-        else:
-            columns["correlation"] = _identifiers([arg.correlation for arg in args])
-            columns["copied"] = _integers([arg.copied for arg in args])
-        if kind in (Kind.KERNEL, Kind.SYNC):
-            columns["detail"] = array("i", [self._detail(arg) for arg in args])
-        _extend(self.spans, columns)
+        shapes = self.shapes
+        self._extend_spans(
+            self._timed(events),
+            Kind.OPERATOR,
+            external=_identifiers([arg.external for arg in args]),
+            flops=_integers([arg.flops for arg in args]),
+            sequence=_integers([arg.sequence for arg in args]),
+            shapes=array("i", [shapes[bytes(arg.shapes)] for arg in args]),
+            detail=array("i", [self._message(arg) if arg.collective else 0 for arg in args]),
+        )
+
+    def _add_spans(self, events: Sequence[Any], kind: Kind) -> None:
+        """Append timed events other than operators and Python functions; their `args` have all fields."""
+        args: list[Args] = [event.args or _NO_ARGS for event in events]
+        has_detail = kind in (Kind.KERNEL, Kind.SYNC)
+        self._extend_spans(
+            self._timed(events),
+            kind,
+            external=_identifiers([arg.external for arg in args]),
+            correlation=_identifiers([arg.correlation for arg in args]),
+            copied=_integers([arg.copied for arg in args]),
+            detail=array("i", [self._detail(arg) if has_detail else 0 for arg in args]),
+        )
+
+    def _extend_spans(self, timed: dict[str, array[Any]], kind: Kind, **columns: array[Any]) -> None:
+        """Append rows to `spans`; columns that are not given are 0."""
+        count = len(timed["ts"])
+        columns |= timed | {"kind": array("b", [kind]) * count}
+        for name, column in self.spans.items():
+            if name in columns:
+                column.extend(columns[name])
+            else:
+                column.frombytes(bytes(column.itemsize * count))
+
+    def _message(self, args: OperatorArgs) -> int:
+        """Number of the detail of a collective's operator."""
+        return self.details[Detail(**_message(args))]
 
     def _detail(self, args: Args) -> int:
+        """Number of the detail of a kernel or synchronization."""
         return self.details[
             Detail(
-                bytes(args.grid),
-                bytes(args.block),
-                args.registers,
-                args.blocks_per_sm,
-                args.occupancy,
-                args.collective,
-                bytes(args.group),
-                args.group_size,
-                args.elements,
-                bytes(args.dtype),
-                args.wait_on_stream,
-                bytes(args.group_ranks),
-                bytes(args.call),
+                grid=bytes(args.grid),
+                block=bytes(args.block),
+                registers=args.registers,
+                blocks_per_sm=args.blocks_per_sm,
+                occupancy_percent=args.occupancy,
+                wait_on_stream=args.wait_on_stream,
+                **_message(args),
             )
         ]
 
-    def _add_memory(self, events: list[Event]) -> None:
+    def _add_memory(self, events: Sequence[MemoryEvent]) -> None:
         args = [event.args or _NO_ARGS for event in events]
         columns = self._common(events) | {
             "moved": _integers([arg.moved for arg in args]),
@@ -268,7 +288,7 @@ class Columns:
         }
         _extend(self.memory, columns)
 
-    def _add_flows(self, events: list[Event]) -> None:
+    def _add_flows(self, events: Sequence[FlowEvent]) -> None:
         ids = self.flow_ids
         columns = self._common(events) | {
             "flow": array("i", [ids[event.id] for event in events]),
@@ -276,9 +296,10 @@ class Columns:
         }
         _extend(self.flows, columns)
 
-    def _add_uncategorized(self, events: list[Event]) -> None:
+    def _add_uncategorized(self, events: Sequence[Event]) -> None:
         """Collect thread names, memory events of old releases and operators of the legacy profiler; count the rest."""
-        operators, memory = [], []
+        operators: list[Any] = []
+        memory: list[Any] = []
         for event in events:
             self.counts[METADATA if event.ph == "M" else UNCATEGORIZED] += 1
             if event.ph == "M":
@@ -290,7 +311,7 @@ class Columns:
             elif event.ph in _TIMED:
                 self.ignored[UNCATEGORIZED] += 1
         if operators:
-            self._add_spans(operators, Kind.OPERATOR)
+            self._add_operators(operators)
         if memory:
             self._add_memory(memory)
 
@@ -316,7 +337,7 @@ def _is_operator(event: Event) -> bool:
     )
 
 
-def _by_category(batch: list[Event]) -> dict[str | None, list[Event]]:
+def _by_category(batch: list[Any]) -> dict[str | None, list[Any]]:
     categories = {event.cat for event in batch}
     if len(categories) == 1:
         return {categories.pop(): batch}
@@ -324,6 +345,19 @@ def _by_category(batch: list[Event]) -> dict[str | None, list[Event]]:
     for event in batch:
         groups[event.cat].append(event)
     return groups
+
+
+def _message(args: OperatorArgs) -> dict[str, Any]:
+    """The fields of a `Detail` about the message of a collective."""
+    return {
+        "collective": args.collective,
+        "group": bytes(args.group),
+        "group_size": args.group_size,
+        "elements": args.elements,
+        "dtype": bytes(args.dtype),
+        "group_ranks": bytes(args.group_ranks),
+        "call": bytes(args.call),
+    }
 
 
 def _table(**types: str) -> dict[str, array[Any]]:

@@ -6,10 +6,10 @@ correlation ids from the same number, so device work is assigned to its rank bef
 
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
+from msgspec.structs import asdict, replace
 from numpy.typing import NDArray
 
 from profiling.trace.columns import Kind
@@ -94,11 +94,11 @@ def parts(events: Events, process_labels: Mapping[str, Sequence[str]]) -> tuple[
 
 
 def select(tables: Sequence[tuple[Any, NDArray[np.intp]]]) -> tuple[list[Any], list[int]]:
-    """Select rows of tables, dataclasses of columns, and the threads that are left: their numbers are the new ones."""
-    kept = [
-        replace(table, **{name: column[rows] for name, column in vars(table).items() if isinstance(column, np.ndarray)})
-        for table, rows in tables
-    ]
+    """Select rows of tables, structs of columns, and the threads that are left: their numbers are the new ones."""
+    kept = []
+    for table, rows in tables:
+        columns = {name: column for name, column in asdict(table).items() if isinstance(column, np.ndarray)}
+        kept.append(replace(table, **{name: column[rows] for name, column in columns.items()}))
     threads = np.unique(np.concatenate([table.thread for table in kept]))
     return [replace(table, thread=np.searchsorted(threads, table.thread).astype(np.int32)) for table in kept], (
         threads.tolist()

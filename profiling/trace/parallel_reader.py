@@ -21,7 +21,9 @@ from profiling.trace.parse import EDGE, Damage, EventReader
 SMALLEST_BYTES = 24 << 20
 """For smaller files, starting a second process takes longer than it saves."""
 _AHEAD_BYTES = 4 << 20
-"""How far beyond the middle the second process begins: about what this one reads while that one starts."""
+"""How far beyond the middle the second process begins: half of what this one reads while that one starts."""
+_EARLY_BYTES = 4 << 20
+"""How far before the middle it begins where this one imports numpy and the analysis meanwhile."""
 _SEARCH_BYTES = 1 << 20
 """Length of the text, from there on, that is searched for the start of an event."""
 
@@ -38,9 +40,10 @@ class Half(NamedTuple):
 
 
 class SecondHalf:
-    """The process that reads a file from byte `start` on."""
+    """The process that reads the file `path` from byte `start` on."""
 
     def __init__(self, path: Path, start: int) -> None:
+        self.path = path
         self.start = start
         environment = os.environ | {"PYTHONPATH": search_path()}
         # -S skips the slow search for packages: PYTHONPATH already has every path. -P: none of the current folder.
@@ -79,18 +82,21 @@ class SecondHalf:
             pass
 
 
-def second_half(path: Path) -> SecondHalf | None:
-    """Start a second process for a large uncompressed file if there are two cores; None otherwise."""
+def second_half(path: Path, *, early: bool = False) -> SecondHalf | None:
+    """Start a second process for a large uncompressed file if there are two cores; None otherwise.
+
+    `early`: this process imports numpy and the analysis before it reads.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if cores < 2 or not sys.executable or not path.is_file() or (size := path.stat().st_size) < SMALLEST_BYTES:
         return None  # reading from a pipe here would take its text from the reader
     with path.open("rb") as file:
         if file.read(1) not in (b"{", b"[", b" ", b"\n", b"\r", b"\t"):  # packed, or with a byte order mark
             return None
-        middle = size // 2 + min(_AHEAD_BYTES, size // 8)
-        file.seek(middle)
+        begin = size // 2 - min(_EARLY_BYTES, size // 8) if early else size // 2 + min(_AHEAD_BYTES, size // 8)
+        file.seek(begin)
         edge = EDGE.search(file.read(_SEARCH_BYTES))
-    return SecondHalf(path, middle + edge.end(1) + 1) if edge else None
+    return SecondHalf(path, begin + edge.end(1) + 1) if edge else None
 
 
 def send() -> None:

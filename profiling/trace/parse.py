@@ -6,7 +6,6 @@ by event with the more tolerant parser of the standard library, which also repor
 """
 
 import json
-import math
 import re
 from collections import deque
 from collections.abc import Iterator
@@ -15,9 +14,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
-from msgspec import Raw, Struct, field, structs
+from msgspec import Raw, Struct, structs
 
 from profiling.format import size
+from profiling.trace.events import KNOWN_CATEGORIES, Args, Common, Event
 from profiling.trace.foreign import describe_bytes, describe_list, describe_object
 from profiling.trace.text import MAX_TEXT_BYTES, Text
 
@@ -32,54 +32,6 @@ S = TypeVar("S", bound=Struct)
 
 class TraceError(Exception):
     """A trace cannot be read or compared at all; the message is one line: what, where, why."""
-
-
-class Args(Struct, gc=False):
-    """The fields of an event's `args` that an analysis uses; 0, -1 or empty where the event has none."""
-
-    caller: int | None = field(name="Python parent id", default=-1)
-    frame: int = field(name="Python id", default=-1)
-    external: int = field(name="External id", default=0)
-    sequence: int = field(name="Sequence number", default=-1)
-    shapes: Raw = field(name="Input Dims", default=Raw(b""))
-    reserved: int = field(name="Total Reserved", default=-1)
-    allocated: int = field(name="Total Allocated", default=-1)
-    moved: int = field(name="Bytes", default=0)
-    device_id: int = field(name="Device Id", default=-1)
-    device_type: int = field(name="Device Type", default=0)
-    address: int = field(name="Addr", default=0)
-    correlation: int = 0
-    copied: int = field(name="bytes", default=0)
-    flops: int = 0
-    grid: Raw = Raw(b"")
-    block: Raw = Raw(b"")
-    registers: float = field(name="registers per thread", default=-1.0)
-    blocks_per_sm: float = field(name="blocks per SM", default=-1.0)
-    occupancy: float = field(name="est. achieved occupancy %", default=-1.0)
-    collective: str = field(name="Collective name", default="")
-    group: Raw = field(name="Process Group Name", default=Raw(b""))
-    group_size: int = field(name="Group size", default=0)
-    group_ranks: Raw = field(name="Process Group Ranks", default=Raw(b""))
-    call: Raw = field(name="Seq", default=Raw(b""))
-    elements: int = field(name="In msg nelems", default=-1)
-    dtype: Raw = Raw(b"")
-    wait_on_stream: int = -1
-    label: Raw = field(name="name", default=Raw(b""))
-    labels: Raw = Raw(b"")
-
-
-class Event(Struct, gc=False):
-    """One entry of `traceEvents`; `ts` and `dur` in microseconds, NaN and 0 where the entry has none."""
-
-    ph: str = ""
-    cat: str | None = None
-    name: str = ""
-    pid: int | str = 0
-    tid: int | str = 0
-    ts: float = math.nan
-    dur: float = 0.0
-    args: Args | None = None
-    id: int | str | None = None
 
 
 class Damage(Struct, frozen=True):
@@ -105,7 +57,11 @@ _BARE_WORD = re.compile(rb"([:\[,]\s*)(?:N/A|n/a|-?nan(?:\(ind\))?|-?inf|None|un
 
 _NO_EVENT = "not an event"
 
-_decode_batch = msgspec.json.Decoder(list[Event]).decode
+_BATCH_DECODERS: tuple[msgspec.json.Decoder[Any], ...] = (
+    msgspec.json.Decoder(list[KNOWN_CATEGORIES]),
+    msgspec.json.Decoder(list[Event]),
+)
+"""The first one takes less time, but only batches in which all categories are known."""
 _decode_event = msgspec.json.Decoder(Event, strict=False).decode
 _scanner = json.JSONDecoder(strict=False)
 _UNREADABLE = (ValueError, RecursionError, msgspec.DecodeError)
@@ -137,7 +93,7 @@ class EventReader:
         self._stop = stop
         self._ended = False
 
-    def __iter__(self) -> Iterator[list[Event]]:
+    def __iter__(self) -> Iterator[list[Common]]:
         text = Text(self.path, self._offset, self._stop)
         try:
             yield from self._batches(text)
@@ -145,7 +101,7 @@ class EventReader:
             self.left_out = text.left_out
             text.close()
 
-    def _batches(self, text: Text) -> Iterator[list[Event]]:
+    def _batches(self, text: Text) -> Iterator[list[Common]]:
         is_first = not self._offset
         rest = self._open(text) if is_first else b""
         events = bytes_without_event = 0
@@ -250,7 +206,7 @@ class EventReader:
         if self.damage is None:
             self.damage = Damage(byte, reason)
 
-    def _decode(self, rest: bytes, block: bytes) -> tuple[list[Event], bytes]:
+    def _decode(self, rest: bytes, block: bytes) -> tuple[list[Common], bytes]:
         """Decode the complete events of the text; return them, and the text after them.
 
         The text is turned into a JSON list inside its own buffer, which saves a slow copy.
@@ -260,18 +216,18 @@ class EventReader:
         comma = _last_comma(buffer)
         if comma is not None:
             buffer[comma] = ord("]")
-            try:
-                return _decode_batch(memoryview(buffer)[: comma + 1]), bytes(buffer[comma + 1 :])
-            except _UNREADABLE:
-                buffer[comma] = ord(",")
+            for decoder in _BATCH_DECODERS:
+                with suppress(*_UNREADABLE):
+                    return decoder.decode(memoryview(buffer)[: comma + 1]), bytes(buffer[comma + 1 :])
+            buffer[comma] = ord(",")
         text = bytes(buffer[1:])
         if comma is None and len(text) < MAX_EVENT_BYTES:
             return [], text
         return self._walk(text, final=False)
 
-    def _walk(self, buffer: bytes, *, final: bool) -> tuple[list[Event], bytes]:
+    def _walk(self, buffer: bytes, *, final: bool) -> tuple[list[Common], bytes]:
         """Decode event by event: much slower, but without guessing where events end, and it locates damage."""
-        events: list[Event] = []
+        events: list[Common] = []
         text = buffer.decode("latin-1")  # one character per byte, so that positions are byte positions
         at = 0
         while True:
@@ -290,7 +246,7 @@ class EventReader:
                     return events, buffer[at:]
                 at = end
 
-    def _read_one(self, buffer: bytes, text: str, at: int, events: list[Event], *, final: bool) -> int | None:
+    def _read_one(self, buffer: bytes, text: str, at: int, events: list[Common], *, final: bool) -> int | None:
         """Decode the event at `at`; return where it ends, or None if its end is not in the buffer yet."""
         try:
             value, end = _scanner.raw_decode(text, at)

@@ -3,9 +3,8 @@
 A few events at 0 or far from the rest would stretch a trace of milliseconds to years.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from profiling.trace.columns import MAX_TIME_US
@@ -23,8 +22,7 @@ UNWRITTEN_FAR_US = 1e6
 """Like FAR_US, for events with neither a time nor a duration: nothing of them was ever written."""
 
 
-@dataclass(frozen=True, eq=False)
-class Usable:
+class Usable(Struct, frozen=True, eq=False):
     """`keep`: which events have a usable time. `distant`: number of events that are far from the rest, but too many."""
 
     keep: NDArray[np.bool_]

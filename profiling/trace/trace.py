@@ -10,13 +10,14 @@ Names and threads are indices into `names` and `threads`. Nothing here imports t
 
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from profiling.trace.callers import caller_rows, callers_within
@@ -37,8 +38,7 @@ Int64s = NDArray[np.int64]
 Int32s = NDArray[np.int32]
 
 
-@dataclass(frozen=True, eq=False)
-class Intervals:
+class Intervals(Struct, frozen=True, eq=False):
     """Events with a duration; `name` is an index into `Trace.names`, `thread` into `Trace.threads`.
 
     `resolution_ns` is the distance of neighboring float64 times in the file, at least 1: 250 at 1.7e15 us.
@@ -51,8 +51,7 @@ class Intervals:
     thread: Int32s
 
 
-@dataclass(frozen=True, eq=False)
-class Frames(Intervals):
+class Frames(Intervals, frozen=True, eq=False):
     """Calls of Python functions; empty unless stacks were recorded.
 
     `caller` is the row of the calling frame, NO_CALLER for an outermost one, UNKNOWN_CALLER where the ids do not tell.
@@ -61,8 +60,7 @@ class Frames(Intervals):
     caller: Int32s
 
 
-@dataclass(frozen=True, eq=False)
-class Spans(Intervals):
+class Spans(Intervals, frozen=True, eq=False):
     """All other events with a duration: operators, annotations, launching calls, kernels, copies and so on."""
 
     kind: NDArray[np.int8]
@@ -75,8 +73,7 @@ class Spans(Intervals):
     detail: Int32s  # index into Trace.details; 0: none recorded
 
 
-@dataclass(frozen=True, eq=False)
-class Allocations:
+class Allocations(Struct, frozen=True, eq=False):
     """Memory events: `moved` bytes were allocated, or freed where negative."""
 
     start_ns: Int64s
@@ -89,8 +86,7 @@ class Allocations:
     device_id: Int64s  # -1 on CPU
 
 
-@dataclass(frozen=True, eq=False)
-class Flows:
+class Flows(Struct, frozen=True, eq=False):
     """Links from forward to backward operators, one row per end; the two ends of a link share `flow`."""
 
     start_ns: Int64s
@@ -99,8 +95,7 @@ class Flows:
     start: NDArray[np.int8]  # 1 on the forward end
 
 
-@dataclass(frozen=True)
-class Thread:
+class Thread(Struct, frozen=True):
     """A thread of the host, or a stream of a device."""
 
     pid: int | str
@@ -108,8 +103,7 @@ class Thread:
     label: str
 
 
-@dataclass(frozen=True, eq=False)
-class Trace:
+class Trace(Struct, frozen=True, eq=False, dict=True):  # `dict`: for cached properties
     """One window of one rank.
 
     `rank`: the rank in the distributed job, 0 where neither the file nor its name tells it; `rank_note`: how it is
@@ -210,13 +204,14 @@ class Trace:
 
     def rows(self, *kinds: Kind) -> NDArray[np.intp]:
         """Rows of `spans` that are of any of these kinds, in file order."""
-        return np.flatnonzero(np.isin(self.spans.kind, kinds))
+        return np.flatnonzero(np.logical_or.reduce([self.spans.kind == kind for kind in kinds]))
 
 
-def read_trace(path: str | Path, names: FolderNames | None = None) -> Trace:
+def read_trace(path: str | Path, names: FolderNames | None = None, begun: SecondHalf | None = None) -> Trace:
     """Read one trace: a file, plain or packed, a member of a zip file, a pipe, or standard input (`-`).
 
-    `names` is given where several files are read, so that their folder is listed only once for their ranks.
+    `names` is given where several files are read, so that their folder is listed only once for their ranks. `begun` is
+    the process that already reads the second half of this or of another file.
 
     A file that is cut short or damaged is read as far as possible; `cut`, `unreadable` and `damage` then say so.
 
@@ -225,7 +220,7 @@ def read_trace(path: str | Path, names: FolderNames | None = None) -> Trace:
     path = Path(path)
     columns = Columns()
     try:
-        second = second_half(path)
+        second = begun if begun is not None and begun.path == path else second_half(path)
         reader = EventReader(path, stop=second.start if second else None)
         try:
             for batch in reader:
@@ -240,15 +235,15 @@ def read_trace(path: str | Path, names: FolderNames | None = None) -> Trace:
     return _assemble(reader, columns, names or FolderNames())
 
 
-def read_traces(path: str | Path) -> list[Trace]:
-    """Read every trace at a path, see `find_traces` and `split_ranks`.
+def read_traces(path: str | Path, begun: SecondHalf | None = None) -> list[Trace]:
+    """Read every trace at a path, see `find_traces` and `split_ranks`; for `begun`, see `read_trace`.
 
     Raises TraceError if there is none, or if one of them is unreadable.
     """
-    return [part for trace in iterate_traces(path) for part in split_ranks(trace)]
+    return [part for trace in iterate_traces(path, begun) for part in split_ranks(trace)]
 
 
-def iterate_traces(path: str | Path) -> Iterator[Trace]:
+def iterate_traces(path: str | Path, begun: SecondHalf | None = None) -> Iterator[Trace]:
     """Read the files at a path one by one, without splitting merged ranks.
 
     Raises TraceError as `read_traces`.
@@ -260,7 +255,7 @@ def iterate_traces(path: str | Path) -> Iterator[Trace]:
         for folder in {file.parent for file in files}:
             duplicates |= duplicates_in(folder)
     for file in files:
-        yield replace(read_trace(file, names), duplicates=duplicates.get(file, []))
+        yield replace(read_trace(file, names, begun), duplicates=duplicates.get(file, []))
 
 
 def split_ranks(trace: Trace) -> list[Trace]:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import pytest
 
 from profiling.analysis.account import TimeAccount
@@ -20,7 +19,7 @@ from profiling.analysis.notes import notes
 from profiling.analysis.operators import operators
 from profiling.analysis.phases import steps
 from profiling.analysis.summary import summarize
-from profiling.trace import columns, parallel_reader, parse, text
+from profiling.trace import columns, parse, text
 from profiling.trace.columns import Kind
 from profiling.trace.files import find_traces
 from profiling.trace.parse import TraceError
@@ -382,73 +381,3 @@ def test_a_run_folder_holds_windows_and_ranks_in_order(tmp_path: Path) -> None:
     assert [sum(row.calls for row in operators(Index(trace))) for trace in traces] == [100, 100, 100]
     with pytest.raises(TraceError, match=r"did you mean .*traces"):
         find_traces(tmp_path / "trace")
-
-
-def halved(path: Path, monkeypatch: pytest.MonkeyPatch) -> Trace:
-    """Read a small file the way a large one is read_trace."""
-    monkeypatch.setattr(parallel_reader, "SMALLEST_BYTES", 0)
-    monkeypatch.setattr(parallel_reader.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
-    second = parallel_reader.second_half(path)
-    assert second is not None
-    second.close()
-    return read_trace(path)
-
-
-def assert_equal(one: Trace, other: Trace) -> None:
-    assert (one.names, one.threads, one.shapes, one.details) == (
-        other.names,
-        other.threads,
-        other.shapes,
-        other.details,
-    )
-    assert (one.counts, one.cut, one.unreadable, one.header) == (
-        other.counts,
-        other.cut,
-        other.unreadable,
-        other.header,
-    )
-    for table in ("spans", "frames", "allocations", "flows"):
-        columns_ = vars(getattr(other, table))
-        for name, column in vars(getattr(one, table)).items():
-            np.testing.assert_array_equal(column, columns_[name], f"{table}.{name}")
-
-
-def test_two_processes_read_what_one_reads(
-    recordings: Callable[[str, bool], Recording], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = recordings("cnn", True).path
-    assert_equal(read_trace(path), halved(path, monkeypatch))
-
-
-def test_a_second_process_that_starts_in_the_wrong_place_or_dies_changes_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    inside = [{"ph": "X", "cat": "kernel", "name": "not an event", "ts": 1, "dur": 1}] * 2000
-    path = write(tmp_path / "nested.json", [*OPERATORS, event("outer", 5, 1, nested=inside), *OPERATORS])
-    assert_equal(read_trace(path), halved(path, monkeypatch))
-    path = write(tmp_path / "plain.json", OPERATORS)
-    monkeypatch.setattr(parallel_reader.sys, "executable", "/bin/false")
-    assert_equal(read_trace(path), halved(path, monkeypatch))
-
-
-def test_a_second_half_that_is_cut_short_is_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write(tmp_path / "a.json", OPERATORS)
-    path.write_bytes(path.read_bytes()[:-300])
-    assert_equal(read_trace(path), halved(path, monkeypatch))
-    assert "cut short" in (read_trace(path).cut or "")
-
-
-def test_a_second_process_takes_nothing_from_the_current_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Users have folders called `profiling` too, and files called as modules of the standard library."""
-    path = write(tmp_path / "a.json", OPERATORS)
-    for name in ("profiling/__init__.py", "profiling/trace/__init__.py", "json.py"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text("raise SystemExit(1)")
-    monkeypatch.chdir(tmp_path)
-    second = parallel_reader.SecondHalf(path, 0)
-    try:
-        assert second.result() is not None
-    finally:
-        second.close()
