@@ -1,7 +1,6 @@
 """The tree of `nn.Module` calls, and what each module's operators cost; needs traces recorded with stacks."""
 
 from collections.abc import Sequence
-from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -114,18 +113,27 @@ def _depths(parents: Sequence[int]) -> list[int]:
 
 def _paths(parents: Sequence[int], labels: Sequence[str]) -> list[str]:
     """The text of each path, see `Module`."""
+    lengths: list[int] = []
+    for above, label in zip(parents, labels, strict=True):
+        lengths.append(len(label) + (lengths[above] + 1 if above >= 0 else 0))
+    hashes = _hashes(parents, labels) if max(lengths, default=0) > PATH_CHARACTERS else []
     paths: list[str] = []
     ends: list[str] = []
+    for number, (above, label) in enumerate(zip(parents, labels, strict=True)):
+        ends.append((f"{ends[above]}/{label}" if above >= 0 else label)[-PATH_CHARACTERS:])
+        cut = lengths[number] > PATH_CHARACTERS
+        paths.append(f"…{hashes[number].hex()}…{ends[-1]}" if cut else ends[-1])
+    return paths
+
+
+def _hashes(parents: Sequence[int], labels: Sequence[str]) -> list[bytes]:
+    """A hash of each whole path."""
+    from hashlib import blake2b  # imports OpenSSL, for the rare trace that needs it
+
     hashes: list[bytes] = []
     for above, label in zip(parents, labels, strict=True):
-        text, digest, cut = label, b"", False
-        if above >= 0:
-            text, digest, cut = f"{ends[above]}/{label}", hashes[above], len(paths[above]) > PATH_CHARACTERS
-        ends.append(text[-PATH_CHARACTERS:])
-        hashes.append(blake2b(digest + label.encode(), digest_size=8).digest())
-        cut = cut or len(text) > PATH_CHARACTERS
-        paths.append(f"…{hashes[-1].hex()}…{ends[-1]}" if cut else text)
-    return paths
+        hashes.append(blake2b((hashes[above] if above >= 0 else b"") + label.encode(), digest_size=8).digest())
+    return hashes
 
 
 def _launched_outside(index: Index, nested: Nest, path: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.int64]]:

@@ -14,7 +14,8 @@ NO_CALLER, UNKNOWN_CALLER = -1, -2
 def caller_rows(thread: Int32s, ids: Int32s, caller_ids: Int32s) -> Int32s:
     """Rows of the calling frames, from their ids (-1: none); ids that are not unique on a thread tell nothing."""
     invalid = (ids < 0) | (caller_ids < -1)
-    ids, caller_ids = np.maximum(ids, -1), np.maximum(caller_ids, -1)
+    if invalid.any():
+        ids, caller_ids = np.maximum(ids, -1), np.maximum(caller_ids, -1)
     if caller_ids.max(initial=-1) < 0:
         return np.full(ids.size, UNKNOWN_CALLER, dtype=np.int32)
     if max(ids.max(), caller_ids.max()) > 8 * ids.size or np.bincount(ids + 1)[1:].max(initial=0) > 1:
@@ -26,7 +27,8 @@ def caller_rows(thread: Int32s, ids: Int32s, caller_ids: Int32s) -> Int32s:
     row[ids[row[ids] != rows]] = UNKNOWN_CALLER
     row[-1] = NO_CALLER
     callers = row[caller_ids]
-    callers[(callers >= 0) & (thread[np.maximum(callers, 0)] != thread)] = UNKNOWN_CALLER
+    if (thread != thread[0]).any():
+        callers[(callers >= 0) & (thread[np.maximum(callers, 0)] != thread)] = UNKNOWN_CALLER
     callers[invalid] = UNKNOWN_CALLER
     return callers
 

@@ -26,6 +26,12 @@ _EARLY_BYTES = 4 << 20
 """How far before the middle it begins where this one imports numpy and the analysis meanwhile."""
 _SEARCH_BYTES = 1 << 20
 """Length of the text, from there on, that is searched for the start of an event."""
+_PROGRAM = """
+import sys
+sys.modules["typing_extensions"] = None  # msgspec does without; it takes as long to import as all of msgspec
+from profiling.trace.parallel_reader import send
+send()
+"""
 
 
 class Half(NamedTuple):
@@ -52,7 +58,7 @@ class SecondHalf:
             "-S",
             "-P",
             "-c",
-            "from profiling.trace.parallel_reader import send; send()",
+            _PROGRAM,
             str(path),
             str(start),
         ]

@@ -342,7 +342,7 @@ def _assemble(reader: EventReader, columns: Columns, names: FolderNames) -> Trac
     dur = [_view(table["dur"]) if "dur" in table else np.zeros(len(table["ts"])) for table in tables]
     usable = usable_times(np.concatenate(ts), np.concatenate(dur))
     keep = np.split(usable.keep, np.cumsum([times.size for times in ts])[:-1])
-    starts = [times[mask] for times, mask in zip(ts[:3], keep, strict=False)]
+    starts = [times if mask.all() else times[mask] for times, mask in zip(ts[:3], keep, strict=False)]
     origin = int(min((start.min() for start in starts if start.size), default=0.0) // 1)
     threads, thread_numbers = one_spelling(list(columns.threads))
 
