@@ -150,7 +150,7 @@ class _MainThread:
         level = parent[self.outermost]
         while (level := level[(level >= 0) & ~contains[level]]).size:
             contains[level] = True
-            level = np.unique(parent[level])
+            level = np.unique(parent[level], return_index=True)[0]  # without an index, it would import numpy.ma
         self.others = np.flatnonzero((operators.thread == marks.main_thread) & ~inside & ~contains)
         above = parent[self.others]
         self.tops = self.others[(above < 0) | contains[above]]

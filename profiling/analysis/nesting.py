@@ -56,7 +56,7 @@ class Nest(Struct, frozen=True, eq=False):
             times = at_ns[places]
             if 8 * (high - low) < times.size and np.all(times[1:] >= times[:-1]):
                 # Of many sorted times, those between two edges of the intervals have the position of the first edge.
-                edges = np.unique(np.concatenate((self.start_ns[low:high], self.end_ns[low:high])))
+                edges = np.sort(np.concatenate((self.start_ns[low:high], self.end_ns[low:high])))
                 after = np.diff(np.searchsorted(times, edges), prepend=0, append=times.size)
                 positions[places] = np.repeat(np.append(-1, self._innermost(low, high, edges)), after)
             else:

@@ -101,8 +101,9 @@ def waited_for(account: TimeAccount) -> list[WaitedFor]:
     distinct, group = np.unique(keys, axis=0, return_inverse=True)
     group = group.ravel()
     time = np.bincount(group, weights=parts.length_ns, minlength=len(distinct))
-    pairs = np.unique(np.column_stack((group, waits.call[parts.wait])), axis=0)
-    number = np.bincount(pairs[:, 0], minlength=len(distinct))
+    pairs = np.column_stack((group, waits.call[parts.wait]))
+    first = np.unique(pairs, axis=0, return_index=True)[1]  # without an index, it would import numpy.ma, which is slow
+    number = np.bincount(group[first], minlength=len(distinct))
     kinds = list(WorkKind)
     rows = []
     for i in np.argsort(-time, kind="stable").tolist():

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from profiling.trace.columns import LEGACY_PROCESS, Columns, Kind
+from profiling.trace.groups import distinct
 
 _TORCH_ANNOTATIONS = ("ProfilerStep#", "enumerate(DataLoader)#", "Optimizer.step#", "Optimizer.zero_grad#")
 _OLD_OPERATOR = "Operator"
@@ -32,7 +33,7 @@ def annotations_among_operators(
     legacy = any(pid == LEGACY_PROCESS for pid, _ in columns.threads)
     if not (legacy or _OLD_OPERATOR in columns.counts or found.any()) or (kind == Kind.ANNOTATION).any():
         return found
-    used = np.unique(name[operators])
+    used = distinct(name[operators])
     if not any("::" in names[number] for number in used):
         return found
     with_inputs = np.array([shape.strip(b"[] \n") not in (b"", b"null") for shape in columns.shapes], dtype=bool)

@@ -13,7 +13,7 @@ from msgspec.structs import asdict, replace
 from numpy.typing import NDArray
 
 from profiling.trace.columns import Kind
-from profiling.trace.groups import by_value
+from profiling.trace.groups import by_value, distinct
 from profiling.trace.parse import TraceError
 
 _LABEL = re.compile(r"\[([^\[\]]+)\]|(?<![a-z])(rank[\s_:=#-]*\d+)", re.IGNORECASE)
@@ -99,7 +99,7 @@ def select(tables: Sequence[tuple[Any, NDArray[np.intp]]]) -> tuple[list[Any], l
     for table, rows in tables:
         columns = {name: column for name, column in asdict(table).items() if isinstance(column, np.ndarray)}
         kept.append(replace(table, **{name: column[rows] for name, column in columns.items()}))
-    threads = np.unique(np.concatenate([table.thread for table in kept]))
+    threads = distinct(np.concatenate([table.thread for table in kept]))
     return [replace(table, thread=np.searchsorted(threads, table.thread).astype(np.int32)) for table in kept], (
         threads.tolist()
     )
