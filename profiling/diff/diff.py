@@ -34,12 +34,15 @@ from profiling.trace.parse import TraceError
 from profiling.trace.trace import read_traces
 
 SCHEMA_VERSION = 1
+_FEWEST_STEPS = 2
+"""A single step has no spread with which a difference could be compared."""
 
 
 class PhaseDifference(Struct, frozen=True):
     """One phase, without the phases inside it; `difference_us` is the sum of the four fields after it.
 
-    `derived`: at least one side does not mark the phase, see `profiling.analysis.derived_phases`.
+    `derived`: at least one side does not mark the phase, see `profiling.analysis.derived_phases`. `uncertain`: these
+    windows do not show a difference, as the times of single steps of A and of B overlap, or a side has only one step.
     """
 
     phase: str
@@ -51,6 +54,7 @@ class PhaseDifference(Struct, frozen=True):
     waiting_us: float
     unattributed_us: float
     derived: bool
+    uncertain: bool
 
 
 class OperatorDifference(Struct, frozen=True):
@@ -283,9 +287,27 @@ def _phases(a: TraceTotals, b: TraceTotals) -> list[PhaseDifference]:
         rest = difference - operators - python - waiting
         derived = in_a.derived or in_b.derived
         rows.append(
-            PhaseDifference(phase, in_a.self_us, in_b.self_us, difference, operators, python, waiting, rest, derived)
+            PhaseDifference(
+                phase=phase,
+                a_us=in_a.self_us,
+                b_us=in_b.self_us,
+                difference_us=difference,
+                operators_us=operators,
+                python_us=python,
+                waiting_us=waiting,
+                unattributed_us=rest,
+                derived=derived,
+                uncertain=_overlap(in_a.steps_us, in_b.steps_us),
+            )
         )
     return rows
+
+
+def _overlap(a: Sequence[float], b: Sequence[float]) -> bool:
+    """Whether the ranges of two samples overlap, or one of them is no sample; a phase may be in no step of a side."""
+    if not a or not b:
+        return len(a or b) < _FEWEST_STEPS
+    return min(len(a), len(b)) < _FEWEST_STEPS or (min(a) <= max(b) and min(b) <= max(a))
 
 
 def _operators(a: TraceTotals, b: TraceTotals) -> list[OperatorDifference]:

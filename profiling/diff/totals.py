@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -33,12 +33,13 @@ class StageWindow:
 
 @dataclass
 class PhaseTotals:
-    """One phase without those inside it, see `profiling.analysis.phases.Phase`."""
+    """One phase without those inside it, see `profiling.analysis.phases.Phase`; `steps_us`: of each step on its own."""
 
     self_us: float = 0.0
     python_us: float = 0.0
     wait_us: float = 0.0
     derived: bool = False
+    steps_us: list[float] = field(default_factory=list)
 
 
 @dataclass
@@ -123,11 +124,25 @@ class TraceTotals:
             indices = [(Index(window.trace), window.samples) for window in windows if window.stage == stage]
             units = sum(_units(index, samples, unit) for index, samples in indices)
             self.units += units
-            for index, _ in indices:
-                self._add(index, prefix, max(units, 1))
+            for index, samples in indices:
+                account = TimeAccount(index)
+                self._add(account, prefix, max(units, 1))
+                self._add_steps(account, prefix, max(_units(index, samples, unit), 1))
 
-    def _add(self, index: Index, prefix: str, units: int) -> None:
-        account = TimeAccount(index)
+    def _add_steps(self, account: TimeAccount, prefix: str, units: int) -> None:
+        """Add the time of each step of a window that has `units` of them."""
+        segments, steps = account.segments, len(account.index.steps.numbers)
+        inside = segments.step >= 0
+        cell = segments.step[inside] * len(PHASE_LABELS) + segments.phase[inside]
+        length_us = (segments.end_ns - segments.start_ns)[inside] / 1e3
+        total_us = np.bincount(cell, weights=length_us, minlength=steps * len(PHASE_LABELS))
+        per_unit = total_us.reshape(steps, len(PHASE_LABELS)) * steps / units
+        for number, label in enumerate(PHASE_LABELS):
+            if prefix + label in self.phases:
+                self.phases[prefix + label].steps_us += per_unit[:, number].tolist()
+
+    def _add(self, account: TimeAccount, prefix: str, units: int) -> None:
+        index = account.index
         self.notes += account_notes(account)
         for row in phases(account):
             phase = self.phases[prefix + row.name]

@@ -15,6 +15,10 @@ from profiling.terminal.tables import FittedTable, PlainConsole, title_with_coun
 _BARS = " ▁▂▃▄▅▆▇█"
 _CURVE_WIDTH = 72
 _DEEPEST_INDENT = 40
+_UNCERTAIN = (
+    "~ cannot tell from these windows: single steps of A and of B take equally long, or there is only one. "
+    "To know, measure: python -m train.ab, or python -m profiling ab for scripts"
+)
 
 
 def show_summary(summary: Summary, by: str, top: int) -> None:
@@ -80,15 +84,21 @@ def show_diff(difference: Diff, top: int) -> None:
     )
     waits = any(row.waiting_us for row in difference.phases)
     columns = ["A", "B", "change", "operators", "python"] + (["waiting"] if waits else [])
-    table = FittedTable("phases", ["phase"], columns, leave_out=("waiting", "python", "operators", "A", "B"))
+    uncertain = {row.phase for row in difference.phases if row.uncertain}
+    caption = _UNCERTAIN if uncertain else ""
+    least = ("waiting", "python", "operators", "A", "B")
+    table = FittedTable("phases", ["phase"], columns, leave_out=least, caption=caption)
     for row in difference.phases:
-        parts = [row.difference_us, row.operators_us, row.python_us] + ([row.waiting_us] if waits else [])
+        parts = [row.operators_us, row.python_us] + ([row.waiting_us] if waits else [])
         name = f"{row.phase} (derived)" if row.derived else row.phase
-        table.add_row(name, duration(row.a_us), duration(row.b_us), *map(duration_change, parts))
+        change = _change(row.difference_us, row.phase in uncertain)
+        style = "dim" if row.uncertain else ""
+        table.add_row(name, duration(row.a_us), duration(row.b_us), change, *map(duration_change, parts), style=style)
     console.print(table)
     table = FittedTable(title_with_count("causes", len(difference.causes), top), ["phase", "cause"], ["change"])
     for cause in difference.causes[:top]:
-        table.add_row(cause.phase, cause.text, duration_change(cause.difference_us))
+        style = "dim" if cause.phase in uncertain else ""
+        table.add_row(cause.phase, cause.text, _change(cause.difference_us, cause.phase in uncertain), style=style)
     console.print(table)
     if difference.kernels:
         title = title_with_count("kernels by device time", len(difference.kernels), top)
@@ -109,6 +119,10 @@ def show_diff(difference: Diff, top: int) -> None:
         console.print(
             f"{device.device}: peak {size(device.a_peak_bytes)} -> {size(device.b_peak_bytes)}", highlight=False
         )
+
+
+def _change(difference_us: float, uncertain: bool) -> str:
+    return f"~ {duration_change(difference_us)}" if uncertain else duration_change(difference_us)
 
 
 def _few(names: Sequence[str], shown: int = 3) -> str:
