@@ -5,6 +5,7 @@ the traces. Every figure about a run can be computed again from its folder.
 """
 
 import statistics
+from bisect import bisect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -129,11 +130,23 @@ class StageRecord(msgspec.Struct, frozen=True, kw_only=True):
         """Median traced over median unprofiled seconds per image, minus 1; None without a trace."""
         if self.trace is None:
             return None
-        return _seconds_per_image(self.trace) / _seconds_per_image(self.timed) - 1
+        return _median_per_image(self.trace) / _median_per_image(self.timed) - 1
+
+    def measurable_overhead(self) -> float | None:
+        """As `profiler_overhead`; None also where the traced steps are within the middle 90 % of the others."""
+        if self.trace is None:
+            return None
+        rank = bisect(sorted(_seconds_per_image(self.timed)), _median_per_image(self.trace))
+        is_noise = 0.05 <= rank / len(self.timed.step_s) <= 0.95
+        return None if is_noise else self.profiler_overhead()
 
 
-def _seconds_per_image(steps: StepTimings | TraceFile) -> float:
-    return statistics.median(s / n for s, n in zip(steps.step_s, steps.samples, strict=True))
+def _seconds_per_image(steps: StepTimings | TraceFile) -> list[float]:
+    return [s / n for s, n in zip(steps.step_s, steps.samples, strict=True)]
+
+
+def _median_per_image(steps: StepTimings | TraceFile) -> float:
+    return statistics.median(_seconds_per_image(steps))
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -62,7 +62,7 @@ def infer(config: Config, given: Mapping[str, Any], folder: Path) -> None:
         console.print(f"checkpoint: {path}, of {describe(config.model)}")
         console.print(f"images: {config.images or describe(config.data)}")
         console.print(f"{len(probabilities)} images in {seconds:.2f} s: {len(probabilities) / seconds:,.0f} samples/s")
-        console.print(f"latency of a batch of {config.infer_batch_size}: {latency_line(capture.timings())}")
+        console.print(latency_line(capture.timings()))
         console.print(f"predictions: {predictions}")
 
 

@@ -15,7 +15,8 @@ class StageTiming(Struct, frozen=True):
 
     `samples_per_s` is the throughput over all of them, `median_us` the median over the `kept_steps` whose timings the
     record has: all, or a random sample. `profiler_overhead` is the additional time per sample while the
-    profiler runs, as a share of the unprofiled time; None if no step was profiled.
+    profiler runs, as a share of the unprofiled time; None if no step was profiled, or if the profiled steps are within
+    the middle 90 % of the others.
     """
 
     stage: str
@@ -61,7 +62,7 @@ def _timing(folder: Path, name: str, stage: run_record.StageRecord) -> StageTimi
             kept_steps=len(steps.step_s),
             median_us=statistics.median(steps.step_s) * 1e6,
             samples_per_s=steps.samples_per_s,
-            profiler_overhead=stage.profiler_overhead(),
+            profiler_overhead=stage.measurable_overhead(),
         )
     except (ValueError, ZeroDivisionError):
         raise TraceError(f"{folder / run_record.FILE_NAME}: stage {name!r} has steps without samples or time") from None

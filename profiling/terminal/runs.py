@@ -56,8 +56,8 @@ def print_run(console: Console, record: RunRecord, folder: Path) -> None:
         f"({record.environment.device}, {record.environment.precision}, {record.environment.threads} threads)"
     )
     console.print(
-        f"inference {record.results['infer_samples_per_s']:,.0f} samples/s; latency of a batch of "
-        f"{record.config['infer_batch_size']}: {latency_line(record.stages['infer'].timed)}"
+        f"inference {record.results['infer_samples_per_s']:,.0f} samples/s; "
+        f"{latency_line(record.stages['infer'].timed)}"
     )
     console.print(f"run:  {folder}")
     output = Path(record.config["output"]).absolute()
@@ -66,14 +66,21 @@ def print_run(console: Console, record: RunRecord, folder: Path) -> None:
 
 
 def latency_line(steps: StepTimings) -> str:
-    """Percentiles of the time of a step: `p50 1.2 ms, p90 1.41 ms, p99 1.92 ms`."""
-    percentiles = zip(PERCENTILES, np.percentile(steps.step_s, PERCENTILES).tolist(), strict=True)
-    return ", ".join(f"p{rank} {duration(latency_s * 1e6)}" for rank, latency_s in percentiles) + steps.sample_note
+    """Time of a step: `latency of a batch of 128: p50 1.2 ms, p90 1.41 ms`, with those percentiles that it has."""
+    count, fewest, most = len(steps.step_s), min(steps.samples), max(steps.samples)
+    batch = f"a batch of {most}" if fewest == most else f"batches of {fewest} to {most}"
+    if count == 1:
+        return f"the only batch, of {most}, took {duration(steps.step_s[0] * 1e6)}"
+    ranks = [rank for rank in PERCENTILES if rank <= 50 or count * (100 - rank) >= 100]
+    percentiles = zip(ranks, np.percentile(steps.step_s, ranks).tolist(), strict=True)
+    shown = ", ".join(f"p{rank} {duration(latency_s * 1e6)}" for rank, latency_s in percentiles)
+    few = "" if ranks == list(PERCENTILES) else f" (of {count} batches)"
+    return f"latency of {batch}: {shown}{few}{steps.sample_note}"
 
 
 def phase_table(name: str, stage: StageRecord) -> FittedTable:
     """Median time of each phase of a stage and its share of the median step; the caption shows peak memory."""
-    overhead = stage.profiler_overhead()
+    overhead = stage.measurable_overhead()
     notes = [f"medians{stage.timed.sample_note}"] if stage.timed.totals else []
     notes += [f"peak resident {size(stage.peak_resident_bytes)}"]
     if stage.peak_accelerator_bytes is not None:
@@ -82,6 +89,8 @@ def phase_table(name: str, stage: StageRecord) -> FittedTable:
         notes.append(f"peak of tensors in the trace {size(stage.trace.peak_allocated_bytes)}")
     if overhead is not None:
         notes.append(f"the profiler adds {overhead:+.0%} to a traced step")
+    elif stage.trace is not None:
+        notes.append("what the profiler adds to a traced step is within the noise")
     columns = ["median", "share", "steps"]
     table = FittedTable(name, ["phase"], columns, leave_out=("steps", "share"), caption="; ".join(notes))
     step_s = median(stage.timed.step_s)

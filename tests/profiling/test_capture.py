@@ -11,6 +11,8 @@ import torch
 
 from profiling.capture import NullCapture, ProfilerWindow, TimedCapture, TracedCapture
 from profiling.run_record import StageRecord, StepTimings, TraceFile
+from profiling.terminal.runs import latency_line, phase_table
+from profiling.terminal.tables import PlainConsole
 
 CPU = torch.device("cpu")
 
@@ -118,3 +120,28 @@ def test_the_overhead_of_the_profiler_compares_seconds_per_image():
         timed=timed, trace=trace, peak_resident_bytes=0, resident_is_per_stage=True, peak_accelerator_bytes=None
     )
     assert stage.profiler_overhead() == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(("traced_s", "measurable"), [(1.02, False), (0.98, False), (1.6, True), (0.5, True)])
+def test_an_overhead_within_the_noise_of_the_steps_is_none(traced_s, measurable, capsys):
+    timed = StepTimings(samples=[1] * 40, step_s=[0.95 + 0.0025 * i for i in range(40)], phase_s={})
+    trace = TraceFile(path="t", samples=[1], step_s=[traced_s], peak_allocated_bytes=None)
+    stage = StageRecord(
+        timed=timed, trace=trace, peak_resident_bytes=0, resident_is_per_stage=True, peak_accelerator_bytes=None
+    )
+    assert (stage.measurable_overhead() is not None) is measurable
+    PlainConsole().print(phase_table("train", stage))
+    assert ("within the noise" in " ".join(capsys.readouterr().out.split())) is not measurable
+
+
+@pytest.mark.parametrize(
+    ("samples", "said"),
+    [
+        ([60], "the only batch, of 60, took 1 ms"),
+        ([128, 60], "latency of batches of 60 to 128: p50 1 ms (of 2 batches)"),
+        ([128] * 10, "latency of a batch of 128: p50 1 ms, p90 1 ms (of 10 batches)"),
+        ([128] * 100, "latency of a batch of 128: p50 1 ms, p90 1 ms, p99 1 ms"),
+    ],
+)
+def test_only_percentiles_that_there_are_batches_for_are_shown(samples, said):
+    assert latency_line(StepTimings(samples=samples, step_s=[0.001] * len(samples), phase_s={})) == said
