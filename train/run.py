@@ -25,6 +25,7 @@ from train.config.options import Execution, Histograms
 from train.config.schema import Config
 from train.events import EventFile, has_point, step_log
 from train.loop import EpochMetrics
+from train.ranks.alone import ALONE, Group
 from train.session import Session
 
 INFER_PASSES = 5  # over the test split: one pass has too few requests for percentiles of latency
@@ -32,7 +33,7 @@ INFER_PASSES = 5  # over the test split: one pass has too few requests for perce
 log = logging.getLogger(__name__)
 
 
-def train(config: Config, changed: Mapping[str, tuple[Any, Any]], folder: Path) -> None:
+def train(config: Config, changed: Mapping[str, tuple[Any, Any]], folder: Path, group: Group = ALONE) -> None:
     """Train, evaluate and infer, then trace one window of each stage; write all files to `folder`.
 
     A run that fails or is interrupted also writes a record, with its status and what was measured before.
@@ -41,43 +42,46 @@ def train(config: Config, changed: Mapping[str, tuple[Any, Any]], folder: Path) 
         config: the run.
         changed: dotted key -> (baseline's value, this run's value), for the record.
         folder: the run's folder.
+        group: the processes that train together; each leaves its traces, the first one everything else.
 
     Raises:
         UserError: an error that the user can correct.
         NotApplicableError: a need of the experiment is not met.
     """
-    parts = session.prepare(config)
-    timed = {stage: TimedCapture(parts.device) for stage in STAGES}
-    traces: dict[str, TraceFile] = {}
-    results: dict[str, float] = {}
-    started = datetime.now(UTC).isoformat(timespec="seconds")
-    status, error = "interrupted", None
-    try:
-        with EventFile(folder) as events:
-            run(parts, timed, events, folder, results)
-            # Traced steps log to a temporary folder: they are not part of the run's curves.
-            with tempfile.TemporaryDirectory() as scratch, step_log(parts, Path(scratch)) as scratch_log:
-                traces.update(session.trace(parts, folder, scratch_log.after_step))
-            stages = stage_records(timed, traces)
-            events.memory(stages)
-            events.hyperparameters(config, changed, results)
-        status = "complete"
-    except Exception as failure:
-        status, error = "failed", str(failure)
-        raise
-    finally:
-        record = RunRecord(
-            name=config.name,
-            status=status,
-            error=error,
-            started=started,
-            config=plain(config),
-            changed=dict(changed),
-            environment=environment.describe(parts.device, parts.precision),
-            stages=stage_records(timed, traces),
-            results=results,
-        )
-        run_record.write(record, folder)
+    with group.own_folder(folder) as own:
+        parts = session.prepare(config, group)
+        timed = {stage: TimedCapture(parts.device) for stage in STAGES}
+        traces: dict[str, TraceFile] = {}
+        results: dict[str, float] = {}
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        status, error = "interrupted", None
+        try:
+            with EventFile(own) as events:
+                run(parts, timed, events, own, results)
+                # Traced steps log to a temporary folder: they are not part of the run's curves.
+                with tempfile.TemporaryDirectory() as scratch, step_log(parts, Path(scratch)) as scratch_log:
+                    traces.update(session.trace(parts, folder, scratch_log.after_step))
+                stages = stage_records(timed, traces)
+                events.memory(stages)
+                events.hyperparameters(config, changed, results)
+            status = "complete"
+        except Exception as failure:
+            status, error = "failed", str(failure)
+            raise
+        finally:
+            record = RunRecord(
+                name=config.name,
+                status=status,
+                error=error,
+                started=started,
+                config=plain(config),
+                changed=dict(changed),
+                environment=environment.describe(parts.device, parts.precision),
+                stages=stage_records(timed, traces),
+                results=results,
+                ranks=group.ranks,
+            )
+            run_record.write(record, own)
     with standard_output(cli.fail, f"the run is complete: {folder}"):
         print_run(PlainConsole(soft_wrap=True), record, folder)
 
@@ -114,7 +118,7 @@ def run(
             probabilities = parts.infer(parts.infer_batches, capture)
     events.steps("infer", timed["infer"].sample)
     health.check_pass(parts.module, "a probability of inference", probabilities)
-    results.update(scores(held_out), **rates(timed))
+    results.update(scores(held_out), **rates(timed, parts.group))
     events.pictures(parts, held_out, probabilities)
     checkpoint.save(checkpoint_of(parts), folder)
 
@@ -137,9 +141,13 @@ def scores(held_out: EpochMetrics) -> dict[str, float]:
     return {"accuracy": held_out.accuracy(), "loss": held_out.mean_loss(), "brier": held_out.mean_brier()}
 
 
-def rates(timed: Mapping[str, TimedCapture]) -> dict[str, float]:
-    """Throughput of each stage, and percentiles of the latency of one batch of inference, from unprofiled steps."""
-    throughputs = {f"{stage}_samples_per_s": capture.timings().samples_per_s for stage, capture in timed.items()}
+def rates(timed: Mapping[str, TimedCapture], group: Group = ALONE) -> dict[str, float]:
+    """Throughput of each stage, and percentiles of the latency of one batch of inference, from unprofiled steps.
+
+    Throughput is that of all processes of `group`, latency that of this one.
+    """
+    own = {f"{stage}_samples_per_s": capture.timings().samples_per_s for stage, capture in timed.items()}
+    throughputs = group.summed(own)
     latencies = np.percentile(timed["infer"].timings().step_s, PERCENTILES).tolist()
     percentiles = zip(PERCENTILES, latencies, strict=True)
     return {**throughputs, **{f"infer_latency_p{rank}_s": latency_s for rank, latency_s in percentiles}}

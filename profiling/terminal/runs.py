@@ -50,10 +50,11 @@ def print_run(console: Console, record: RunRecord, folder: Path) -> None:
     """Print the tables of phases, the results, and the command that shows the run in TensorBoard."""
     for name, stage in record.stages.items():
         console.print(phase_table(name, stage))
+    ranks = f"{record.ranks} ranks, each " if record.ranks > 1 else ""
     console.print(
         f"accuracy {record.results['accuracy']:.2%} and loss {record.results['loss']:.4f} on held-out images; "
         f"training {record.results['train_samples_per_s']:,.0f} samples/s "
-        f"({record.environment.device}, {record.environment.precision}, {record.environment.threads} threads)"
+        f"({record.environment.device}, {record.environment.precision}, {ranks}{record.environment.threads} threads)"
     )
     console.print(
         f"inference {record.results['infer_samples_per_s']:,.0f} samples/s; latency of a batch of "

@@ -36,6 +36,9 @@ from profiling.terminal.streams import print_line, standard_output
 from train.config import compose, folders
 from train.config.options import Topic
 from train.event_writers import silence_event_writer_threads
+from train.ranks.folder import time_of_run
+from train.ranks.launch import silence_other_ranks
+from train.ranks.tell import tell
 
 NOT_IN_LABEL = ("name", "task", "output", "checkpoint", "images", "profiler")
 
@@ -44,6 +47,7 @@ def register() -> None:
     """Register the schemas and resolvers that configs/config.yaml uses."""
     compose.register()
     OmegaConf.register_new_resolver("run_label", run_label, replace=True)
+    OmegaConf.register_new_resolver("time_of_run", time_of_run, replace=True, use_cache=True)
     OmegaConf.register_new_resolver("experiment_list", experiment_list, replace=True)
 
 
@@ -119,7 +123,7 @@ _wants_traceback = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("0", "")
 def fail(message: str) -> None:
     """Report an error in one line; `run` returns 1."""
     _failures.append(message)
-    print_line(f"error: {message}")
+    tell(message)
 
 
 class RefuseEmptySweep(Callback):
@@ -182,6 +186,7 @@ def _check_flags(arguments: Sequence[str]) -> None:
 def run(job: Callable[[DictConfig], None], config_name: str) -> int:
     """Run `job` as a Hydra application; return its exit status. `HYDRA_FULL_ERROR=1` shows tracebacks."""
     replace_what_cannot_be_encoded()
+    silence_other_ranks()
     register()
     _check_flags(sys.argv[1:])
     application = hydra.main(config_path="pkg://configs", config_name=config_name, version_base="1.3")(job)
@@ -210,7 +215,7 @@ def run(job: Callable[[DictConfig], None], config_name: str) -> int:
                 raise
         else:
             kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "  # Hydra's about its flags
-            print_line(f"error: {explain(error) or _explain_group(sys.argv[1:]) or f'{kind}{error}'}")
+            tell(explain(error) or _explain_group(sys.argv[1:]) or f"{kind}{error}")
         return 1
     finally:
         folders.discard()

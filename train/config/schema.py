@@ -357,6 +357,7 @@ class Config:
     device: Device
     precision: Precision
     threads: int | None
+    rank_timeout_s: float
     keep_heap: bool
     tf32: bool
     cudnn_benchmark: bool
@@ -386,6 +387,7 @@ class Config:
         _check_range("seed", self.seed, 0, MAX_SEED)
         most = _most_per_core()
         _check(self.threads is None or 1 <= self.threads <= most, "threads", self.threads, f"null, or 1 to {most}")
+        _check(self.rank_timeout_s > 0, "rank_timeout_s", self.rank_timeout_s, "above 0 seconds")
         _check(self.epochs >= 1, "epochs", self.epochs, "1 or more")
         _check(
             self.batch_size is None or 1 <= self.batch_size <= MAX_SAMPLES,

@@ -1,0 +1,137 @@
+"""The store through which ranks tell each other names, configurations and errors; torchrun's agent keeps it."""
+
+import os
+from collections.abc import Mapping
+from datetime import timedelta
+from functools import cache
+from typing import Any
+
+import msgspec
+from torch.distributed import DistNetworkError, DistStoreError, TCPStore  # type: ignore[attr-defined]
+from torch.distributed.distributed_c10d import PrefixStore, Store
+
+from profiling.errors import UserError
+from train.config.compose import flat
+from train.ranks.launch import Launch
+
+ANSWER_S = 2.0
+"""Ranks that live notice a lost rank at about the same time; whoever says nothing for so long after that is lost."""
+
+SAME_S = 1.0
+"""Ranks make the same mistake, such as a wrong key on their command line, at about the same time."""
+
+
+@cache
+def open_store(launch: Launch, timeout_s: float) -> Store:
+    """The store of the job, which outlives a restart of its ranks.
+
+    Raises:
+        UserError: there is none within `timeout_s`, or its port is in use.
+    """
+    kept_by_agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    try:
+        store = TCPStore(
+            launch.address,
+            launch.port,
+            is_master=launch.rank == 0 and not kept_by_agent,
+            wait_for_workers=False,
+            timeout=timedelta(seconds=timeout_s),
+        )
+    except (DistNetworkError, ValueError) as error:
+        reason = "the port is in use" if "EADDRINUSE" in str(error) else f"no answer within {timeout_s:g} s"
+        raise UserError(
+            f"MASTER_ADDR={launch.address}, MASTER_PORT={launch.port}: {reason}; start all ranks by one torchrun, and "
+            "give each job of a machine a port of its own (--standalone chooses one)"
+        ) from error
+    return PrefixStore("abtrace", store)
+
+
+def named_once(launch: Launch, key: str, value: str, timeout_s: float) -> str:
+    """`value` of rank 0, the first time that it is named in this job: also after a restart of its ranks.
+
+    Raises:
+        UserError: rank 0 does not answer within `timeout_s`.
+    """
+    store = open_store(launch, timeout_s)
+    if launch.rank == 0:
+        return str(store.compare_set(key, "", value), "utf-8")
+    try:
+        return str(store.get(key), "utf-8")
+    except DistStoreError as error:
+        raise UserError(f"rank 0 has not named the run's folder within {timeout_s:g} s") from error
+
+
+class Board:
+    """What the ranks tell each other between two restarts.
+
+    Args:
+        launch: this rank.
+        timeout_s: how long to wait for the others.
+    """
+
+    def __init__(self, launch: Launch, timeout_s: float) -> None:
+        self.launch = launch
+        self.timeout_s = timeout_s
+        self.store = PrefixStore(f"start_{launch.restarts}", open_store(launch, timeout_s))
+
+    def agree(self, topic: str, values: Mapping[str, Any]) -> None:
+        """Compare `values` with those of all other ranks.
+
+        Raises:
+            UserError: a rank has other values, or none within the time-out; the same message on all ranks.
+        """
+        own = msgspec.json.encode(flat(values)).decode()
+        self.store.set(f"{topic}/{self.launch.rank}", own)
+        if self.launch.rank == 0:
+            self.store.set(f"{topic}/verdict", self._compare(topic, own))
+        try:
+            verdict = self.store.get(f"{topic}/verdict").decode()
+        except DistStoreError as error:
+            raise UserError(f"rank 0 does not answer within rank_timeout_s={self.timeout_s:g}") from error
+        if verdict != "agreed":
+            raise UserError(verdict)
+
+    def _compare(self, topic: str, own: str) -> str:
+        ours = msgspec.json.decode(own)
+        for rank in range(1, self.launch.ranks):
+            try:
+                theirs = msgspec.json.decode(self.store.get(f"{topic}/{rank}"))
+            except DistStoreError:
+                missing = [str(r) for r in range(1, self.launch.ranks) if not self.store.check([f"{topic}/{r}"])]
+                return f"rank {', '.join(missing)}: no answer within rank_timeout_s={self.timeout_s:g}"
+            for key in {**ours, **theirs}:
+                if ours.get(key) != theirs.get(key):
+                    return (
+                        f"ranks differ in {topic}: {key} is {ours.get(key)} on rank 0, {theirs.get(key)} on rank {rank}"
+                    )
+        return "agreed"
+
+    def say(self, message: str) -> bool:
+        """Note the error `message`; whether no other rank has said the same before."""
+        self.store.add("errors", 1)
+        return self.store.add(f"error/{message}", 1) == 1
+
+    def is_said(self, message: str) -> bool:
+        """Whether rank 0 (within SAME_S) or another rank has said `message`; if not, this one has now."""
+        self.store.add("errors", 1)
+        try:
+            self.store.wait([f"error/{message}"], timedelta(seconds=SAME_S))
+        except DistStoreError:
+            return not self.say(message)
+        return True
+
+    def has_error(self) -> bool:
+        """Whether a rank has noted an error."""
+        return bool(self.store.check(["errors"]))
+
+    def lost_ranks(self) -> list[int]:
+        """Ranks that do not notice, as this one just did, that one is lost: they have ended, or hang."""
+        others = [rank for rank in range(self.launch.ranks) if rank != self.launch.rank]
+        self.store.set(f"lives/{self.launch.rank}", "")
+        lost = []
+        for rank in others:
+            try:
+                self.store.wait([f"lives/{rank}"], timedelta(seconds=ANSWER_S))
+            except DistStoreError:
+                lost.append(rank)
+        return lost
