@@ -37,7 +37,7 @@ from train.config import compose, folders
 from train.config.options import Topic
 from train.event_writers import silence_event_writer_threads
 from train.ranks.folder import time_of_run
-from train.ranks.launch import silence_other_ranks
+from train.ranks.launch import is_first, silence_other_ranks
 from train.ranks.tell import tell
 
 NOT_IN_LABEL = ("name", "task", "output", "checkpoint", "images", "profiler")
@@ -48,6 +48,7 @@ def register() -> None:
     compose.register()
     OmegaConf.register_new_resolver("run_label", run_label, replace=True)
     OmegaConf.register_new_resolver("time_of_run", time_of_run, replace=True, use_cache=True)
+    OmegaConf.register_new_resolver("hydras_folder", lambda: ".hydra" if is_first() else None, replace=True)
     OmegaConf.register_new_resolver("experiment_list", experiment_list, replace=True)
 
 

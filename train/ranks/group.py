@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -24,12 +24,9 @@ from train.variants import Recipe
 BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl", "xpu": "cpu:gloo,xpu:xccl"}
 """Of each kind of device; with an accelerator, metrics may still be on the CPU."""
 
-NO_BUFFERS_IN_FORWARD = {
-    name: False
-    for name in ("forward_sync_buffers", "broadcast_buffers")  # the second until torch 2.13
-    if name in inspect.signature(DistributedDataParallel).parameters
-}
-"""Buffers are the same only where it matters, see `Ranks.same_buffers`: in training, each step would wait for them."""
+_PARAMETERS = inspect.signature(DistributedDataParallel).parameters
+_BUFFERS_IN_FORWARD = "forward_sync_buffers" if "forward_sync_buffers" in _PARAMETERS else "broadcast_buffers"
+"""Its name of today, and of releases before 2.14. It is off: `Ranks.same_buffers` sends them once for an evaluation."""
 
 _SEEDS_APART = 0x9E3779B1  # an odd constant: no seed that a user types for another run
 
@@ -78,7 +75,8 @@ class Ranks:
         self, module: nn.Module, recipe: Recipe, train_batches: Batches, test_batches: Batches
     ) -> tuple[nn.Module, Recipe, Batches, Batches]:
         """Let the mean of the ranks' gradients be that of the whole batch, also where their shares differ in size."""
-        model = RankModel(module, gradient_as_bucket_view=True, **NO_BUFFERS_IN_FORWARD)
+        options: dict[str, Any] = {_BUFFERS_IN_FORWARD: False}
+        model = RankModel(module, gradient_as_bucket_view=True, **options)
         shares = Shares(train_batches)
 
         def loss(logits: Tensor, labels: Tensor, own_samples: int) -> Tensor:

@@ -57,14 +57,17 @@ def alone_only(what: str) -> None:
         raise UserError(f"{what}: one process does it; start it without torchrun")
 
 
+def is_first() -> bool:
+    """Whether this process prints and writes what one is enough for: rank 0, or one that was started alone."""
+    return "WORLD_SIZE" not in os.environ or os.environ.get("RANK", "0") == "0"
+
+
 def silence_other_ranks() -> None:
-    """Let only rank 0 print and write Hydra's files; to be called before Hydra reads the command line."""
-    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
-        return
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # c10d logs a backtrace for each lost connection
-    if os.environ["RANK"] != "0":
+    """Let only rank 0 print to standard output; to be called before torch is imported."""
+    if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # c10d logs a backtrace for each lost connection
+    if not is_first():
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.argv.append("hydra.output_subdir=null")
 
 
 def usable_cores() -> int:

@@ -1,6 +1,7 @@
 """The store through which ranks tell each other names, configurations and errors; torchrun's agent keeps it."""
 
 import os
+import time
 from collections.abc import Mapping
 from datetime import timedelta
 from functools import cache
@@ -19,6 +20,9 @@ ANSWER_S = 2.0
 
 SAME_S = 1.0
 """Ranks make the same mistake, such as a wrong key on their command line, at about the same time."""
+
+BETWEEN_SIGNALS_S, MIN_S = 0.5, 0.001
+"""The store waits in C++, where Python handles no signal."""
 
 
 @cache
@@ -46,6 +50,23 @@ def open_store(launch: Launch, timeout_s: float) -> Store:
     return PrefixStore("abtrace", store)
 
 
+def wait_for(store: Store, key: str, timeout_s: float) -> str:
+    """The text that another rank sets; signals are handled while it is waited for.
+
+    Raises:
+        DistStoreError: it is not set within `timeout_s`.
+    """
+    end_s = time.monotonic() + timeout_s
+    while not store.check([key]):
+        left_s = end_s - time.monotonic()
+        try:
+            store.wait([key], timedelta(seconds=max(MIN_S, min(left_s, BETWEEN_SIGNALS_S))))
+        except DistStoreError:
+            if left_s <= BETWEEN_SIGNALS_S:
+                raise
+    return str(store.get(key), "utf-8")
+
+
 def named_once(launch: Launch, key: str, value: str, timeout_s: float) -> str:
     """`value` of rank 0, the first time that it is named in this job: also after a restart of its ranks.
 
@@ -56,7 +77,7 @@ def named_once(launch: Launch, key: str, value: str, timeout_s: float) -> str:
     if launch.rank == 0:
         return str(store.compare_set(key, "", value), "utf-8")
     try:
-        return str(store.get(key), "utf-8")
+        return wait_for(store, key, timeout_s)
     except DistStoreError as error:
         raise UserError(f"rank 0 has not named the run's folder within {timeout_s:g} s") from error
 
@@ -85,7 +106,7 @@ class Board:
         if self.launch.rank == 0:
             self.store.set(f"{topic}/verdict", self._compare(topic, own))
         try:
-            verdict = self.store.get(f"{topic}/verdict").decode()
+            verdict = wait_for(self.store, f"{topic}/verdict", self.timeout_s + ANSWER_S)
         except DistStoreError as error:
             raise UserError(f"rank 0 does not answer within rank_timeout_s={self.timeout_s:g}") from error
         if verdict != "agreed":
@@ -95,7 +116,7 @@ class Board:
         ours = msgspec.json.decode(own)
         for rank in range(1, self.launch.ranks):
             try:
-                theirs = msgspec.json.decode(self.store.get(f"{topic}/{rank}"))
+                theirs = msgspec.json.decode(wait_for(self.store, f"{topic}/{rank}", self.timeout_s))
             except DistStoreError:
                 missing = [str(r) for r in range(1, self.launch.ranks) if not self.store.check([f"{topic}/{r}"])]
                 return f"rank {', '.join(missing)}: no answer within rank_timeout_s={self.timeout_s:g}"
