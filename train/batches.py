@@ -3,21 +3,21 @@
 Both yield the same batches in the same order for the same seed, so runs with different sources are comparable.
 """
 
-import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Protocol
 
 import psutil
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 
 from profiling.errors import UserError
 from train.config.options import Source
 from train.config.schema import Loader
 from train.data import FileSplit, TensorSplit
 from train.ranks.launch import cores_of_rank
+from train.ranks.order import Order, Share, whole
 
 Batch = tuple[Tensor, Tensor]  # images uint8 [B, C, H, W], labels int64 [B]
 Split = TensorSplit | FileSplit
@@ -28,59 +28,6 @@ class Batches(Protocol):
 
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[Batch]: ...
-
-
-Share = Callable[[range], range]
-"""From the places of a batch in the order of a pass to those that this process takes."""
-
-
-def whole(batch: range, /) -> range:
-    """All of the batch, where one process trains."""
-    return batch
-
-
-class Order(Sampler[list[int]]):
-    """Which samples each batch of a pass has: DataLoader's `batch_sampler`.
-
-    Args:
-        samples: size of the split.
-        batch_size: samples per batch, of all processes together; the last batch of a pass may be smaller.
-        generator: draws a new order for each pass; None keeps the order of the split.
-        share: the part of each batch that is yielded; where it is empty, one sample stands in.
-    """
-
-    def __init__(self, samples: int, batch_size: int, generator: torch.Generator | None, share: Share) -> None:
-        self.samples = samples
-        self.batch_size = batch_size
-        self.generator = generator
-        self.share = share
-
-    def __len__(self) -> int:
-        return math.ceil(self.samples / self.batch_size)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        order = self.draw()
-        for part in self.parts():
-            yield list(part) if order is None else order[part.start : part.stop].tolist()
-
-    def draw(self) -> Tensor | None:
-        """A new order, int64 [samples]; None for that of the split."""
-        return None if self.generator is None else torch.randperm(self.samples, generator=self.generator)
-
-    def parts(self) -> Iterator[range]:
-        """The places of this process' samples in the order, batch by batch."""
-        for batch in self.batches():
-            yield self.share(batch) or batch[:1]
-
-    def batches(self) -> Iterator[range]:
-        """The places of each batch of a pass, of all processes together."""
-        for start in range(0, self.samples, self.batch_size):
-            yield range(start, min(start + self.batch_size, self.samples))
-
-    def sizes(self) -> list[int]:
-        """The size of this process' share of a batch, and that of the last one, if that batch is smaller."""
-        first, last = min(self.batch_size, self.samples), self.samples % self.batch_size
-        return [len(self.share(range(size))) for size in (first, last % first) if size]
 
 
 class Resident:

@@ -23,12 +23,13 @@ from profiling.errors import UserError
 from profiling.run_record import TraceFile
 from profiling.vocabulary import STAGES
 from train import loop, needs, variants
-from train.batches import Batch, Batches, make_batches, order_of, whole
+from train.batches import Batch, Batches, make_batches, order_of
 from train.config.options import Parameters, Precision, Schedule
 from train.config.schema import Config
 from train.data import DataSet, load
 from train.device import choose_device, choose_precision, reserve_heap, set_process
 from train.ranks.alone import ALONE, Group
+from train.ranks.order import whole
 from train.targets import call_target, fields_of, import_target, is_class, is_function_of, named_parameters
 
 WARMUP_SHARE = 0.3  # of the steps of a one-cycle schedule: the learning rate rises

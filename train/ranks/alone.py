@@ -8,8 +8,9 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from train.batches import Batches, Share, whole
+from train.batches import Batches
 from train.loop import EpochMetrics
+from train.ranks.order import Share, whole
 from train.variants import Recipe
 
 

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from profiling.errors import UserError
-from train.batches import Batch, Batches, Share, order_of
+from train.batches import Batch, Batches, order_of
 from train.loop import EpochMetrics
 from train.ranks.launch import Launch
+from train.ranks.order import Share
 from train.ranks.store import Board
 from train.variants import Recipe
 
