@@ -50,13 +50,6 @@ class Resident:
             yield self.images[indices], self.labels[indices]
 
 
-def order_of(batches: Batches) -> Order:
-    """The order of a source that `make_batches` made."""
-    order = batches.batch_sampler if isinstance(batches, DataLoader) else getattr(batches, "order", None)
-    assert isinstance(order, Order)
-    return order
-
-
 def dataloader(split: Split, loader: Loader, workers: int, device: torch.device, order: Order) -> DataLoader[Batch]:
     """torch.utils.data.DataLoader over single samples, in the same order as `Resident` for the same generator.
 

@@ -2,7 +2,6 @@
 
 import logging
 import tempfile
-import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +24,10 @@ from train.config.options import Execution, Histograms
 from train.config.schema import Config
 from train.events import EventFile, has_point, step_log
 from train.loop import EpochMetrics
-from train.ranks.alone import ALONE, Group
+from train.ranks.alone import ALONE, RankGroup
+from train.ranks.progress import Progress
+from train.ranks.resume import saved_state
+from train.ranks.state import TrainingState, discard
 from train.session import Session
 
 INFER_PASSES = 5  # over the test split: one pass has too few requests for percentiles of latency
@@ -33,7 +35,7 @@ INFER_PASSES = 5  # over the test split: one pass has too few requests for perce
 log = logging.getLogger(__name__)
 
 
-def train(config: Config, changed: Mapping[str, tuple[Any, Any]], folder: Path, group: Group = ALONE) -> None:
+def train(config: Config, changed: Mapping[str, tuple[Any, Any]], folder: Path, group: RankGroup = ALONE) -> None:
     """Train, evaluate and infer, then trace one window of each stage; write all files to `folder`.
 
     A run that fails or is interrupted also writes a record, with its status and what was measured before.
@@ -56,8 +58,9 @@ def train(config: Config, changed: Mapping[str, tuple[Any, Any]], folder: Path, 
         started = datetime.now(UTC).isoformat(timespec="seconds")
         status, error = "interrupted", None
         try:
+            saved = saved_state(config, folder, group)
             with EventFile(own) as events:
-                run(parts, timed, events, own, results)
+                run(parts, timed, events, own, results, saved)
                 # Traced steps log to a temporary folder: they are not part of the run's curves.
                 with tempfile.TemporaryDirectory() as scratch, step_log(parts, Path(scratch)) as scratch_log:
                     traces.update(session.trace(parts, folder, scratch_log.after_step))
@@ -82,26 +85,33 @@ def train(config: Config, changed: Mapping[str, tuple[Any, Any]], folder: Path, 
                 ranks=group.ranks,
             )
             run_record.write(record, own)
+        discard(own)
     with standard_output(cli.fail, f"the run is complete: {folder}"):
         print_run(PlainConsole(soft_wrap=True), record, folder)
 
 
 def run(
-    parts: Session, timed: Mapping[str, TimedCapture], events: EventFile, folder: Path, results: dict[str, float]
+    parts: Session,
+    timed: Mapping[str, TimedCapture],
+    events: EventFile,
+    folder: Path,
+    results: dict[str, float],
+    saved: TrainingState | None,
 ) -> None:
-    """Run all timed passes; add to `results`, write events and the checkpoint."""
+    """Run all timed passes, from `saved` on; add to `results`, write events and the checkpoint."""
     config = parts.config
-    events.describe(parts)
+    progress = Progress(parts, timed, events, folder, saved)
+    if saved is None:
+        events.describe(parts)
     results["compile_s" if config.switches.execution is Execution.compiled else "warmup_s"] = session.warm_up(parts)
     steps_per_epoch = len(parts.train_batches)
     with progress_bar(PlainConsole(), config.epochs * steps_per_epoch) as bar:
-        for epoch in range(config.epochs):
-            after_step = step_callback(parts, bar, events, epoch * steps_per_epoch)
-            start = time.perf_counter()
+        for epoch in progress.epochs():
+            after_step = step_callback(parts, bar, events, epoch * steps_per_epoch, progress)
             with timed["train"] as capture:
-                training = parts.fit(parts.train_batches, capture, after_step)
+                training = parts.fit(parts.train_batches, capture, after_step, progress.new_metrics)
                 training.mean_loss()  # waits for the device: the time includes all kernels of the epoch
-            samples_per_s = training.samples / (time.perf_counter() - start)
+            samples_per_s = training.samples / progress.epoch_s()
             with timed["evaluate"] as capture:
                 held_out = parts.evaluate(parts.test_batches, capture)
             health.check_pass(parts.module, f"the training loss of epoch {epoch + 1}", training.loss)
@@ -123,17 +133,20 @@ def run(
     checkpoint.save(checkpoint_of(parts), folder)
 
 
-def step_callback(parts: Session, bar: Bar, events: EventFile, steps_before: int) -> Callable[[EpochMetrics], None]:
+def step_callback(
+    parts: Session, bar: Bar, events: EventFile, steps_before: int, progress: Progress
+) -> Callable[[EpochMetrics], None]:
     """The function to call after every training step of an epoch that begins after `steps_before` steps."""
 
     def advance(metrics: EpochMetrics) -> None:
         bar.advance()
+        progress.after_step(metrics)
 
-    def advance_and_log(metrics: EpochMetrics) -> None:
-        bar.advance()
+    def log_and_advance(metrics: EpochMetrics) -> None:
         events.histograms(parts.module, steps_before + metrics.steps)
+        advance(metrics)
 
-    return advance if parts.config.switches.histograms is Histograms.never else advance_and_log
+    return advance if parts.config.switches.histograms is Histograms.never else log_and_advance
 
 
 def scores(held_out: EpochMetrics) -> dict[str, float]:
@@ -141,7 +154,7 @@ def scores(held_out: EpochMetrics) -> dict[str, float]:
     return {"accuracy": held_out.accuracy(), "loss": held_out.mean_loss(), "brier": held_out.mean_brier()}
 
 
-def rates(timed: Mapping[str, TimedCapture], group: Group = ALONE) -> dict[str, float]:
+def rates(timed: Mapping[str, TimedCapture], group: RankGroup = ALONE) -> dict[str, float]:
     """Throughput of each stage, and percentiles of the latency of one batch of inference, from unprofiled steps.
 
     Throughput is that of all processes of `group`, latency that of this one.

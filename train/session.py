@@ -23,13 +23,13 @@ from profiling.errors import UserError
 from profiling.run_record import TraceFile
 from profiling.vocabulary import STAGES
 from train import loop, needs, variants
-from train.batches import Batch, Batches, make_batches, order_of
+from train.batches import Batch, Batches, make_batches
 from train.config.options import Parameters, Precision, Schedule
 from train.config.schema import Config
 from train.data import DataSet, load
 from train.device import choose_device, choose_precision, reserve_heap, set_process
-from train.ranks.alone import ALONE, Group
-from train.ranks.order import whole
+from train.ranks.alone import ALONE, RankGroup
+from train.ranks.order import order_of, whole
 from train.targets import call_target, fields_of, import_target, is_class, is_function_of, named_parameters
 
 WARMUP_SHARE = 0.3  # of the steps of a one-cycle schedule: the learning rate rises
@@ -61,20 +61,23 @@ class Session:
     test_batches: Batches
     infer_batches: Batches
     generators: tuple[torch.Generator, ...]
-    group: Group
+    group: RankGroup
 
     def new_metrics(self) -> loop.EpochMetrics:
         """Metrics of zeros, for one pass."""
         return loop.new_metrics(self.recipe, self.device, len(self.data.classes))
 
     def fit(
-        self, batches: Batches, capture: Capture, after_step: Callable[[loop.EpochMetrics], None] = lambda metrics: None
+        self,
+        batches: Batches,
+        capture: Capture,
+        after_step: Callable[[loop.EpochMetrics], None] = lambda metrics: None,
+        new_metrics: Callable[[], loop.EpochMetrics] | None = None,
     ) -> loop.EpochMetrics:
         """Train for one pass over `batches`; see `train.loop.fit`."""
+        new = new_metrics or self.new_metrics
         return self.group.total(
-            loop.fit(
-                self.model, self.optimizer, self.schedule, batches, self.recipe, capture, self.new_metrics, after_step
-            )
+            loop.fit(self.model, self.optimizer, self.schedule, batches, self.recipe, capture, new, after_step)
         )
 
     def evaluate(self, batches: Batches, capture: Capture) -> loop.EpochMetrics:
@@ -87,7 +90,7 @@ class Session:
         return loop.infer(self.model, batches, self.recipe, capture)
 
 
-def prepare(config: Config, group: Group = ALONE) -> Session:
+def prepare(config: Config, group: RankGroup = ALONE) -> Session:
     """Build all parts of a run, for one process of `group`. The initial weights of one model depend on the seed alone.
 
     Raises:

@@ -36,11 +36,12 @@ from profiling.terminal.streams import print_line, standard_output
 from train.config import compose, folders
 from train.config.options import Topic
 from train.event_writers import silence_event_writer_threads
+from train.ranks.command import command_of
 from train.ranks.folder import time_of_run
 from train.ranks.launch import is_first, silence_other_ranks
 from train.ranks.tell import tell
 
-NOT_IN_LABEL = ("name", "task", "output", "checkpoint", "images", "profiler")
+NOT_IN_LABEL = ("name", "task", "output", "checkpoint", "checkpoint_every", "resume", "images", "profiler")
 
 
 def register() -> None:
@@ -203,6 +204,7 @@ def run(job: Callable[[DictConfig], None], config_name: str) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints composition errors itself, in several lines
     try:
         raise_exceptions()
+        sys.argv[1:] = command_of(sys.argv[1:])
         application()
     except (KeyboardInterrupt, Terminated) as stop:
         print_line(BEFORE_THE_RUN)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import nn
@@ -13,15 +13,19 @@ from train.loop import EpochMetrics
 from train.ranks.order import Share, whole
 from train.variants import Recipe
 
+Own = TypeVar("Own")
 
-class Group(Protocol):
+
+class RankGroup(Protocol):
     """The processes that train one model together, as one of them sees them.
 
     Attributes:
-        ranks: number of processes.
+        rank: number of this process.
+        ranks: how many there are.
         share: the part of a batch that this process takes.
     """
 
+    rank: int
     ranks: int
     share: Share
 
@@ -51,6 +55,12 @@ class Group(Protocol):
     def summed(self, figures: Mapping[str, float]) -> dict[str, float]:
         """The sums of all processes' figures, such as samples per second."""
 
+    def of_first(self, numbers: tuple[int, int]) -> tuple[int, int]:
+        """The numbers that rank 0 gives, in all processes."""
+
+    def gathered(self, own: Own) -> list[Own]:
+        """What all processes give, in the order of their ranks: in rank 0; nothing in the others."""
+
     def own_folder(self, folder: Path) -> AbstractContextManager[Path]:
         """Where this process leaves what one is enough to leave: rank 0 in the run's `folder`."""
 
@@ -58,6 +68,7 @@ class Group(Protocol):
 class Alone:
     """One process, which takes whole batches and has nobody to ask."""
 
+    rank = 0
     ranks = 1
     share = staticmethod(whole)
 
@@ -83,6 +94,12 @@ class Alone:
 
     def summed(self, figures: Mapping[str, float]) -> dict[str, float]:  # noqa: D102
         return dict(figures)
+
+    def of_first(self, numbers: tuple[int, int]) -> tuple[int, int]:  # noqa: D102
+        return numbers
+
+    def gathered(self, own: Own) -> list[Own]:  # noqa: D102
+        return [own]
 
     def own_folder(self, folder: Path) -> AbstractContextManager[Path]:  # noqa: D102
         return nullcontext(folder)

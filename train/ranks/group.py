@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from profiling.errors import UserError
-from train.batches import Batch, Batches, order_of
+from train.batches import Batch, Batches
 from train.loop import EpochMetrics
+from train.ranks.alone import Own
 from train.ranks.launch import Launch
-from train.ranks.order import Share
+from train.ranks.order import Share, order_of
 from train.ranks.store import Board
 from train.variants import Recipe
 
@@ -39,7 +40,7 @@ def share_of(rank: int, ranks: int, batch: range) -> range:
 
 
 class Ranks:
-    """The ranks that torchrun started, as one of them sees them: a `train.ranks.alone.Group`."""
+    """The ranks that torchrun started, as one of them sees them: a `train.ranks.alone.RankGroup`."""
 
     def __init__(self, launch: Launch, board: Board) -> None:
         self.rank = launch.rank
@@ -116,6 +117,19 @@ class Ranks:
         sums = torch.tensor(list(figures.values()), dtype=torch.float64)
         dist.all_reduce(sums)
         return dict(zip(figures, sums.tolist(), strict=True))
+
+    def of_first(self, numbers: tuple[int, int]) -> tuple[int, int]:
+        """The numbers that rank 0 gives, in all ranks."""
+        sent = torch.tensor(numbers)
+        dist.broadcast(sent, src=0)
+        first, second = sent.tolist()
+        return first, second
+
+    def gathered(self, own: Own) -> list[Own]:
+        """What all ranks give, in rank 0; nothing in the others."""
+        objects: list[Any] = [None] * self.ranks
+        dist.gather_object(own, None if self.rank else objects, dst=0)
+        return [] if self.rank else objects
 
     def own_folder(self, folder: Path) -> AbstractContextManager[Path]:
         """`folder` for rank 0; for the others one that is removed: what they leave there is the same."""

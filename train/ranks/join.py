@@ -11,7 +11,7 @@ from profiling.terminal.early_signals import exit_status
 from train.config.compose import plain
 from train.config.options import Execution
 from train.config.schema import Config
-from train.ranks.alone import ALONE, Group
+from train.ranks.alone import ALONE, RankGroup
 from train.ranks.launch import Launch, launched
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def joined(config: Config) -> Iterator[Group]:
+def joined(config: Config) -> Iterator[RankGroup]:
     """The group that torchrun started this process in; `ALONE` if it did not.
 
     Raises:

@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Sampler
+from torch.utils.data import DataLoader, Sampler
 
 Share = Callable[[range], range]
 """From the places of a batch in the order of a pass to those that this process takes."""
@@ -67,3 +68,10 @@ class Order(Sampler[list[int]]):
         """The size of this process' share of a batch, and that of the last one, if that batch is smaller."""
         first, last = min(self.batch_size, self.samples), self.samples % self.batch_size
         return [len(self.share(range(size))) for size in (first, last % first) if size]
+
+
+def order_of(batches: Any) -> Order:
+    """The order of a source that `train.batches.make_batches` made, or that holds one."""
+    order = batches.batch_sampler if isinstance(batches, DataLoader) else batches.order
+    assert isinstance(order, Order)
+    return order
