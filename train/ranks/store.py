@@ -25,6 +25,9 @@ BETWEEN_SIGNALS_S, MIN_S = 0.5, 0.001
 """The store waits in C++, where Python handles no signal."""
 
 
+_refused: dict[Launch, str] = {}  # why there is no store, which is not waited for again
+
+
 @cache
 def open_store(launch: Launch, timeout_s: float) -> Store:
     """The store of the job, which outlives a restart of its ranks.
@@ -32,6 +35,8 @@ def open_store(launch: Launch, timeout_s: float) -> Store:
     Raises:
         UserError: there is none within `timeout_s`, or its port is in use.
     """
+    if launch in _refused:
+        raise UserError(_refused[launch])
     kept_by_agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     try:
         store = TCPStore(
@@ -43,10 +48,11 @@ def open_store(launch: Launch, timeout_s: float) -> Store:
         )
     except (DistNetworkError, ValueError) as error:
         reason = "the port is in use" if "EADDRINUSE" in str(error) else f"no answer within {timeout_s:g} s"
-        raise UserError(
+        _refused[launch] = (
             f"MASTER_ADDR={launch.address}, MASTER_PORT={launch.port}: {reason}; start all ranks by one torchrun, and "
             "give each job of a machine a port of its own (--standalone chooses one)"
-        ) from error
+        )
+        raise UserError(_refused[launch]) from error
     return PrefixStore("abtrace", store)
 
 
