@@ -86,8 +86,9 @@ def train(config: Config, changed: Mapping[str, tuple[Any, Any]], folder: Path, 
             )
             run_record.write(record, own)
         discard(own)
-    with standard_output(cli.fail, f"the run is complete: {folder}"):
-        print_run(PlainConsole(soft_wrap=True), record, folder)
+    if group.rank == 0:
+        with standard_output(cli.fail, f"the run is complete: {folder}"):
+            print_run(PlainConsole(soft_wrap=True), record, folder)
 
 
 def run(

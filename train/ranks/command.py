@@ -24,9 +24,7 @@ def command_of(arguments: Sequence[str]) -> list[str]:
         return list(arguments)
     for key, value in given.items():
         if key not in MAY_DIFFER:
-            raise UserError(
-                f"{key}={value}: beside resume={name}, which has the configuration of the run; leave it out"
-            )
+            raise UserError(f"{key}={value}: not beside resume={name}, which has the run's configuration; leave it out")
     output = Path(given.get("output", "runs"))
     folder = _run_folder(output if name == "latest" else Path(name), name)
     overrides = yaml.safe_load((folder / ".hydra" / "overrides.yaml").read_text())

@@ -11,7 +11,7 @@ import msgspec
 from torch.distributed import DistNetworkError, DistStoreError, TCPStore  # type: ignore[attr-defined]
 from torch.distributed.distributed_c10d import PrefixStore, Store
 
-from profiling.errors import UserError
+from profiling.errors import Terminated, UserError
 from train.config.compose import flat
 from train.ranks.launch import Launch
 
@@ -153,12 +153,11 @@ class Board:
 
     def lost_ranks(self) -> list[int]:
         """Ranks that do not notice, as this one just did, that one is lost: they have ended, or hang."""
-        others = [rank for rank in range(self.launch.ranks) if rank != self.launch.rank]
+        others = [f"lives/{rank}" for rank in range(self.launch.ranks) if rank != self.launch.rank]
         self.store.set(f"lives/{self.launch.rank}", "")
-        lost = []
-        for rank in others:
-            try:
-                self.store.wait([f"lives/{rank}"], timedelta(seconds=ANSWER_S))
-            except DistStoreError:
-                lost.append(rank)
-        return lost
+        try:
+            for key in others:
+                wait_for(self.store, key, ANSWER_S)
+        except (DistStoreError, Terminated):  # torchrun terminates those that are left
+            pass
+        return [int(key.rpartition("/")[2]) for key in others if not self.store.check([key])]
