@@ -156,10 +156,7 @@ def scores(held_out: EpochMetrics) -> dict[str, float]:
 
 
 def rates(timed: Mapping[str, TimedCapture], group: RankGroup = ALONE) -> dict[str, float]:
-    """Throughput of each stage, and percentiles of the latency of one batch of inference, from unprofiled steps.
-
-    Throughput is that of all processes of `group`, latency that of this one.
-    """
+    """Throughput of each stage in all processes, and percentiles of this one's latency of one batch of inference."""
     own = {f"{stage}_samples_per_s": capture.timings().samples_per_s for stage, capture in timed.items()}
     throughputs = group.summed(own)
     latencies = np.percentile(timed["infer"].timings().step_s, PERCENTILES).tolist()

@@ -77,8 +77,9 @@ def test_the_command_line_shows_what_the_ranks_wait_for(torchrun, command, tmp_p
     assert torchrun("profiler.wait=0", "profiler.active=2").returncode == 0
     (folder,) = tmp_path.glob("*/*")
     summary = json.loads(command("profiling", "summary", str(folder), "--json").stdout)
-    assert {row["rank"] for row in summary["communication"]} == {0, 1}
-    assert any("all_reduce" in collective["name"] for collective in summary["communication"][0]["collectives"])
+    ranks = summary["communication"]["ranks"]
+    assert {row["rank"] for row in ranks} == {0, 1}
+    assert any("all_reduce" in collective["name"] for collective in ranks[0]["collectives"])
 
 
 @pytest.mark.slow
@@ -107,7 +108,7 @@ def test_a_fault_of_one_rank_is_one_line_and_ends_all(fault, message, torchrun):
         (("switches.execution=compiled",), "error: switches.execution=compiled: not with ranks; start it without"),
         (("batch_size=1",), "error: batch_size=1: that of all ranks together; allowed: 2 or more"),
         (("task=infer", "checkpoint=x"), "error: task=infer: one process does it; start it without torchrun"),
-        (("data=image_folder", "data.root=nowhere"), "error: data.root=nowhere: no such folder"),
+        (("augment.shift=8",), "error: augment.shift=8: out of range; allowed: 0 to 7 pixels"),
     ],
 )
 def test_a_mistake_of_all_ranks_is_told_once(arguments, message, torchrun, tmp_path):
