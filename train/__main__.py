@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 def job(composed: "DictConfig") -> None:
     """Run the configured task, in the folder that Hydra created for it."""
     from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
 
     from train.config import cli
     from train.config.compose import to_config
@@ -21,8 +20,6 @@ def job(composed: "DictConfig") -> None:
 
     with cli.one_line_errors():
         config = to_config(composed)
-        if HydraConfig.get().mode is RunMode.MULTIRUN:
-            alone_only("a multirun")
         folder = Path(HydraConfig.get().runtime.output_dir)
         if config.task is Task.infer:
             from train.inference import infer  # imports torch: only after the configuration is checked

@@ -211,4 +211,4 @@ def hypothesis_card(config: Config) -> str:
 
 def is_column(key: str) -> bool:
     """Whether a key of the configuration says what the run computes, not why, how it is measured or where files are."""
-    return not key.startswith(("hypothesis.", "profiler.", "ab.", "output", "checkpoint", "images", "task"))
+    return not key.startswith(("hypothesis.", "profiler.", "ab.", "output", "checkpoint", "resume", "images", "task"))

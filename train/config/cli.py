@@ -92,7 +92,8 @@ def changed_from_baseline(composed: DictConfig) -> dict[str, tuple[Any, Any]]:
     values = compose.flat(compose.plain(composed))
     baseline = compose.flat(compose.plain(hydra.compose("config")))
     keys = [*baseline, *(key for key in values if key not in baseline)]
-    return {key: (baseline.get(key), values.get(key)) for key in keys if baseline.get(key) != values.get(key)}
+    differing = [key for key in keys if baseline.get(key) != values.get(key) and key != "resume"]
+    return {key: (baseline.get(key), values.get(key)) for key in differing}
 
 
 def given(composed: DictConfig) -> dict[str, Any]:
@@ -194,6 +195,7 @@ def run(job: Callable[[DictConfig], None], config_name: str) -> int:
     application = hydra.main(config_path="pkg://configs", config_name=config_name, version_base="1.3")(job)
     if _wants_traceback:
         raise_exceptions()
+        sys.argv[1:] = command_of(sys.argv[1:])
         application()
         return 0
     _failures.clear()

@@ -18,7 +18,8 @@ def command_of(arguments: Sequence[str]) -> list[str]:
     Raises:
         UserError: there is no such run, it has no state, or something else is given, which is the run's to say.
     """
-    given = dict(argument.partition("=")[::2] for argument in arguments if not argument.startswith("-"))
+    flags = [argument for argument in arguments if argument.startswith("-") or "=" not in argument]
+    given = dict(argument.partition("=")[::2] for argument in arguments if argument not in flags)
     name = given.get("resume", "null")
     if name in ("null", ""):
         return list(arguments)
@@ -29,7 +30,6 @@ def command_of(arguments: Sequence[str]) -> list[str]:
     folder = _run_folder(output if name == "latest" else Path(name), name)
     overrides = yaml.safe_load((folder / ".hydra" / "overrides.yaml").read_text())
     quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
-    flags = [argument for argument in arguments if argument.startswith("-")]
     kept = [f"{key}={given[key]}" for key in ("rank_timeout_s",) if key in given]
     return [*flags, *overrides, *kept, f"resume='{quoted}'", f"hydra.run.dir='{quoted}'", "hydra.output_subdir=null"]
 

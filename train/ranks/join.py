@@ -6,6 +6,9 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+
 from profiling.errors import Terminated, UserError
 from profiling.terminal.early_signals import exit_status
 from train.config.compose import plain
@@ -77,6 +80,8 @@ def refuse_unsupported(config: Config, launch: Launch, device: str, backends: Ma
     """Raise UserError for what cannot be done, or has not been built, with several ranks."""
     if device not in backends:
         raise UserError(f"device={device}: takes no ranks; start it without torchrun, or with device=cpu")
+    if HydraConfig.get().mode is RunMode.MULTIRUN:
+        raise UserError("a multirun (-m): not with ranks; start each of its runs by a torchrun of its own")
     if config.switches.execution is Execution.compiled:
         raise UserError("switches.execution=compiled: not with ranks; start it without torchrun, or leave it out")
     if config.batch_size is not None and config.batch_size < launch.ranks:

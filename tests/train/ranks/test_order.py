@@ -7,6 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.conftest import TINY_DATA
+from train import session
 from train.batches import make_batches
 from train.config.schema import Loader
 from train.data import TensorSplit
@@ -50,3 +52,20 @@ def test_all_ranks_together_see_what_one_process_sees_at_every_step(source, shuf
 def test_a_rank_knows_the_size_of_the_whole_batch():
     shares = Shares(make_batches(SPLIT, LOADER, torch.device("cpu"), 21, share=partial(share_of, 2, 3)))
     assert [(len(labels), shares.batch_samples) for _, labels in shares] == [(7, 21), (0, 1)]
+
+
+@pytest.mark.parametrize("preprocess", ["vectorized", "loop"])
+@pytest.mark.parametrize("micro_batches", [1, 3])
+def test_a_step_without_a_sample_passes_the_whole_recipe(preprocess, micro_batches, configure):
+    overrides = (f"switches.preprocess={preprocess}", f"micro_batches={micro_batches}", "model.width=4")
+    parts = session.prepare(configure(*TINY_DATA, *overrides))
+    images, labels = next(iter(parts.train_batches))
+    inputs = parts.recipe.preprocess_train(images[:0])
+    assert inputs.shape == (0, *images.shape[1:])
+    metrics = parts.new_metrics()
+    for micro_inputs, micro_labels in parts.recipe.micro_batches(inputs, labels[:0]):
+        logits = micro_inputs.new_zeros((len(micro_inputs), 10))
+        assert parts.recipe.loss(logits, micro_labels, 16) == 0
+        metrics.loss = parts.recipe.running_loss(metrics.loss, logits, micro_labels)
+        parts.recipe.confusion(metrics.confusion, logits, micro_labels)
+    assert metrics.loss == metrics.confusion.sum() == 0
