@@ -26,7 +26,7 @@ from train import loop, needs, variants
 from train.batches import Batch, Batches, make_batches
 from train.config.options import Parameters, Precision, Schedule
 from train.config.schema import Config
-from train.data import DataSet, load
+from train.data import DataSet
 from train.device import choose_device, choose_precision, reserve_heap, set_process
 from train.ranks.alone import ALONE, RankGroup
 from train.ranks.order import order_of, whole
@@ -100,7 +100,7 @@ def prepare(config: Config, group: RankGroup = ALONE) -> Session:
     device = group.device(choose_device(config.device))
     precision = choose_precision(config.precision, device)
     set_process(config, device)
-    data = load(config.data)
+    data = group.load(config.data)
     group.agree("the data", {"train": len(data.train), "test": len(data.test), "classes": list(data.classes)})
     shift = config.augment.shift
     if shift >= data.image_size:

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 
 from train.batches import Batches
+from train.config.schema import DataConfig
+from train.data import DataSet, load
 from train.loop import EpochMetrics
 from train.ranks.order import Share, whole
 from train.variants import Recipe
@@ -31,6 +33,9 @@ class RankGroup(Protocol):
 
     def device(self, device: torch.device) -> torch.device:
         """The device of this process, of the kind of `device`."""
+
+    def load(self, data: DataConfig) -> DataSet:
+        """Load the data set; where it may be downloaded, one process of a machine does it first."""
 
     def agree(self, topic: str, values: Mapping[str, Any]) -> None:
         """Check that all processes have the same `values`, which `topic` names in the message; raise UserError."""
@@ -74,6 +79,9 @@ class Alone:
 
     def device(self, device: torch.device) -> torch.device:  # noqa: D102
         return device
+
+    def load(self, data: DataConfig) -> DataSet:  # noqa: D102
+        return load(data)
 
     def agree(self, topic: str, values: Mapping[str, Any]) -> None:  # noqa: D102
         return None

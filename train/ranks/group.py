@@ -16,6 +16,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from profiling.errors import UserError
 from train.batches import Batch, Batches
+from train.config.schema import DataConfig, DownloadDataConfig
+from train.data import DataSet, load
 from train.loop import EpochMetrics
 from train.ranks.alone import Own
 from train.ranks.launch import Launch
@@ -48,6 +50,7 @@ class Ranks:
         self.share: Share = partial(share_of, launch.rank, launch.ranks)
         self.agree = board.agree
         self._launch = launch
+        self._board = board
 
     def device(self, device: torch.device) -> torch.device:
         """The accelerator with the number of this rank on its machine.
@@ -65,6 +68,12 @@ class Ranks:
             )
         torch.accelerator.set_device_index(self._launch.local_rank)
         return torch.device(device.type, self._launch.local_rank)
+
+    def load(self, data: DataConfig) -> DataSet:
+        """Load the data set; the first rank of a machine downloads what is missing, and the others wait for it."""
+        if not isinstance(data, DownloadDataConfig):
+            return load(data)
+        return self._board.in_turn("data", partial(load, data))
 
     def own_random(self, augmentation: torch.Generator) -> None:
         """Seed augmentation and dropout anew in all ranks but the first, which goes on as if it was alone."""

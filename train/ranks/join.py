@@ -62,6 +62,11 @@ def joined(config: Config) -> Iterator[RankGroup]:
             raise SystemExit(exit_status(stop)) from stop
         raise
     except Exception as error:
+        if "Expected to have finished reduction" in str(error):  # DistributedDataParallel's, of several lines
+            raise UserError(
+                f"model={config.model._target_}: a parameter takes no part in a step; with ranks, each must get a "
+                "gradient in every step: remove it, or set its requires_grad to False"
+            ) from error
         if not lost_contact(error):
             raise
         raise explained_loss(board) from error

@@ -2,10 +2,10 @@
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from torch.distributed import DistNetworkError, DistStoreError, TCPStore  # type: ignore[attr-defined]
@@ -14,6 +14,8 @@ from torch.distributed.distributed_c10d import PrefixStore, Store
 from profiling.errors import Terminated, UserError
 from train.config.compose import flat
 from train.ranks.launch import Launch
+
+Result = TypeVar("Result")
 
 ANSWER_S = 2.0
 """Ranks that live notice a lost rank at about the same time; whoever says nothing for so long after that is lost."""
@@ -132,6 +134,19 @@ class Board:
                         f"ranks differ in {topic}: {key} is {ours.get(key)} on rank 0, {theirs.get(key)} on rank {rank}"
                     )
         return "agreed"
+
+    def in_turn(self, name: str, action: Callable[[], Result]) -> Result:
+        """Do `action`, on each machine first in its first rank alone.
+
+        Raises:
+            DistStoreError: that rank has not done it within the time-out.
+        """
+        first = self.launch.rank - self.launch.local_rank
+        if self.launch.local_rank:
+            wait_for(self.store, f"done/{name}/{first}", self.timeout_s)
+        result = action()
+        self.store.set(f"done/{name}/{first}", "")
+        return result
 
     def say(self, message: str) -> bool:
         """Note the error `message`; whether no other rank has said the same before."""
