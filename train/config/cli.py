@@ -195,7 +195,7 @@ def run(job: Callable[[DictConfig], None], config_name: str) -> int:
     application = hydra.main(config_path="pkg://configs", config_name=config_name, version_base="1.3")(job)
     if _wants_traceback:
         raise_exceptions()
-        sys.argv[1:] = command_of(sys.argv[1:])
+        sys.argv[1:] = command_of(sys.argv[1:], config_name)
         application()
         return 0
     _failures.clear()
@@ -206,7 +206,7 @@ def run(job: Callable[[DictConfig], None], config_name: str) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints composition errors itself, in several lines
     try:
         raise_exceptions()
-        sys.argv[1:] = command_of(sys.argv[1:])
+        sys.argv[1:] = command_of(sys.argv[1:], config_name)
         application()
     except (KeyboardInterrupt, Terminated) as stop:
         print_line(BEFORE_THE_RUN)

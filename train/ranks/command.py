@@ -12,8 +12,10 @@ MAY_DIFFER = ("resume", "rank_timeout_s", "output")
 """Keys that may be given beside `resume`, and may differ from those of the run."""
 
 
-def command_of(arguments: Sequence[str]) -> list[str]:
+def command_of(arguments: Sequence[str], config_name: str = "config") -> list[str]:
     """The command line of the run that `resume=PATH` or `resume=latest` names; others are left as they are.
+
+    `config_name` tells `python -m train` from other commands, which do not go on with anything.
 
     Raises:
         UserError: there is no such run, it has no state, or something else is given, which is the run's to say.
@@ -21,8 +23,10 @@ def command_of(arguments: Sequence[str]) -> list[str]:
     flags = [argument for argument in arguments if argument.startswith("-") or "=" not in argument]
     given = dict(argument.partition("=")[::2] for argument in arguments if argument not in flags)
     name = given.get("resume", "null")
-    if name in ("null", ""):
+    if name == "null":
         return list(arguments)
+    if config_name != "config":
+        raise UserError(f"resume={name}: python -m train goes on with a run, nothing else does; leave it out")
     for key, value in given.items():
         if key not in MAY_DIFFER:
             raise UserError(f"{key}={value}: not beside resume={name}, which has the run's configuration; leave it out")

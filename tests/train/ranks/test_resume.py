@@ -155,6 +155,11 @@ def test_what_cannot_go_on_is_one_line(arguments, message):
         command_of(arguments)
 
 
+def test_only_training_goes_on():
+    with pytest.raises(UserError, match=re.escape("resume=latest: python -m train goes on with a run")):
+        command_of(["resume=latest", "+experiment=nograd_off"], "ab")
+
+
 def test_a_restored_sample_goes_on_as_the_one_that_was_saved():
     sample = StepSample(max_steps=8)
     for step in range(100):
