@@ -157,6 +157,8 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
         stages: the stages that ended, by name.
         changed: key -> [baseline's value, this run's] for every configuration value that differs.
         results: figures such as `accuracy` (0 to 1), `loss` (nats), `train_samples_per_s`, `compile_s`.
+        ranks: processes that trained one model together; `results` are those of all, `stages` and `environment` those
+            of rank 0.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -169,6 +171,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     environment: Environment
     stages: dict[str, StageRecord]
     results: dict[str, float]
+    ranks: int = 1
 
 
 def write(record: RunRecord, folder: Path) -> Path:

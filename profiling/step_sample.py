@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from random import Random
 
+import msgspec
+
 from profiling.run_record import StepTimings, StepTotals, TimeTotals
 
 MAX_STEPS = 4096
@@ -15,6 +17,18 @@ _FOLD_STEPS = 256
 
 Step = tuple[int, int, float, Mapping[str, float]]
 """Number in the stage, from 0; images; seconds; seconds of each phase."""
+
+
+_State = tuple[
+    tuple[int, tuple[int, ...], float | None],
+    int,
+    int,
+    list[tuple[int, int, float, dict[str, float]]],
+    int,
+    int,
+    TimeTotals | None,
+    dict[str, TimeTotals],
+]
 
 
 class StepSample:
@@ -58,6 +72,24 @@ class StepSample:
             numbers=[] if len(kept) == self._steps else [number for number, *_ in kept],
             totals=totals,
         )
+
+    def state(self) -> str:
+        """All of it as JSON, from which `restore` makes the same sample in another process."""
+        self._fold()
+        kept = [self._random.getstate(), self._every, self._next, self._kept, self._steps, self._samples]
+        return msgspec.json.encode([*kept, self._step_totals, self._phase_totals]).decode()
+
+    def restore(self, state: str) -> None:
+        """Go on with the sample whose `state` is given.
+
+        Raises:
+            msgspec.ValidationError: it is none.
+        """
+        saved = msgspec.json.decode(state, type=_State)
+        random, self._every, self._next, self._kept, self._steps, self._samples, *totals = saved
+        self._random.setstate(random)
+        self._step_totals, self._phase_totals = totals
+        self._recent = []
 
     def _fold(self) -> None:
         """Add the recent steps to the totals, and some of them to the sample."""

@@ -16,6 +16,7 @@ def job(composed: "DictConfig") -> None:
     from train.config import changes, cli
     from train.config.compose import to_config
     from train.config.options import Task
+    from train.ranks.launch import alone_only
 
     with cli.one_line_errors():
         config = to_config(composed)
@@ -23,11 +24,14 @@ def job(composed: "DictConfig") -> None:
         if config.task is Task.infer:
             from train.inference import infer  # imports torch: only after the configuration is checked
 
+            alone_only("task=infer")
             infer(config, changes.given(composed), folder)
         else:
+            from train.ranks.join import joined
             from train.run import train
 
-            train(config, changes.changed_from_baseline(composed), folder)
+            with joined(config) as group:
+                train(config, changes.changed_from_baseline(composed), folder, group)
 
 
 def start() -> int:

@@ -106,7 +106,7 @@ def load(path: Path) -> Checkpoint:
     if not path.is_file():  # opening a pipe would wait for its writer
         raise UserError(f"checkpoint={path}: {'not a file' if path.exists() else 'no such file'}")
     with path.open("rb") as file:
-        content = _unpickle(path, file)
+        content = unpickled(path, file)
     version = content.pop("format", None) if isinstance(content, dict) else None
     if type(version) is not int or not 1 <= version <= FORMAT:
         raise UserError(
@@ -151,7 +151,7 @@ def refused(path: Path, reason: str) -> UserError:
     )
 
 
-def _unpickle(path: Path, file: BinaryIO) -> Any:
+def unpickled(path: Path, file: BinaryIO) -> Any:
     """The object in a file of torch.save, of tensors and plain values alone.
 
     Raises:

@@ -11,6 +11,7 @@ from profiling.errors import UserError
 from profiling.out_of_memory import limit_memory
 from train.config.options import Device, Precision
 from train.config.schema import Config
+from train.ranks.launch import threads_of_rank
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # mallopt's parameters, in glibc's malloc.h
 RESERVE_BYTES = 2**28  # several times the memory of a traced window of nograd_off
@@ -93,7 +94,7 @@ def set_process(config: Config, device: torch.device) -> None:
         )
     if device.type == "cpu":  # drivers of accelerators map host memory of their own
         limit_memory()
-    torch.set_num_threads(config.threads or DEFAULT_THREADS)
+    torch.set_num_threads(config.threads or threads_of_rank(DEFAULT_THREADS))
     torch.backends.cuda.matmul.fp32_precision = "tf32" if config.tf32 else "ieee"
     torch.backends.cudnn.conv.fp32_precision = "tf32" if config.tf32 else "ieee"  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = config.cudnn_benchmark

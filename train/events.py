@@ -32,12 +32,15 @@ CURVE_POINTS = 1024  # TensorBoard shows at most 1000, unless told otherwise
 
 
 class EventFile:
-    """One event file in `folder`; a context manager that closes it. Also on a full disk it ends with a whole record."""
+    """One event file in `folder`; a context manager that closes it. Also on a full disk it ends with a whole record.
+
+    Attributes:
+        curves: stage -> number of the next step of its curves, and how many steps it had for them before.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._next_step = dict.fromkeys(STAGES, 0)
-        self._kept_steps = dict.fromkeys(STAGES, 0)
+        self.curves = dict.fromkeys(STAGES, (0, 0))
         with whole_records(folder):
             self._writer = SummaryWriter(str(folder))
 
@@ -82,13 +85,14 @@ class EventFile:
 
         Returns when they are in the file, so that the writer's thread does not delay the next timed pass.
         """
-        steps = sample.timings(since=self._next_step[stage])
+        following, kept = self.curves[stage]
+        steps = sample.timings(since=following)
         for row, number in enumerate(steps.step_numbers):
-            if has_point(self._kept_steps[stage]):
+            if has_point(kept + row):
                 for phase, seconds in steps.phase_s.items():
                     self._writer.add_scalar(f"time_ms/{stage}/{phase}", seconds[row] * 1e3, number)
-            self._kept_steps[stage] += 1
-            self._next_step[stage] = number + 1
+            following = number + 1
+        self.curves[stage] = following, kept + len(steps.step_s)
         self._writer.flush()
 
     def memory(self, stages: Mapping[str, StageRecord]) -> None:
@@ -207,4 +211,4 @@ def hypothesis_card(config: Config) -> str:
 
 def is_column(key: str) -> bool:
     """Whether a key of the configuration says what the run computes, not why, how it is measured or where files are."""
-    return not key.startswith(("hypothesis.", "profiler.", "ab.", "output", "checkpoint", "images", "task"))
+    return not key.startswith(("hypothesis.", "profiler.", "ab.", "output", "checkpoint", "resume", "images", "task"))

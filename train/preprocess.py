@@ -134,7 +134,8 @@ def loop(images: Tensor, spec: PreprocessSpec) -> Tensor:
         if draw is not None and draw.noise is not None and spec.augment is not None:
             row = row.add(draw.noise[index], alpha=spec.augment.noise)
         rows.append(row)
-    return torch.stack(rows).contiguous(memory_format=spec.layout)
+    out = torch.stack(rows) if rows else images.float()  # a rank may have no sample in the last batch
+    return out.contiguous(memory_format=spec.layout)
 
 
 def shift(images: Tensor, offsets: Tensor, padding: int) -> Tensor:

@@ -2,7 +2,6 @@
 
 import logging
 import tempfile
-import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +24,10 @@ from train.config.options import Execution, Histograms
 from train.config.schema import Config
 from train.events import EventFile, has_point, step_log
 from train.loop import EpochMetrics
+from train.ranks.alone import ALONE, RankGroup
+from train.ranks.progress import Progress
+from train.ranks.resume import saved_state
+from train.ranks.state import TrainingState, discard
 from train.session import Session
 
 INFER_PASSES = 5  # over the test split: one pass has too few requests for percentiles of latency
@@ -32,7 +35,7 @@ INFER_PASSES = 5  # over the test split: one pass has too few requests for perce
 log = logging.getLogger(__name__)
 
 
-def train(config: Config, changed: Mapping[str, tuple[Any, Any]], folder: Path) -> None:
+def train(config: Config, changed: Mapping[str, tuple[Any, Any]], folder: Path, group: RankGroup = ALONE) -> None:
     """Train, evaluate and infer, then trace one window of each stage; write all files to `folder`.
 
     A run that fails or is interrupted also writes a record, with its status and what was measured before.
@@ -41,63 +44,75 @@ def train(config: Config, changed: Mapping[str, tuple[Any, Any]], folder: Path) 
         config: the run.
         changed: dotted key -> (baseline's value, this run's value), for the record.
         folder: the run's folder.
+        group: the processes that train together; each leaves its traces, the first one everything else.
 
     Raises:
         UserError: an error that the user can correct.
         NotApplicableError: a need of the experiment is not met.
     """
-    parts = session.prepare(config)
-    timed = {stage: TimedCapture(parts.device) for stage in STAGES}
-    traces: dict[str, TraceFile] = {}
-    results: dict[str, float] = {}
-    started = datetime.now(UTC).isoformat(timespec="seconds")
-    status, error = "interrupted", None
-    try:
-        with EventFile(folder) as events:
-            run(parts, timed, events, folder, results)
-            # Traced steps log to a temporary folder: they are not part of the run's curves.
-            with tempfile.TemporaryDirectory() as scratch, step_log(parts, Path(scratch)) as scratch_log:
-                traces.update(session.trace(parts, folder, scratch_log.after_step))
-            stages = stage_records(timed, traces)
-            events.memory(stages)
-            events.hyperparameters(config, changed, results)
-        status = "complete"
-    except Exception as failure:
-        status, error = "failed", str(failure)
-        raise
-    finally:
-        record = RunRecord(
-            name=config.name,
-            status=status,
-            error=error,
-            started=started,
-            config=plain(config),
-            changed=dict(changed),
-            environment=environment.describe(parts.device, parts.precision),
-            stages=stage_records(timed, traces),
-            results=results,
-        )
-        run_record.write(record, folder)
-    with standard_output(cli.fail, f"the run is complete: {folder}"):
-        print_run(PlainConsole(soft_wrap=True), record, folder)
+    with group.own_folder(folder) as own:
+        parts = session.prepare(config, group)
+        timed = {stage: TimedCapture(parts.device) for stage in STAGES}
+        traces: dict[str, TraceFile] = {}
+        results: dict[str, float] = {}
+        started = datetime.now(UTC).isoformat(timespec="seconds")
+        status, error = "interrupted", None
+        try:
+            saved = saved_state(config, folder, group)
+            with EventFile(own) as events:
+                run(parts, timed, events, own, results, saved)
+                # Traced steps log to a temporary folder: they are not part of the run's curves.
+                with tempfile.TemporaryDirectory() as scratch, step_log(parts, Path(scratch)) as scratch_log:
+                    traces.update(session.trace(parts, folder, scratch_log.after_step))
+                stages = stage_records(timed, traces)
+                events.memory(stages)
+                events.hyperparameters(config, changed, results)
+            status = "complete"
+        except Exception as failure:
+            status, error = "failed", str(failure)
+            raise
+        finally:
+            record = RunRecord(
+                name=config.name,
+                status=status,
+                error=error,
+                started=started,
+                config=plain(config),
+                changed=dict(changed),
+                environment=environment.describe(parts.device, parts.precision),
+                stages=stage_records(timed, traces),
+                results=results,
+                ranks=group.ranks,
+            )
+            run_record.write(record, own)
+        discard(own)
+    if group.rank == 0:
+        with standard_output(cli.fail, f"the run is complete: {folder}"):
+            print_run(PlainConsole(soft_wrap=True), record, folder)
 
 
 def run(
-    parts: Session, timed: Mapping[str, TimedCapture], events: EventFile, folder: Path, results: dict[str, float]
+    parts: Session,
+    timed: Mapping[str, TimedCapture],
+    events: EventFile,
+    folder: Path,
+    results: dict[str, float],
+    saved: TrainingState | None,
 ) -> None:
-    """Run all timed passes; add to `results`, write events and the checkpoint."""
+    """Run all timed passes, from `saved` on; add to `results`, write events and the checkpoint."""
     config = parts.config
-    events.describe(parts)
+    progress = Progress(parts, timed, events, folder, saved)
+    if saved is None:
+        events.describe(parts)
     results["compile_s" if config.switches.execution is Execution.compiled else "warmup_s"] = session.warm_up(parts)
     steps_per_epoch = len(parts.train_batches)
     with progress_bar(PlainConsole(), config.epochs * steps_per_epoch) as bar:
-        for epoch in range(config.epochs):
-            after_step = step_callback(parts, bar, events, epoch * steps_per_epoch)
-            start = time.perf_counter()
+        for epoch in progress.epochs():
+            after_step = step_callback(parts, bar, events, epoch * steps_per_epoch, progress)
             with timed["train"] as capture:
-                training = parts.fit(parts.train_batches, capture, after_step)
+                training = parts.fit(parts.train_batches, capture, after_step, progress.new_metrics)
                 training.mean_loss()  # waits for the device: the time includes all kernels of the epoch
-            samples_per_s = training.samples / (time.perf_counter() - start)
+            samples_per_s = training.samples / progress.epoch_s()
             with timed["evaluate"] as capture:
                 held_out = parts.evaluate(parts.test_batches, capture)
             health.check_pass(parts.module, f"the training loss of epoch {epoch + 1}", training.loss)
@@ -114,22 +129,25 @@ def run(
             probabilities = parts.infer(parts.infer_batches, capture)
     events.steps("infer", timed["infer"].sample)
     health.check_pass(parts.module, "a probability of inference", probabilities)
-    results.update(scores(held_out), **rates(timed))
+    results.update(scores(held_out), **rates(timed, parts.group))
     events.pictures(parts, held_out, probabilities)
     checkpoint.save(checkpoint_of(parts), folder)
 
 
-def step_callback(parts: Session, bar: Bar, events: EventFile, steps_before: int) -> Callable[[EpochMetrics], None]:
+def step_callback(
+    parts: Session, bar: Bar, events: EventFile, steps_before: int, progress: Progress
+) -> Callable[[EpochMetrics], None]:
     """The function to call after every training step of an epoch that begins after `steps_before` steps."""
 
     def advance(metrics: EpochMetrics) -> None:
         bar.advance()
+        progress.after_step(metrics)
 
-    def advance_and_log(metrics: EpochMetrics) -> None:
-        bar.advance()
+    def log_and_advance(metrics: EpochMetrics) -> None:
         events.histograms(parts.module, steps_before + metrics.steps)
+        advance(metrics)
 
-    return advance if parts.config.switches.histograms is Histograms.never else advance_and_log
+    return advance if parts.config.switches.histograms is Histograms.never else log_and_advance
 
 
 def scores(held_out: EpochMetrics) -> dict[str, float]:
@@ -137,9 +155,10 @@ def scores(held_out: EpochMetrics) -> dict[str, float]:
     return {"accuracy": held_out.accuracy(), "loss": held_out.mean_loss(), "brier": held_out.mean_brier()}
 
 
-def rates(timed: Mapping[str, TimedCapture]) -> dict[str, float]:
-    """Throughput of each stage, and percentiles of the latency of one batch of inference, from unprofiled steps."""
-    throughputs = {f"{stage}_samples_per_s": capture.timings().samples_per_s for stage, capture in timed.items()}
+def rates(timed: Mapping[str, TimedCapture], group: RankGroup = ALONE) -> dict[str, float]:
+    """Throughput of each stage in all processes, and percentiles of this one's latency of one batch of inference."""
+    own = {f"{stage}_samples_per_s": capture.timings().samples_per_s for stage, capture in timed.items()}
+    throughputs = group.summed(own)
     latencies = np.percentile(timed["infer"].timings().step_s, PERCENTILES).tolist()
     percentiles = zip(PERCENTILES, latencies, strict=True)
     return {**throughputs, **{f"infer_latency_p{rank}_s": latency_s for rank, latency_s in percentiles}}

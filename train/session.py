@@ -26,8 +26,10 @@ from train import loop, needs, variants
 from train.batches import Batch, Batches, make_batches
 from train.config.options import Parameters, Precision, Schedule
 from train.config.schema import Config
-from train.data import DataSet, load
+from train.data import DataSet
 from train.device import choose_device, choose_precision, reserve_heap, set_process
+from train.ranks.alone import ALONE, RankGroup
+from train.ranks.order import order_of, whole
 from train.targets import call_target, fields_of, import_target, is_class, is_function_of, named_parameters
 
 WARMUP_SHARE = 0.3  # of the steps of a one-cycle schedule: the learning rate rises
@@ -59,39 +61,47 @@ class Session:
     test_batches: Batches
     infer_batches: Batches
     generators: tuple[torch.Generator, ...]
+    group: RankGroup
 
     def new_metrics(self) -> loop.EpochMetrics:
         """Metrics of zeros, for one pass."""
         return loop.new_metrics(self.recipe, self.device, len(self.data.classes))
 
     def fit(
-        self, batches: Batches, capture: Capture, after_step: Callable[[loop.EpochMetrics], None] = lambda metrics: None
+        self,
+        batches: Batches,
+        capture: Capture,
+        after_step: Callable[[loop.EpochMetrics], None] = lambda metrics: None,
+        new_metrics: Callable[[], loop.EpochMetrics] | None = None,
     ) -> loop.EpochMetrics:
         """Train for one pass over `batches`; see `train.loop.fit`."""
-        return loop.fit(
-            self.model, self.optimizer, self.schedule, batches, self.recipe, capture, self.new_metrics, after_step
+        new = new_metrics or self.new_metrics
+        return self.group.total(
+            loop.fit(self.model, self.optimizer, self.schedule, batches, self.recipe, capture, new, after_step)
         )
 
     def evaluate(self, batches: Batches, capture: Capture) -> loop.EpochMetrics:
         """Metrics of the model over one pass over `batches`."""
-        return loop.evaluate(self.model, batches, self.recipe, capture, self.new_metrics)
+        self.group.same_buffers(self.module)
+        return self.group.total(loop.evaluate(self.model, batches, self.recipe, capture, self.new_metrics))
 
     def infer(self, batches: Batches, capture: Capture) -> Tensor:
         """Class probabilities float32 [N, classes] of one pass over `batches`."""
         return loop.infer(self.model, batches, self.recipe, capture)
 
 
-def prepare(config: Config) -> Session:
-    """Build all parts of a run. The initial weights of one model depend on the seed alone.
+def prepare(config: Config, group: RankGroup = ALONE) -> Session:
+    """Build all parts of a run, for one process of `group`. The initial weights of one model depend on the seed alone.
 
     Raises:
         UserError: the machine, the data set or the model does not match the configuration.
         NotApplicableError: a need of the experiment is not met.
     """
-    device = choose_device(config.device)
+    device = group.device(choose_device(config.device))
     precision = choose_precision(config.precision, device)
     set_process(config, device)
-    data = load(config.data)
+    data = group.load(config.data)
+    group.agree("the data", {"train": len(data.train), "test": len(data.test), "classes": list(data.classes)})
     shift = config.augment.shift
     if shift >= data.image_size:
         raise UserError(f"augment.shift={shift}: out of range; allowed: 0 to {data.image_size - 1} pixels")
@@ -104,22 +114,29 @@ def prepare(config: Config) -> Session:
     optimizer = build_optimizer(trained, config)
     order = torch.Generator().manual_seed(config.seed)
     augmentation = variants.random_generator(config, device)
-    batches = partial(make_batches, loader=config.loader, device=device)
-    train_batches = batches(data.train, batch_size=config.batch_size or len(data.train), generator=order)
+    group.own_random(augmentation)
+    batches = partial(make_batches, loader=config.loader, device=device, share=group.share)
+    model, recipe, train_batches, test_batches = group.parallel(
+        variants.EXECUTION[config.switches.execution](module),
+        variants.resolve(config, precision, device, data, augmentation),
+        batches(data.train, batch_size=config.batch_size or len(data.train), generator=order),
+        batches(data.test, batch_size=config.eval_batch_size),
+    )
     return Session(
         config=config,
         device=device,
         precision=precision,
         data=data,
         module=module,
-        model=variants.EXECUTION[config.switches.execution](module),
+        model=model,
         optimizer=optimizer,
         schedule=LambdaLR(optimizer, partial(lr_factor, config.schedule, config.epochs * len(train_batches))),
-        recipe=variants.resolve(config, precision, device, data, augmentation),
+        recipe=recipe,
         train_batches=train_batches,
-        test_batches=batches(data.test, batch_size=config.eval_batch_size),
-        infer_batches=batches(data.test, batch_size=config.infer_batch_size),
+        test_batches=test_batches,
+        infer_batches=batches(data.test, batch_size=config.infer_batch_size, share=whole),
         generators=(order, augmentation),
+        group=group,
     )
 
 
@@ -251,9 +268,9 @@ def warm_up(session: Session) -> float:
     saved_random = [generator.get_state() for generator in session.generators]
     accelerators = [] if session.device.type == "cpu" else [torch.accelerator.current_device_index()]
     with torch.random.fork_rng(accelerators, device_type=session.device.type):
-        session.fit(_batch_of_each_size(session.train_batches, len(session.data.train)), NullCapture())
-        session.evaluate(_batch_of_each_size(session.test_batches, len(session.data.test)), NullCapture())
-        session.infer(_batch_of_each_size(session.infer_batches, len(session.data.test)), NullCapture())
+        session.fit(_batch_of_each_size(session.train_batches), NullCapture())
+        session.evaluate(_batch_of_each_size(session.test_batches), NullCapture())
+        session.infer(_batch_of_each_size(session.infer_batches), NullCapture())
     session.module.load_state_dict(saved_module)
     session.optimizer.state.clear()
     session.schedule.load_state_dict(saved_schedule)
@@ -264,11 +281,10 @@ def warm_up(session: Session) -> float:
     return time.perf_counter() - start
 
 
-def _batch_of_each_size(batches: Batches, samples: int) -> list[Batch]:
+def _batch_of_each_size(batches: Batches) -> list[Batch]:
     """The first batch and, if the last batch of a pass is smaller, a slice of that size."""
     images, labels = next(iter(batches))
-    remainder = samples % len(labels)
-    return [(images, labels)] + ([(images[:remainder], labels[:remainder])] if remainder else [])
+    return [(images[:size], labels[:size]) for size in order_of(batches).sizes()]
 
 
 def trace(

@@ -4,7 +4,7 @@ To add an implementation: write it next to the existing ones, add it to the tabl
 train/config/options.py, and add a file to configs/experiment/. Tests are parametrized over these tables and files.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
@@ -280,7 +280,7 @@ class Recipe:
     transfer: Callable[[Batch], Batch]
     preprocess_train: Callable[[Tensor], Tensor]
     preprocess_eval: Callable[[Tensor], Tensor]
-    micro_batches: Callable[[Tensor, Tensor], list[Batch]]
+    micro_batches: Callable[[Tensor, Tensor], Iterable[Batch]]
     autocast: Callable[[], AbstractContextManager[Any]]
     loss: Callable[[Tensor, Tensor, int], Tensor]
     backward: Callable[[Tensor], None]

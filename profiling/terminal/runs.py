@@ -50,10 +50,13 @@ def print_run(console: Console, record: RunRecord, folder: Path) -> None:
     """Print the tables of phases, the results, and the command that shows the run in TensorBoard."""
     for name, stage in record.stages.items():
         console.print(phase_table(name, stage))
+    threads = record.environment.threads
+    processes = f"{record.ranks} ranks of " if record.ranks > 1 else ""
+    processes += "1 thread" if threads == 1 else f"{threads} threads"
     console.print(
         f"accuracy {record.results['accuracy']:.2%} and loss {record.results['loss']:.4f} on held-out images; "
         f"training {record.results['train_samples_per_s']:,.0f} samples/s "
-        f"({record.environment.device}, {record.environment.precision}, {record.environment.threads} threads)"
+        f"({record.environment.device}, {record.environment.precision}, {processes})"
     )
     console.print(
         f"inference {record.results['infer_samples_per_s']:,.0f} samples/s; "

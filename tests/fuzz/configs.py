@@ -91,7 +91,7 @@ class Inputs:
         builds, overrides = steps
         seen: list[Config] = []
 
-        def stand_in(config: Config, changed: Mapping[str, Any], run_folder: Path) -> None:
+        def stand_in(config: Config, changed: Mapping[str, Any], run_folder: Path, *group: Any) -> None:
             seen.append(config)
             json.dumps(compose.plain(config), allow_nan=False)
             if builds:

@@ -51,7 +51,9 @@ def _compare(composed: "DictConfig", run: "HydraConf", sweep: Path | None) -> No
     from train.ab.ladder import comparisons_in
     from train.config import changes
     from train.config.compose import to_config
+    from train.ranks.launch import alone_only
 
+    alone_only("train.ab")
     config = to_config(composed)
     recorded = gate.read(Path(config.ab.gate)) if config.ab.gate else None
     record, stop = run_experiment(

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from profiling.format import file_name
 from train.config import compose
 
-NOT_IN_LABEL = ("name", "task", "output", "checkpoint", "images", "profiler")
+NOT_IN_LABEL = ("name", "task", "output", "checkpoint", "checkpoint_every", "resume", "images", "profiler")
 
 
 def run_label(name: str, overrides: Sequence[str], task: str) -> str:
@@ -36,7 +36,8 @@ def changed_from_baseline(composed: DictConfig) -> dict[str, tuple[Any, Any]]:
     values = compose.flat(compose.plain(composed))
     baseline = compose.flat(compose.plain(hydra.compose("config")))
     keys = [*baseline, *(key for key in values if key not in baseline)]
-    return {key: (baseline.get(key), values.get(key)) for key in keys if baseline.get(key) != values.get(key)}
+    differing = [key for key in keys if baseline.get(key) != values.get(key) and key != "resume"]
+    return {key: (baseline.get(key), values.get(key)) for key in differing}
 
 
 def given(composed: DictConfig) -> dict[str, Any]:

@@ -26,12 +26,18 @@ from profiling.terminal.streams import print_line, standard_output
 from train.config import changes, compose, folders, messages
 from train.config.options import Topic
 from train.event_writers import silence_event_writer_threads
+from train.ranks.command import command_of
+from train.ranks.folder import time_of_run
+from train.ranks.launch import is_first, silence_other_ranks
+from train.ranks.tell import tell
 
 
 def register() -> None:
     """Register the schemas and resolvers that configs/config.yaml uses."""
     compose.register()
     OmegaConf.register_new_resolver("run_label", changes.run_label, replace=True)
+    OmegaConf.register_new_resolver("time_of_run", time_of_run, replace=True, use_cache=True)
+    OmegaConf.register_new_resolver("hydras_folder", lambda: ".hydra" if is_first() else None, replace=True)
     OmegaConf.register_new_resolver("experiment_list", experiment_list, replace=True)
 
 
@@ -58,7 +64,7 @@ _wants_traceback = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("0", "")
 def fail(message: str) -> None:
     """Report an error in one line; `run` returns 1."""
     _failures.append(message)
-    print_line(f"error: {message}")
+    tell(message)
 
 
 class RefuseEmptySweep(Callback):
@@ -114,11 +120,13 @@ def _check_flags(arguments: Sequence[str]) -> None:
 def run(job: Callable[[DictConfig], None], config_name: str) -> int:
     """Run `job` as a Hydra application; return its exit status. `HYDRA_FULL_ERROR=1` shows tracebacks."""
     replace_what_cannot_be_encoded()
+    silence_other_ranks()
     register()
     _check_flags(sys.argv[1:])
     application = hydra.main(config_path="pkg://configs", config_name=config_name, version_base="1.3")(job)
     if _wants_traceback:
         raise_exceptions()
+        sys.argv[1:] = command_of(sys.argv[1:], config_name)
         application()
         return 0
     _failures.clear()
@@ -129,6 +137,7 @@ def run(job: Callable[[DictConfig], None], config_name: str) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints composition errors itself, in several lines
     try:
         raise_exceptions()
+        sys.argv[1:] = command_of(sys.argv[1:], config_name)
         application()
     except (KeyboardInterrupt, Terminated) as stop:
         print_line(BEFORE_THE_RUN)
@@ -142,7 +151,7 @@ def run(job: Callable[[DictConfig], None], config_name: str) -> int:
                 raise
         else:
             kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "  # Hydra's about its flags
-            print_line(f"error: {messages.explain(error) or messages.explain_group(sys.argv[1:]) or f'{kind}{error}'}")
+            tell(messages.explain(error) or messages.explain_group(sys.argv[1:]) or f"{kind}{error}")
         return 1
     finally:
         folders.discard()

@@ -36,6 +36,8 @@ def explain(error: Exception) -> str | None:
         return str(error).strip().splitlines()[-1].partition(": ")[2]
     if isinstance(error, OmegaConfBaseException):
         key = str(error.full_key or "")
+        if own := _first_line(error).partition("UserError raised while resolving interpolation: ")[2]:
+            return own
         if key.startswith("hydra."):  # the names of folders contain the overrides, in which the interpolation is
             key = next((argument for argument in sys.argv[1:] if "${" in argument), key)
         return f"{key}: {_first_line(error)}{compose.allowed(key)}" if key else _first_line(error)

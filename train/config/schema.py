@@ -5,6 +5,7 @@ so `--help`, shell completion and messages about a wrong configuration appear wi
 """
 
 import os
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -351,12 +352,15 @@ class Config:
     task: Task
     output: str
     checkpoint: str | None
+    checkpoint_every: str | None
+    resume: str | None
     images: str | None
     max_pixels: int
     seed: int
     device: Device
     precision: Precision
     threads: int | None
+    rank_timeout_s: float
     keep_heap: bool
     tf32: bool
     cudnn_benchmark: bool
@@ -386,20 +390,15 @@ class Config:
         _check_range("seed", self.seed, 0, MAX_SEED)
         most = _most_per_core()
         _check(self.threads is None or 1 <= self.threads <= most, "threads", self.threads, f"null, or 1 to {most}")
+        _check(self.rank_timeout_s > 0, "rank_timeout_s", self.rank_timeout_s, "above 0 seconds")
+        every = self.checkpoint_every
+        is_interval = every is None or re.fullmatch(r"[1-9]\d{0,8}s?", every) is not None
+        _check(is_interval, "checkpoint_every", every, "null, steps (500) or seconds (60s)")
         _check(self.epochs >= 1, "epochs", self.epochs, "1 or more")
-        _check(
-            self.batch_size is None or 1 <= self.batch_size <= MAX_SAMPLES,
-            "batch_size",
-            self.batch_size,
-            f"null, or 1 to {MAX_SAMPLES:,}",
-        )
+        size = MAX_SAMPLES if self.batch_size is None else self.batch_size
+        _check(1 <= size <= MAX_SAMPLES, "batch_size", size, f"null, or 1 to {MAX_SAMPLES:,}")
         _check_range("micro_batches", self.micro_batches, 1, MAX_SAMPLES)
-        _check(
-            self.batch_size is None or self.micro_batches <= self.batch_size,
-            "micro_batches",
-            self.micro_batches,
-            f"at most batch_size={self.batch_size}",
-        )
+        _check(self.micro_batches <= size, "micro_batches", self.micro_batches, f"at most batch_size={size}")
         _check_range("eval_batch_size", self.eval_batch_size, 1, MAX_SAMPLES)
         _check_range("infer_batch_size", self.infer_batch_size, 1, MAX_SAMPLES)
         _check_share("label_smoothing", self.label_smoothing)

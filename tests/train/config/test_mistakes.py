@@ -19,9 +19,9 @@ from profiling.terminal.early_signals import ENDING
 from tests.conftest import ROOT, TINY
 from train import __main__ as train_command
 from train.ab import __main__ as ab_command
-from train.batches import usable_cores
 from train.config import cli
 from train.config.changes import run_label
+from train.ranks.launch import usable_cores
 
 TOO_LONG = "x" * 300  # for the name of a file
 MEMORY = "out of memory: "

@@ -1,0 +1,188 @@
+"""A group of ranks: DistributedDataParallel over shares of batches, with gradients and metrics of whole batches."""
+
+import inspect
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from profiling.errors import UserError
+from train.batches import Batch, Batches
+from train.config.schema import DataConfig, DownloadDataConfig
+from train.data import DataSet, load
+from train.loop import EpochMetrics
+from train.ranks.alone import Own
+from train.ranks.launch import Launch
+from train.ranks.order import Share, order_of
+from train.ranks.store import Board
+from train.variants import Recipe
+
+BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl", "xpu": "cpu:gloo,xpu:xccl"}
+"""Of each kind of device; with an accelerator, metrics may still be on the CPU."""
+
+_PARAMETERS = inspect.signature(DistributedDataParallel).parameters
+_BUFFERS_IN_FORWARD = "forward_sync_buffers" if "forward_sync_buffers" in _PARAMETERS else "broadcast_buffers"
+"""Its name of today, and of releases before 2.14. It is off: `Ranks.same_buffers` sends them once for an evaluation."""
+
+_SEEDS_APART = 0x9E3779B1  # an odd constant: no seed that a user types for another run
+
+
+def share_of(rank: int, ranks: int, batch: range) -> range:
+    """The part of a batch that `rank` takes: the parts follow each other, and differ by at most one sample."""
+    size = len(batch)
+    return batch[-(-rank * size // ranks) : -(-(rank + 1) * size // ranks)]
+
+
+class Ranks:
+    """The ranks that torchrun started, as one of them sees them: a `train.ranks.alone.RankGroup`."""
+
+    def __init__(self, launch: Launch, board: Board) -> None:
+        self.rank = launch.rank
+        self.ranks = launch.ranks
+        self.share: Share = partial(share_of, launch.rank, launch.ranks)
+        self.agree = board.agree
+        self._launch = launch
+        self._board = board
+
+    def device(self, device: torch.device) -> torch.device:
+        """The accelerator with the number of this rank on its machine.
+
+        Raises:
+            UserError: there are fewer of them than ranks.
+        """
+        if device.type == "cpu":
+            return device
+        count = torch.accelerator.device_count()
+        if count < self._launch.local_ranks:
+            raise UserError(
+                f"device={device.type}: {count} here for {self._launch.local_ranks} ranks; "
+                f"start torchrun with --nproc-per-node {count}, or give device=cpu"
+            )
+        torch.accelerator.set_device_index(self._launch.local_rank)
+        return torch.device(device.type, self._launch.local_rank)
+
+    def load(self, data: DataConfig) -> DataSet:
+        """Load the data set; the first rank of a machine downloads what is missing, and the others wait for it."""
+        if not isinstance(data, DownloadDataConfig):
+            return load(data)
+        return self._board.in_turn("data", partial(load, data))
+
+    def own_random(self, augmentation: torch.Generator) -> None:
+        """Seed augmentation and dropout anew in all ranks but the first, which goes on as if it was alone."""
+        if self.rank:
+            seed = (augmentation.initial_seed() + self.rank * _SEEDS_APART) % 2**63
+            augmentation.manual_seed(seed)
+            torch.manual_seed(seed)
+
+    def parallel(
+        self, module: nn.Module, recipe: Recipe, train_batches: Batches, test_batches: Batches
+    ) -> tuple[nn.Module, Recipe, Batches, Batches]:
+        """Let the mean of the ranks' gradients be that of the whole batch, also where their shares differ in size."""
+        options: dict[str, Any] = {_BUFFERS_IN_FORWARD: False}
+        model = RankModel(module, gradient_as_bucket_view=True, **options)
+        shares = Shares(train_batches)
+
+        def loss(logits: Tensor, labels: Tensor, own_samples: int) -> Tensor:
+            return recipe.loss(logits, labels, shares.batch_samples) * self.ranks
+
+        def micro_batches(images: Tensor, labels: Tensor) -> Iterator[Batch]:
+            *first, last = recipe.micro_batches(images, labels)
+            for part in first:
+                with model.no_sync():  # gradients add up here, and are exchanged once for each update
+                    yield part
+            yield last
+
+        return model, replace(recipe, loss=loss, micro_batches=micro_batches), shares, Shares(test_batches)
+
+    def same_buffers(self, module: nn.Module) -> None:
+        """Send the buffers of rank 0, such as batch norm's running statistics, to all others."""
+        for buffer in module.buffers():
+            dist.broadcast(buffer, src=0)
+
+    def total(self, metrics: EpochMetrics) -> EpochMetrics:
+        """Add up the metrics of all shares: counts exactly, sums in float64."""
+        sums = torch.stack([metrics.loss.detach().double(), metrics.brier.double()])
+        counts = torch.cat([metrics.confusion.flatten(), metrics.confusion.new_tensor([metrics.samples])])
+        dist.all_reduce(sums)
+        dist.all_reduce(counts)
+        return EpochMetrics(
+            loss=sums[0],
+            brier=sums[1],
+            confusion=counts[:-1].view_as(metrics.confusion),
+            steps=metrics.steps,
+            samples=int(counts[-1]),
+        )
+
+    def summed(self, figures: Mapping[str, float]) -> dict[str, float]:
+        """The sums of all ranks' figures."""
+        sums = torch.tensor(list(figures.values()), dtype=torch.float64)
+        dist.all_reduce(sums)
+        return dict(zip(figures, sums.tolist(), strict=True))
+
+    def of_first(self, numbers: tuple[int, int]) -> tuple[int, int]:
+        """The numbers that rank 0 gives, in all ranks."""
+        sent = torch.tensor(numbers)
+        dist.broadcast(sent, src=0)
+        first, second = sent.tolist()
+        return first, second
+
+    def gathered(self, own: Own) -> list[Own]:
+        """What all ranks give, in rank 0; nothing in the others."""
+        objects: list[Any] = [None] * self.ranks
+        dist.gather_object(own, None if self.rank else objects, dst=0)
+        return [] if self.rank else objects
+
+    def own_folder(self, folder: Path) -> AbstractContextManager[Path]:
+        """`folder` for rank 0; for the others one that is removed: what they leave there is the same."""
+        return _scratch() if self.rank else nullcontext(folder)
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="abtrace-") as folder:
+        yield Path(folder)
+
+
+class RankModel(DistributedDataParallel):
+    """DistributedDataParallel that also takes no images at all, and that exchanges nothing in evaluation.
+
+    A rank without a sample in the last batch of a pass must take part in the exchange of gradients: two empty images
+    stand in, whose logits are dropped, so that its gradients are zero.
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits float [B, classes] of images [B, C, H, W]."""
+        call = super().forward if self.training else self.module
+        if len(images):
+            return cast(Tensor, call(images))
+        return cast(Tensor, call(images.new_zeros((2, *images.shape[1:])))[:0])
+
+
+class Shares:
+    """This rank's shares of the batches of a pass.
+
+    Attributes:
+        batch_samples: size of the whole batch, of all ranks, whose share was yielded last.
+    """
+
+    def __init__(self, source: Batches) -> None:
+        self.source = source
+        self.order = order_of(source)
+        self.batch_samples = self.order.batch_size
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for (images, labels), batch in zip(self.source, self.order.batches(), strict=True):
+            self.batch_samples = len(batch)
+            own = len(self.order.share(batch))
+            yield images[:own], labels[:own]

@@ -1,0 +1,113 @@
+"""Joining the group of ranks that torchrun started, and leaving it: an error on one rank is one line and ends all."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+
+from profiling.errors import Terminated, UserError
+from profiling.terminal.early_signals import exit_status
+from train.config.compose import plain
+from train.config.options import Execution
+from train.config.schema import Config
+from train.ranks.alone import ALONE, RankGroup
+from train.ranks.launch import Launch, launched
+
+if TYPE_CHECKING:
+    from train.ranks.store import Board
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def joined(config: Config) -> Iterator[RankGroup]:
+    """The group that torchrun started this process in; `ALONE` if it did not.
+
+    Raises:
+        UserError: the ranks differ in their configuration, one of them has ended or does not answer within
+            `rank_timeout_s`, or the configuration has something that ranks do not support.
+        SystemExit: another rank tells why all end.
+    """
+    launch = launched()
+    if launch is None:
+        yield ALONE
+        return
+    import torch.distributed as dist
+
+    from train.device import choose_device
+    from train.ranks.group import BACKENDS, Ranks
+    from train.ranks.store import Board
+
+    device = choose_device(config.device)
+    refuse_unsupported(config, launch, device.type, BACKENDS)
+    board = Board(launch, config.rank_timeout_s)
+    try:
+        board.agree("the configuration", plain(config))
+        dist.init_process_group(
+            BACKENDS[device.type],
+            store=board.store,
+            rank=launch.rank,
+            world_size=launch.ranks,
+            timeout=timedelta(seconds=config.rank_timeout_s),
+        )
+        log.info("%s", describe(config, launch, device.type))
+        yield Ranks(launch, board)
+        dist.destroy_process_group()
+    except (KeyboardInterrupt, Terminated) as stop:
+        if launch.rank or board.has_error():
+            raise SystemExit(exit_status(stop)) from stop
+        raise
+    except Exception as error:
+        if "Expected to have finished reduction" in str(error):  # DistributedDataParallel's, of several lines
+            raise UserError(
+                f"model={config.model._target_}: a parameter takes no part in a step; with ranks, each must get a "
+                "gradient in every step: remove it, or set its requires_grad to False"
+            ) from error
+        if not lost_contact(error):
+            raise
+        raise explained_loss(board) from error
+
+
+def describe(config: Config, launch: Launch, device: str) -> str:
+    """What the ranks do together, in a line: no number of the configuration is scaled by their number."""
+    batch = "the training split" if config.batch_size is None else f"batch_size={config.batch_size}"
+    return (
+        f"{launch.ranks} ranks, {launch.local_ranks} on this machine ({device}): an update takes {batch}, which they "
+        f"divide among them, with optimizer.lr={config.optimizer.lr:g} as for one"
+    )
+
+
+def refuse_unsupported(config: Config, launch: Launch, device: str, backends: Mapping[str, str]) -> None:
+    """Raise UserError for what cannot be done, or has not been built, with several ranks."""
+    if device not in backends:
+        raise UserError(f"device={device}: takes no ranks; start it without torchrun, or with device=cpu")
+    if HydraConfig.get().mode is RunMode.MULTIRUN:
+        raise UserError("a multirun (-m): not with ranks; start each of its runs by a torchrun of its own")
+    if config.switches.execution is Execution.compiled:
+        raise UserError("switches.execution=compiled: not with ranks; start it without torchrun, or leave it out")
+    if config.batch_size is not None and config.batch_size < launch.ranks:
+        raise UserError(f"batch_size={config.batch_size}: that of all ranks together; allowed: {launch.ranks} or more")
+    if config.eval_batch_size < launch.ranks:
+        raise UserError(
+            f"eval_batch_size={config.eval_batch_size}: that of all ranks together; allowed: {launch.ranks} or more"
+        )
+
+
+def lost_contact(error: Exception) -> bool:
+    """Whether `error` says that another rank did not take part in an exchange."""
+    from torch.distributed import DistError
+
+    return isinstance(error, DistError) or (isinstance(error, RuntimeError) and "gloo/" in str(error))
+
+
+def explained_loss(board: "Board") -> BaseException:
+    """The error that ends this rank after it lost contact to others: an exit, if one of them tells why."""
+    lost = board.lost_ranks()
+    if board.has_error():
+        return SystemExit(1)
+    names = ", ".join(map(str, lost)) or "(unknown)"
+    return UserError(f"rank {names} has ended, or hangs: no answer within rank_timeout_s={board.timeout_s:g}")

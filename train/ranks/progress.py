@@ -1,0 +1,170 @@
+"""How far training is: the state is saved from time to time, and restored where a run goes on."""
+
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from profiling.capture import TimedCapture
+from train.config.compose import plain
+from train.config.schema import Config
+from train.events import EventFile
+from train.loop import EpochMetrics
+from train.ranks import state
+from train.ranks.order import order_of
+from train.ranks.state import RankState, TrainingState
+from train.session import Session
+
+GROWTH = 2  # the clock is read again after at most so many times the steps of the last interval
+
+
+class Progress:
+    """The epochs of a run, which begin with `saved`, the state of an earlier process, if there is one.
+
+    Args:
+        parts: the run.
+        timed: the timed steps of each stage, which are saved, too.
+        events: the run's event file.
+        folder: where this process leaves states.
+        saved: where to go on; None is the beginning.
+    """
+
+    def __init__(
+        self,
+        parts: Session,
+        timed: Mapping[str, TimedCapture],
+        events: EventFile,
+        folder: Path,
+        saved: TrainingState | None,
+    ) -> None:
+        self._parts, self._timed, self._events, self._folder = parts, timed, events, folder
+        self._order = order_of(parts.train_batches)
+        self._saved = saved
+        self._epoch = 0
+        self._epoch_start_s = 0.0
+        self._every_steps, self._every_s = interval(parts.config)
+        self._steps = self._counted_steps = 0
+        self._next_step = self._every_steps or 1
+        self._saved_at_s = self._counted_at_s = time.perf_counter()
+
+    def epochs(self) -> Iterator[int]:
+        """The numbers of the epochs to train, from 0; the first one may have begun before."""
+        first, before_s = 0, 0.0
+        if self._saved is not None:
+            self._restore(self._saved)
+            first, before_s = self._saved.epoch, self._saved.epoch_s
+        for epoch in range(first, self._parts.config.epochs):
+            self._epoch, self._epoch_start_s = epoch, time.perf_counter() - before_s
+            yield epoch
+            self._order.skipped, self._saved, before_s = 0, None, 0.0
+
+    def epoch_s(self) -> float:
+        """Seconds since the epoch began; the time between two processes does not count."""
+        return time.perf_counter() - self._epoch_start_s
+
+    def new_metrics(self) -> EpochMetrics:
+        """The metrics with which the epoch begins: zeros, or those of its steps before."""
+        metrics = self._parts.new_metrics()
+        if self._saved is None:
+            return metrics
+        own = self._saved.ranks[self._parts.group.rank]
+        metrics.loss.copy_(own.loss)
+        metrics.brier.copy_(own.brier)
+        metrics.confusion.copy_(own.confusion)
+        metrics.steps, metrics.samples = own.steps, own.samples
+        return metrics
+
+    def after_step(self, metrics: EpochMetrics) -> None:
+        """Save the state, if it is time; `metrics` are those of the epoch so far."""
+        self._steps += 1
+        if self._steps == self._next_step:
+            self._next_step += self._every_steps or self._steps_to_go(metrics)
+            if self._every_steps:
+                self._save(metrics)
+
+    def _steps_to_go(self, metrics: EpochMetrics) -> int:
+        """Save the state if the last one is old; after how many steps to look again: all ranks at the same step."""
+        now_s = time.perf_counter()
+        step_s = (now_s - self._counted_at_s) / (self._steps - self._counted_steps)
+        left_s = self._every_s - (now_s - self._saved_at_s)
+        to_go = (left_s if left_s > 0 else self._every_s) / step_s
+        is_due, to_go = self._parts.group.of_first((int(left_s <= 0), int(max(1, min(to_go, GROWTH * self._steps)))))
+        if is_due:
+            self._save(metrics)
+        self._counted_steps, self._counted_at_s = self._steps, time.perf_counter()
+        return to_go
+
+    def _save(self, metrics: EpochMetrics) -> None:
+        parts = self._parts
+        assert self._order.state_of_pass is not None  # the order of training is random
+        accelerated = parts.device.type != "cpu"
+        ranks = parts.group.gathered(
+            RankState(
+                random=torch.get_rng_state(),
+                accelerator_random=_accelerator(parts.device).get_rng_state() if accelerated else None,
+                augmentation=parts.generators[1].get_state(),
+                loss=metrics.loss.detach().cpu(),
+                brier=metrics.brier.cpu(),
+                confusion=metrics.confusion.cpu(),
+                steps=metrics.steps,
+                samples=metrics.samples,
+            )
+        )
+        if ranks:
+            self._events.flush()
+            state.save(
+                TrainingState(
+                    config=plain(parts.config),
+                    epoch=self._epoch,
+                    step=metrics.steps,
+                    epoch_s=self.epoch_s(),
+                    weights={name: value.detach().cpu() for name, value in parts.module.state_dict().items()},
+                    optimizer=parts.optimizer.state_dict(),
+                    schedule=parts.schedule.state_dict(),
+                    scaler=scaler.state_dict() if (scaler := _scaler(parts)) else {},
+                    order=self._order.state_of_pass,
+                    timings={stage: capture.sample.state() for stage, capture in self._timed.items()},
+                    events={file.name: file.stat().st_size for file in self._folder.glob("events.out.tfevents.*")},
+                    curves=self._events.curves,
+                    ranks=ranks,
+                ),
+                self._folder,
+            )
+        self._saved_at_s = time.perf_counter()
+
+    def _restore(self, saved: TrainingState) -> None:
+        parts, own = self._parts, saved.ranks[self._parts.group.rank]
+        parts.module.load_state_dict(saved.weights)
+        parts.optimizer.load_state_dict(saved.optimizer)
+        parts.schedule.load_state_dict(saved.schedule)
+        if scaler := _scaler(parts):
+            scaler.load_state_dict(saved.scaler)
+        parts.generators[0].set_state(saved.order)
+        parts.generators[1].set_state(own.augmentation)
+        torch.set_rng_state(own.random)
+        if own.accelerator_random is not None:
+            _accelerator(parts.device).set_rng_state(own.accelerator_random)
+        self._order.skipped = saved.step
+        for stage, content in saved.timings.items():
+            self._timed[stage].sample.restore(content)
+        self._events.curves = saved.curves
+
+
+def interval(config: Config) -> tuple[int, float]:
+    """`checkpoint_every` in steps, or 0, and in seconds, or infinity."""
+    every = config.checkpoint_every
+    if every is None:
+        return 0, float("inf")
+    return (0, float(every.removesuffix("s"))) if every.endswith("s") else (int(every), float("inf"))
+
+
+def _scaler(parts: Session) -> torch.amp.GradScaler | None:
+    """The scaler of gradients in float16, which the recipe's update has."""
+    update: Any = parts.recipe.update
+    return cast(torch.amp.GradScaler | None, update.keywords["scaler"])
+
+
+def _accelerator(device: torch.device) -> Any:
+    return getattr(torch, device.type)
