@@ -88,7 +88,8 @@ def run(
     """Run all timed passes; add to `results`, write events and the checkpoint."""
     config = parts.config
     events.describe(parts)
-    results["compile_s" if config.switches.execution is Execution.compiled else "warmup_s"] = session.warm_up(parts)
+    compiles = config.switches.execution in (Execution.compiled, Execution.cuda_graphs)
+    results["compile_s" if compiles else "warmup_s"] = session.warm_up(parts)
     steps_per_epoch = len(parts.train_batches)
     with progress_bar(PlainConsole(), config.epochs * steps_per_epoch) as bar:
         for epoch in range(config.epochs):

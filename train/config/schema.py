@@ -12,6 +12,7 @@ from profiling.errors import UserError, nearest
 from profiling.vocabulary import STAGES, STEP_PHASES, Agreement, ExpectedMemory, ExpectedTime
 from train.config.options import (
     Activations,
+    AllocatorCache,
     Arithmetic,
     Attention,
     Brier,
@@ -23,6 +24,7 @@ from train.config.options import (
     Execution,
     Freeze,
     Histograms,
+    MatmulPrecision,
     MemoryFormat,
     Need,
     OptimizerLoop,
@@ -71,9 +73,7 @@ class Loader:
     prefetch_factor: int
 
     def __post_init__(self) -> None:
-        most = _most_per_core()
-        workers = self.workers
-        _check(workers is None or 0 <= workers <= most, "loader.workers", workers, f"null, or 0 to {most}")
+        _check_optional("loader.workers", self.workers, 0, _most_per_core())
         _check_range("loader.prefetch_factor", self.prefetch_factor, 1, 1000)
 
 
@@ -99,6 +99,7 @@ class Switches:
     attention: Attention
     activations: Activations
     execution: Execution
+    allocator_cache: AllocatorCache
     histograms: Histograms
 
 
@@ -359,6 +360,8 @@ class Config:
     threads: int | None
     keep_heap: bool
     tf32: bool
+    matmul_precision: MatmulPrecision
+    expandable_segments: bool
     cudnn_benchmark: bool
     deterministic: bool
     anomaly_detection: bool
@@ -384,15 +387,9 @@ class Config:
         _check(bool(self.name.strip()) and "/" not in self.name, "name", repr(self.name), "a name without slashes")
         _check(bool(self.output.strip()), "output", repr(self.output), "a folder")
         _check_range("seed", self.seed, 0, MAX_SEED)
-        most = _most_per_core()
-        _check(self.threads is None or 1 <= self.threads <= most, "threads", self.threads, f"null, or 1 to {most}")
+        _check_optional("threads", self.threads, 1, _most_per_core())
         _check(self.epochs >= 1, "epochs", self.epochs, "1 or more")
-        _check(
-            self.batch_size is None or 1 <= self.batch_size <= MAX_SAMPLES,
-            "batch_size",
-            self.batch_size,
-            f"null, or 1 to {MAX_SAMPLES:,}",
-        )
+        _check_optional("batch_size", self.batch_size, 1, MAX_SAMPLES)
         _check_range("micro_batches", self.micro_batches, 1, MAX_SAMPLES)
         _check(
             self.batch_size is None or self.micro_batches <= self.batch_size,
@@ -432,6 +429,10 @@ def _check(ok: bool, key: str, value: object, allowed: str) -> None:
 
 def _check_range(key: str, value: int, least: int, most: int) -> None:
     _check(least <= value <= most, key, value, f"{least} to {most:,}")
+
+
+def _check_optional(key: str, value: int | None, least: int, most: int) -> None:
+    _check(value is None or least <= value <= most, key, value, f"null, or {least} to {most:,}")
 
 
 def _most_per_core() -> int:
