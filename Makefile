@@ -15,6 +15,12 @@ test: .venv/installed ## the test suite
 test-oldest: .venv-oldest/installed ## the test suite under the oldest torch that pyproject.toml allows
 	.venv-oldest/bin/python -m pytest $(ARGS)
 
+accelerator: .venv/installed ## prove everything on this machine's GPU (ARGS="limit_s=480 device=cpu": the same, shrunk)
+	$(BIN)/python -m tests.accelerator $(ARGS)
+
+accelerator-wheels: .venv/installed ## fetch what a GPU machine without a network lacks into .wheels/ (ARGS=3.12: its Python)
+	$(BIN)/python -m tests.accelerator.wheels $(ARGS)
+
 fuzz: .venv/installed ## 2,000 odd inputs of each kind, bounded in time and memory (ARGS="traces --seed 1")
 	$(BIN)/python -m tests.fuzz $(ARGS)
 

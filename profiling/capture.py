@@ -36,6 +36,7 @@ class Clock(Protocol):
 
     def mark(self) -> Any: ...  # noqa: D102
     def has_passed(self, mark: Any) -> bool: ...  # noqa: D102
+    def wait(self, mark: Any) -> None: ...  # noqa: D102
     def seconds(self, start: Any, end: Any) -> float: ...  # noqa: D102
 
 
@@ -49,6 +50,9 @@ class HostClock:
     def has_passed(self, mark: int) -> bool:
         """Whether `seconds` up to `mark` is known."""
         return True
+
+    def wait(self, mark: int) -> None:
+        """Return at once."""
 
     def seconds(self, start: int, end: int) -> float:
         """Seconds between two marks."""
@@ -73,6 +77,10 @@ class DeviceClock:
     def has_passed(self, mark: torch.Event) -> bool:
         """Whether `seconds` up to `mark` need not wait."""
         return bool(mark.query())
+
+    def wait(self, mark: torch.Event) -> None:
+        """Wait until the work issued before `mark` is done."""
+        mark.synchronize()
 
     def seconds(self, start: torch.Event, end: torch.Event) -> float:
         """Seconds between two events; waits until the second has happened."""
@@ -232,6 +240,7 @@ class TracedCapture:
         )
 
     def __enter__(self) -> Self:
+        self._clock.wait(self._clock.mark())
         self._profiler.start()
         self._step_start = self._clock.mark()
         return self
@@ -250,6 +259,8 @@ class TracedCapture:
         if self._window.wait + self._window.warmup < self._steps <= self._window.steps:
             self._samples.append(samples)
             self._marks.append((self._step_start, end))
+        if self._steps == self._window.wait + self._window.warmup:
+            self._clock.wait(end)  # the window opens on an idle device, so it has the work of its own steps alone
         self._profiler.step()
         self._step_start = self._clock.mark()
 

@@ -72,6 +72,9 @@ class QueueingClock:
     def has_passed(self, mark):
         return mark <= self.passed
 
+    def wait(self, mark):
+        self.passed = max(self.passed, mark)
+
     def seconds(self, start, end):
         if not self.has_passed(end):
             self.waits += 1
