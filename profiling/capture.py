@@ -129,13 +129,15 @@ class TimedCapture:
     """Times phases and steps, and reads peak memory.
 
     It may be entered again: the steps of all passes are collected, and peaks are the highest of all passes. It waits
-    for an accelerator only when it is left, so that steps are queued as they are without it.
+    for an accelerator only when it is left, so that steps are queued as they are without it; unless `is_queued` is
+    False: a step then ends when the device has finished it, which is the latency of a request.
 
     Attributes:
         sample: the timings of all steps, or of a sample of more than `max_steps`.
     """
 
-    def __init__(self, device: torch.device, max_steps: int = MAX_STEPS) -> None:
+    def __init__(self, device: torch.device, max_steps: int = MAX_STEPS, *, is_queued: bool = True) -> None:
+        self._is_queued = is_queued
         self.memory = MemoryPeaks(device)
         self.sample = StepSample(max_steps)
         self._clock = clock_for(device)
@@ -163,8 +165,11 @@ class TimedCapture:
 
     def step(self, samples: int) -> None:
         """End a step that handled `samples` images."""
-        self._unread.append(_MarkedStep(samples, self._step_start, self._clock.mark(), tuple(self._marks)))
+        end = self._clock.mark()
+        self._unread.append(_MarkedStep(samples, self._step_start, end, tuple(self._marks)))
         self._marks.clear()
+        if not self._is_queued:
+            self._clock.wait(end)
         while self._unread and self._clock.has_passed(self._unread[0].end):
             self._read(self._unread.popleft())
         self._step_start = self._clock.mark()

@@ -47,7 +47,7 @@ def train(config: Config, changed: Mapping[str, tuple[Any, Any]], folder: Path) 
         NotApplicableError: a need of the experiment is not met.
     """
     parts = session.prepare(config)
-    timed = {stage: TimedCapture(parts.device) for stage in STAGES}
+    timed = {stage: TimedCapture(parts.device, is_queued=stage != "infer") for stage in STAGES}
     traces: dict[str, TraceFile] = {}
     results: dict[str, float] = {}
     started = datetime.now(UTC).isoformat(timespec="seconds")

@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.accelerator import results
 from tests.accelerator.results import Result
 
-PIECE_LIMIT_S = 150.0  # of one piece; the longest compile
+PIECE_LIMIT_S = 200.0  # of one piece; the longest compile
 START_LIMIT_S = 90.0  # of a worker, until its first piece
 ENVIRONMENT = {
     "PYTHONWARNINGS": "ignore",
@@ -26,6 +26,10 @@ ENVIRONMENT = {
 }
 
 Shown = Callable[[Result], None]
+
+
+# torch asks for this once a process; of many pieces in one, some are deterministic.
+DETERMINISTIC = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 
 
 class Deadline:
@@ -78,12 +82,13 @@ class _Worker:
 
     def __init__(self, group: str, device: str, out: Path, share: int, shares: int, scratch: Path) -> None:
         command = [sys.executable, "-m", "tests.accelerator.worker", group, device, str(out), str(share), str(shares)]
+        of_group = DETERMINISTIC if group == "correctness" else {}
         self._out = out
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**ENVIRONMENT, **os.environ, "TMPDIR": str(scratch)},
+            env={**ENVIRONMENT, **of_group, **os.environ, "TMPDIR": str(scratch)},
             text=True,
             start_new_session=True,
         )

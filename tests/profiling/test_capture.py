@@ -102,6 +102,16 @@ def test_steps_are_queued_and_no_capture_waits_for_the_device_between_them(kind,
     assert clock.waits == (1 if kind == "timed" else 4)
 
 
+def test_the_latency_of_a_request_ends_when_the_device_has_answered_it(monkeypatch):
+    clock = QueueingClock()
+    monkeypatch.setattr("profiling.capture.clock_for", lambda device: clock)
+    with TimedCapture(CPU, is_queued=False) as capture:
+        for _ in range(2):
+            capture.step(samples=8)
+            assert clock.passed == clock.now - 1  # all but the start of the next request
+    assert capture.timings().step_s == [1.0, 1.0]
+
+
 def test_a_traced_capture_exports_the_active_steps_alone(tmp_path):
     capture = TracedCapture(
         "train", CPU, ProfilerWindow(tmp_path, wait=1, warmup=1, active=2, options={"record_shapes": True})
