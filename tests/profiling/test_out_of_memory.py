@@ -3,8 +3,8 @@
 from profiling.out_of_memory import explain_out_of_memory
 
 OF_CUDA = (  # c10/cuda/CUDACachingAllocator.cpp
-    "CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 79.11 GiB of which 3.25 MiB is free. "
-    "Process 7 has 79.10 GiB memory in use."
+    "CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has a total capacity of 79.11 GiB of which 3.25 MiB is "
+    "free. Process 7 has 79.10 GiB memory in use."
 )
 
 
