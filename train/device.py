@@ -101,10 +101,8 @@ def set_process(config: Config, device: torch.device) -> None:
         torch._C._accelerator_setAllocatorSettings(f"expandable_segments:{config.expandable_segments}")
     torch.backends.cudnn.benchmark = config.cudnn_benchmark
     if config.deterministic:
-        if torch.cuda.is_initialized() and "CUBLAS_WORKSPACE_CONFIG" not in os.environ:
-            raise UserError(
-                "deterministic=true: must be set before the first use of CUDA; run it in a process of its own"
-            )
+        if torch.cuda.is_initialized() and "CUBLAS_WORKSPACE_CONFIG" not in os.environ:  # type: ignore[no-untyped-call]
+            raise UserError("deterministic=true: an earlier run has set up cuBLAS; give this one a process of its own")
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS requires it in deterministic mode
     if torch.are_deterministic_algorithms_enabled() != config.deterministic:
         torch.use_deterministic_algorithms(config.deterministic)  # only on a change: it imports torch._inductor, slowly
