@@ -41,8 +41,9 @@ def main() -> int:
     results.forget_what_did_not_pass(out)
     earlier = len(results.read_all(out))
     print(f"device={device}: {earlier} pieces are done; {'going on' if earlier else 'starting'}", flush=True)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that workers are ended
     deadline = Deadline(float(options["limit_s"]) - REPORT_S - (time.monotonic() - start))
+    for number in (signal.SIGTERM, signal.SIGINT):  # what is done is kept and told, as at the deadline
+        signal.signal(number, deadline.cut)
     for group in GROUPS:
         shares = max(1, min(SIDE_BY_SIDE, (os.cpu_count() or 1) // 4)) if group == "correctness" else 1
         run_group(group, device, out, shares, deadline, lambda result: show(result, deadline))

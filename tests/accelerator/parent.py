@@ -18,6 +18,7 @@ from tests.accelerator.results import Result
 
 PIECE_LIMIT_S = 200.0  # of one piece; the longest compile
 START_LIMIT_S = 90.0  # of a worker, until its first piece
+POLL_S = 0.5
 ENVIRONMENT = {
     "PYTHONWARNINGS": "ignore",
     "KINETO_LOG_LEVEL": "99",
@@ -33,7 +34,7 @@ DETERMINISTIC = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 
 
 class Deadline:
-    """The end of everything, `limit_s` after the start."""
+    """The end of everything, `limit_s` after the start; `cut` brings it about now."""
 
     def __init__(self, limit_s: float) -> None:
         self._start = time.monotonic()
@@ -42,6 +43,9 @@ class Deadline:
     @property
     def used_s(self) -> float:
         return time.monotonic() - self._start
+
+    def cut(self, *_: object) -> None:
+        self.limit_s = 0.0
 
     @property
     def left_s(self) -> float:
@@ -105,17 +109,19 @@ class _Worker:
     def run(self, deadline: Deadline, show: Shown) -> tuple[str | None, int | None]:
         """Follow it to its end; return the piece that it did not finish, and its exit status, None if it was killed."""
         piece: str | None = None
-        limit_s = START_LIMIT_S
+        limit_s, since = START_LIMIT_S, time.monotonic()
         try:
-            while True:
-                line = self._lines.get(timeout=max(0.0, min(limit_s, deadline.left_s)))
+            while deadline.left_s > 0 and time.monotonic() - since < limit_s:
+                try:
+                    line = self._lines.get(timeout=POLL_S)
+                except queue.Empty:
+                    continue
                 if piece is not None and (result := results.read(self._out, piece)) is not None:
                     show(result)
                     piece = None
                 if line is None:
                     return piece, self._process.wait()
-                piece, limit_s = line.split(maxsplit=1)[1].strip(), PIECE_LIMIT_S
-        except queue.Empty:
+                piece, limit_s, since = line.split(maxsplit=1)[1].strip(), PIECE_LIMIT_S, time.monotonic()
             return piece, None
         finally:
             self._end()

@@ -12,7 +12,8 @@ from tests.accelerator.context import Context, Pieces, scratch
 from train import session
 
 BUSY_SHARE = 0.85
-SIZES = ((64, 256), (64, 1024), (128, 512), (128, 1024), (224, 512))  # pixels, images in a batch; least work first
+SIZES = ((32, 512), (64, 512), (128, 512), (128, 1024), (256, 1024))  # width of the CNN, batch; least work first
+PIXELS = 64
 BATCHES = 4  # in an epoch: every process of an A/B makes them anew
 NAME = "workload/choose"
 
@@ -26,17 +27,19 @@ def choose(context: Context) -> dict[str, Any]:
     if not context.is_accelerator:
         return {"overrides": [], "busy_share": {}}
     shares: dict[str, float] = {}
-    for pixels, batch in SIZES:
-        overrides = sized(pixels, batch)
-        shares[f"{pixels} px, batch of {batch}"] = share = measured(context, overrides)
+    for width, batch in SIZES:
+        overrides = sized(width, batch)
+        shares[f"width {width}, batch of {batch}"] = share = measured(context, overrides)
         if share >= BUSY_SHARE:
             break
     return {"overrides": overrides, "busy_share": shares}
 
 
-def sized(pixels: int, batch: int) -> list[str]:
-    data = ["data=synthetic", f"data.image_size={pixels}", f"data.train_samples={BATCHES * batch}"]
-    return ["model=resnet18", *data, f"data.test_samples={batch}", f"batch_size={batch}"]
+def sized(width: int, batch: int) -> list[str]:
+    """Few layers and one shape of batch: each process of an A/B tries cuDNN's algorithms anew."""
+    data = ["data=synthetic", f"data.image_size={PIXELS}", f"data.train_samples={BATCHES * batch}"]
+    batches = [f"batch_size={batch}", f"eval_batch_size={batch}", f"infer_batch_size={batch}"]
+    return [f"model.width={width}", *data, f"data.test_samples={batch}", *batches]
 
 
 def measured(context: Context, overrides: list[str]) -> float:
