@@ -32,13 +32,13 @@ def pieces(context: Context) -> Pieces:
 
 def compare(context: Context, experiment: str) -> dict[str, Any]:
     """`python -m train.ab` on the workload; the record and the report's figures are kept, the traces are not."""
-    overrides = [*NEEDS.get(experiment, []), *([] if experiment in SMALL else chosen(context))]
+    overrides = [*NEEDS.get(experiment, []), *([] if experiment in SMALL else chosen(context)), *context.overrides]
     changed = compose.flat(yaml.safe_load((ROOT / f"configs/experiment/{experiment}.yaml").read_text()))
     overrides = [text for text in overrides if text.partition("=")[0] not in changed]  # the baseline keeps its own
     output = scratch()
     budget_s = BUDGET_S if context.is_accelerator else BUDGET_CPU_S
     done = command(
-        "train.ab", f"+experiment={experiment}", *overrides, *context.overrides, f"ab.budget_s={budget_s}",
+        "train.ab", f"+experiment={experiment}", *overrides, f"ab.budget_s={budget_s}",
         f"output={output}",
     )  # fmt: skip
     files = list(output.rglob(COMPARISON_FILE))
