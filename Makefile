@@ -57,10 +57,11 @@ clean: ## remove the virtual environment and caches; runs/ and data/ stay
 	$(BIN)/python -m pip install -qq --upgrade --no-deps --target .venv/peers torch-tb-profiler==0.4.3
 	@touch $@
 
-# All of .venv but torch: what differs is torch's doing, and its CUDA libraries are not downloaded again.
+# All of .venv but torch: what differs is torch's doing, and its CUDA libraries are not downloaded again. With tensorboard
+# and ourselves come their commands, which start the Python that they are installed for.
 .venv-oldest/installed: .venv/installed
 	$(BIN)/python -m venv .venv-oldest
 	$(BIN)/python -c "import site; print(f'import site; site.addsitedir({site.getsitepackages()[0]!r})')" \
 	  > $$(.venv-oldest/bin/python -c "import site; print(site.getsitepackages()[0])")/venv.pth
-	.venv-oldest/bin/python -m pip install -qq --no-deps $(OLDEST)
+	.venv-oldest/bin/python -m pip install -qq --no-deps --ignore-installed $(OLDEST) tensorboard --editable .
 	@touch $@
