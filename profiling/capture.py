@@ -11,13 +11,13 @@ import os
 import shutil
 import socket
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import psutil
 import torch
@@ -35,6 +35,8 @@ class Clock(Protocol):
     """Marks points in time without waiting for the device; `seconds` computes a difference later."""
 
     def mark(self) -> Any: ...  # noqa: D102
+    def has_passed(self, mark: Any) -> bool: ...  # noqa: D102
+    def wait(self, mark: Any) -> None: ...  # noqa: D102
     def seconds(self, start: Any, end: Any) -> float: ...  # noqa: D102
 
 
@@ -44,6 +46,13 @@ class HostClock:
     def mark(self) -> int:
         """Nanoseconds since an arbitrary start."""
         return time.perf_counter_ns()
+
+    def has_passed(self, mark: int) -> bool:
+        """Whether `seconds` up to `mark` is known."""
+        return True
+
+    def wait(self, mark: int) -> None:
+        """Return at once."""
 
     def seconds(self, start: int, end: int) -> float:
         """Seconds between two marks."""
@@ -64,6 +73,14 @@ class DeviceClock:
         event = torch.Event(self.device, enable_timing=True)
         event.record()
         return event
+
+    def has_passed(self, mark: torch.Event) -> bool:
+        """Whether `seconds` up to `mark` need not wait."""
+        return bool(mark.query())
+
+    def wait(self, mark: torch.Event) -> None:
+        """Wait until the work issued before `mark` is done."""
+        mark.synchronize()
 
     def seconds(self, start: torch.Event, end: torch.Event) -> float:
         """Seconds between two events; waits until the second has happened."""
@@ -111,18 +128,22 @@ class NullCapture:
 class TimedCapture:
     """Times phases and steps, and reads peak memory.
 
-    It may be entered again: the steps of all passes are collected, and peaks are the highest of all passes.
+    It may be entered again: the steps of all passes are collected, and peaks are the highest of all passes. It waits
+    for an accelerator only when it is left, so that steps are queued as they are without it; unless `is_queued` is
+    False: a step then ends when the device has finished it, which is the latency of a request.
 
     Attributes:
         sample: the timings of all steps, or of a sample of more than `max_steps`.
     """
 
-    def __init__(self, device: torch.device, max_steps: int = MAX_STEPS) -> None:
+    def __init__(self, device: torch.device, max_steps: int = MAX_STEPS, *, is_queued: bool = True) -> None:
+        self._is_queued = is_queued
         self.memory = MemoryPeaks(device)
         self.sample = StepSample(max_steps)
         self._clock = clock_for(device)
         self._timers: dict[str, _Timer] = {}
         self._marks: list[tuple[str, Any, Any]] = []
+        self._unread: deque[_MarkedStep] = deque()
 
     def __enter__(self) -> Self:
         self.memory.reset()
@@ -131,6 +152,8 @@ class TimedCapture:
 
     def __exit__(self, *_: object) -> None:
         self._marks.clear()  # drop the phases of an unfinished step
+        while self._unread:
+            self._read(self._unread.popleft())
         self.memory.read()
 
     def phase(self, name: str) -> AbstractContextManager[Any]:
@@ -143,12 +166,19 @@ class TimedCapture:
     def step(self, samples: int) -> None:
         """End a step that handled `samples` images."""
         end = self._clock.mark()
-        seconds: dict[str, float] = defaultdict(float)
-        for name, phase_start, phase_end in self._marks:
-            seconds[name] += self._clock.seconds(phase_start, phase_end)
+        self._unread.append(_MarkedStep(samples, self._step_start, end, tuple(self._marks)))
         self._marks.clear()
-        self.sample.add(samples, self._clock.seconds(self._step_start, end), seconds)
+        if not self._is_queued:
+            self._clock.wait(end)
+        while self._unread and self._clock.has_passed(self._unread[0].end):
+            self._read(self._unread.popleft())
         self._step_start = self._clock.mark()
+
+    def _read(self, step: "_MarkedStep") -> None:
+        seconds: dict[str, float] = defaultdict(float)
+        for name, start, end in step.phases:
+            seconds[name] += self._clock.seconds(start, end)
+        self.sample.add(step.samples, self._clock.seconds(step.start, step.end), seconds)
 
     def timings(self) -> StepTimings:
         """The timings of the steps so far, see `sample`."""
@@ -201,7 +231,7 @@ class TracedCapture:
         self._clock = clock_for(device)
         self._steps = 0
         self._samples: list[int] = []
-        self._step_s: list[float] = []
+        self._marks: list[tuple[Any, Any]] = []  # start and end of each step of the window
         self._trace: TraceFile | None = None
         activities = [ProfilerActivity.CPU]
         if device.type in ("cuda", "xpu"):
@@ -210,10 +240,12 @@ class TracedCapture:
             activities=activities,
             schedule=window.action,
             on_trace_ready=self._export,
+            acc_events=True,  # of one window there is nothing to clear; torch 2.11 warns of it otherwise
             **window.options,
         )
 
     def __enter__(self) -> Self:
+        self._clock.wait(self._clock.mark())
         self._profiler.start()
         self._step_start = self._clock.mark()
         return self
@@ -231,7 +263,9 @@ class TracedCapture:
         self._steps += 1
         if self._window.wait + self._window.warmup < self._steps <= self._window.steps:
             self._samples.append(samples)
-            self._step_s.append(self._clock.seconds(self._step_start, end))
+            self._marks.append((self._step_start, end))
+        if self._steps == self._window.wait + self._window.warmup:
+            self._clock.wait(end)  # the window opens on an idle device, so it has the work of its own steps alone
         self._profiler.step()
         self._step_start = self._clock.mark()
 
@@ -245,7 +279,7 @@ class TracedCapture:
         self._trace = TraceFile(
             path=path.name,
             samples=self._samples,
-            step_s=self._step_s,
+            step_s=[self._clock.seconds(start, end) for start, end in self._marks],
             peak_allocated_bytes=peak_bytes,
             allocated_bytes=traffic_bytes,
         )
@@ -301,6 +335,15 @@ def _provoke_write_error(partial: Path) -> None:
     """Raise the error, such as that of a full disk, with which the file cannot grow; return if it can."""
     with partial.open("ab") as file:
         file.write(bytes(1 << 20))
+
+
+class _MarkedStep(NamedTuple):
+    """A step of `samples` images whose seconds are not yet read from the clock; `phases` has (name, start, end)."""
+
+    samples: int
+    start: Any
+    end: Any
+    phases: tuple[tuple[str, Any, Any], ...]
 
 
 class _Timer:

@@ -38,4 +38,6 @@ def explain_out_of_memory(error: Exception) -> str | None:
         return None
     asked = re.search(r"tried to allocate (\d+) bytes|Tried to allocate ([\d.]+ \w+)", text)
     how_much = (size(int(asked[1])) if asked[1] else asked[2]) if asked else "more"
-    return f"out of memory: {how_much} asked for, {size(psutil.virtual_memory().available)} available; {LIKELY_CAUSES}"
+    on_device = re.search(r"of which ([\d.]+ \w+) is free", text)
+    available = on_device[1] if on_device else size(psutil.virtual_memory().available)
+    return f"out of memory: {how_much} asked for, {available} available; {LIKELY_CAUSES}"

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import site
 import subprocess
 import sys
 from pathlib import Path
@@ -37,7 +36,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run(sys.executable, "-m", "pip", "wheel", "-qq", "--no-deps", "-w", folder, source, folder=folder)
     run(sys.executable, "-m", "venv", "--without-pip", folder / "venv", folder=folder)
     (packages,) = (folder / "venv").glob("lib/python*/site-packages")
-    (packages / "dependencies.pth").write_text("\n".join(site.getsitepackages()))
+    (packages / "dependencies.pth").write_text("\n".join(path for path in sys.path if path.endswith("site-packages")))
     (wheel,) = folder.glob("*.whl")
     interpreter = folder / "venv" / "bin" / "python"
     run(sys.executable, "-m", "pip", "--python", interpreter, "install", "-qq", "--no-deps", wheel, folder=folder)

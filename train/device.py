@@ -95,10 +95,15 @@ def set_process(config: Config, device: torch.device) -> None:
     if device.type == "cpu":  # drivers of accelerators map host memory of their own
         limit_memory()
     torch.set_num_threads(config.threads or threads_of_rank(DEFAULT_THREADS))
-    torch.backends.cuda.matmul.fp32_precision = "tf32" if config.tf32 else "ieee"
-    torch.backends.cudnn.conv.fp32_precision = "tf32" if config.tf32 else "ieee"  # type: ignore[attr-defined]
+    # Not by `fp32_precision`: torch.compile reads these older settings, and torch raises where only the newer are set.
+    torch.set_float32_matmul_precision(config.matmul_precision)
+    torch.backends.cudnn.allow_tf32 = config.tf32
+    if device.type == "cuda":
+        torch._C._accelerator_setAllocatorSettings(f"expandable_segments:{config.expandable_segments}")
     torch.backends.cudnn.benchmark = config.cudnn_benchmark
     if config.deterministic:
+        if torch.cuda.is_initialized() and "CUBLAS_WORKSPACE_CONFIG" not in os.environ:  # type: ignore[no-untyped-call]
+            raise UserError("deterministic=true: an earlier run has set up cuBLAS; give this one a process of its own")
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS requires it in deterministic mode
     if torch.are_deterministic_algorithms_enabled() != config.deterministic:
         torch.use_deterministic_algorithms(config.deterministic)  # only on a change: it imports torch._inductor, slowly

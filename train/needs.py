@@ -31,6 +31,7 @@ class ExperimentContext:
 NEEDS: Mapping[Need, tuple[str, Callable[[ExperimentContext], bool]]] = {
     Need.accelerator: ("an accelerator, and there is none", lambda context: torch.accelerator.is_available()),
     Need.cuda: ("a CUDA device, and there is none", lambda context: torch.cuda.is_available()),
+    Need.two_devices: ("a second CUDA device, and there is none", lambda context: torch.cuda.device_count() > 1),
     Need.compiler: (
         "a C++ compiler for torch.compile, and neither g++ nor clang++ is on the path",
         lambda context: any(shutil.which(name) for name in ("g++", "clang++", "c++", "cl")),

@@ -52,7 +52,7 @@ def train(config: Config, changed: Mapping[str, tuple[Any, Any]], folder: Path, 
     """
     with group.own_folder(folder) as own:
         parts = session.prepare(config, group)
-        timed = {stage: TimedCapture(parts.device) for stage in STAGES}
+        timed = {stage: TimedCapture(parts.device, is_queued=stage != "infer") for stage in STAGES}
         traces: dict[str, TraceFile] = {}
         results: dict[str, float] = {}
         started = datetime.now(UTC).isoformat(timespec="seconds")
@@ -104,7 +104,8 @@ def run(
     progress = Progress(parts, timed, events, folder, saved)
     if saved is None:
         events.describe(parts)
-    results["compile_s" if config.switches.execution is Execution.compiled else "warmup_s"] = session.warm_up(parts)
+    compiles = config.switches.execution in (Execution.compiled, Execution.cuda_graphs)
+    results["compile_s" if compiles else "warmup_s"] = session.warm_up(parts)
     steps_per_epoch = len(parts.train_batches)
     with progress_bar(PlainConsole(), config.epochs * steps_per_epoch) as bar:
         for epoch in progress.epochs():

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
+from operator import methodcaller
 from typing import Any, Generic, TypeVar, cast
 
 import torch
@@ -24,6 +25,7 @@ from train import health, metrics, preprocess
 from train.batches import Batch
 from train.config.options import (
     Activations,
+    AllocatorCache,
     Arithmetic,
     Attention,
     Brier,
@@ -93,18 +95,13 @@ RUNNING_LOSS: Table[Callable[[Tensor, Tensor, Tensor], Tensor]] = Table(
 )
 
 
-def zero_grad_to_none(optimizer: Optimizer) -> None:
-    """Free the gradients: the next backward pass writes new ones instead of adding."""
-    optimizer.zero_grad(set_to_none=True)
-
-
-def zero_grad_fill(optimizer: Optimizer) -> None:
-    """Fill the gradients with zeros; the next backward pass adds to them."""
-    optimizer.zero_grad(set_to_none=False)
-
-
+# Freed, the next backward pass writes the gradients; filled with zeros, it adds to them.
 ZERO_GRAD: Table[Callable[[Optimizer], None]] = Table(
-    "zero_grad", {ZeroGrad.set_to_none: zero_grad_to_none, ZeroGrad.fill: zero_grad_fill}
+    "zero_grad",
+    {
+        ZeroGrad.set_to_none: methodcaller("zero_grad", set_to_none=True),
+        ZeroGrad.fill: methodcaller("zero_grad", set_to_none=False),
+    },
 )
 
 
@@ -197,12 +194,13 @@ def identity(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def to_cpu(tensor: Tensor) -> Tensor:
-    """Metrics are computed on the CPU, which waits for a copy of every batch of logits."""
-    return tensor.cpu()
-
-
-METRICS_ON: Table[Callable[[Tensor], Tensor]] = Table("metrics_on", {Place.device: identity, Place.cpu: to_cpu})
+METRICS_ON: Table[Callable[[Tensor], Tensor]] = Table(
+    "metrics_on",
+    {Place.device: identity, Place.cpu: Tensor.cpu},  # waits for a copy of every batch of logits
+    numerics=Agreement.close,
+    rtol=1e-5,
+    reason="an accelerator adds in another order",
+)
 
 # --- kernels ----------------------------------------------------------------------------------------------------------
 
@@ -250,18 +248,35 @@ def eager(model: nn.Module) -> nn.Module:
     return model
 
 
-def compiled(model: nn.Module) -> nn.Module:
+def compiled(model: nn.Module, mode: str = "default") -> nn.Module:
     """Declarative execution: the first call compiles a graph of fused operators; parameters are shared with `model`."""
-    return cast(nn.Module, torch.compile(model))
+    return cast(nn.Module, torch.compile(model, mode=mode))
 
 
 EXECUTION: Table[Callable[[nn.Module], nn.Module]] = Table(
     "execution",
-    {Execution.eager: eager, Execution.compiled: compiled},
+    {
+        Execution.eager: eager,
+        Execution.compiled: compiled,
+        # CUDA replays the kernels of a pass as one graph: https://docs.pytorch.org/docs/stable/generated/torch.compile.html
+        Execution.cuda_graphs: partial(compiled, mode="reduce-overhead"),
+        Execution.data_parallel: nn.DataParallel,  # on all devices of this process; on none it calls the model itself
+    },
     numerics=Agreement.close,
     rtol=1e-2,
     atol=1e-3,
     reason="fused operators keep intermediate results in registers and round less often",
+)
+
+# --- memory -----------------------------------------------------------------------------------------------------------
+
+
+def keep_cache() -> None:
+    """The accelerator's allocator keeps freed blocks for the next step."""
+
+
+ALLOCATOR_CACHE: Table[Callable[[], None]] = Table(
+    "allocator_cache", {AllocatorCache.kept: keep_cache, AllocatorCache.emptied: torch.accelerator.empty_cache}
 )
 
 TABLES: Mapping[str, Table[Any]] = {
@@ -314,7 +329,8 @@ def resolve(
     )
     preprocess_batch = PREPROCESS[switches.preprocess]
     new_buffers = BUFFERS[switches.buffers]
-    scaler = torch.amp.GradScaler(device.type) if precision is Precision.fp16 else None
+    # In float16 the loss is scaled up, because small gradients would become zero; else the scaler changes nothing.
+    scaler = torch.amp.GradScaler(device.type, enabled=precision is Precision.fp16)
     return Recipe(
         transfer=partial(_transfer, device=device, non_blocking=config.loader.non_blocking),
         # Two sets of buffers: autograd cannot save a tensor that was created in inference mode.
@@ -325,8 +341,14 @@ def resolve(
         else partial(_micro_batches, parts=config.micro_batches),
         autocast=_autocast(precision, device),
         loss=partial(_loss, label_smoothing=config.label_smoothing),
-        backward=_backward(scaler),
-        update=partial(_update, zero_grad=ZERO_GRAD[switches.zero_grad], clip_norm=config.clip_norm, scaler=scaler),
+        backward=lambda loss: torch.autograd.backward(scaler.scale(loss)),
+        update=partial(
+            _update,
+            zero_grad=ZERO_GRAD[switches.zero_grad],
+            clip_norm=config.clip_norm,
+            scaler=scaler,
+            after=ALLOCATOR_CACHE[switches.allocator_cache],
+        ),
         check_finite=health.check_for(device),
         to_metrics=METRICS_ON[switches.metrics_on],
         running_loss=RUNNING_LOSS[switches.running_loss],
@@ -361,26 +383,17 @@ def _loss(logits: Tensor, labels: Tensor, batch_size: int, label_smoothing: floa
     return F.cross_entropy(logits, labels, reduction="sum", label_smoothing=label_smoothing) / batch_size
 
 
-def _backward(scaler: torch.amp.GradScaler | None) -> Callable[[Tensor], None]:
-    """The backward pass; in float16 the loss is scaled up, because small gradients would become zero."""
-    if scaler is None:
-        return torch.autograd.backward
-    return lambda loss: torch.autograd.backward(scaler.scale(loss))
-
-
 def _update(
     optimizer: Optimizer,
     zero_grad: Callable[[Optimizer], None],
     clip_norm: float | None,
-    scaler: torch.amp.GradScaler | None,
+    scaler: torch.amp.GradScaler,
+    after: Callable[[], None],
 ) -> None:
     if clip_norm is not None:
-        if scaler is not None:
-            scaler.unscale_(optimizer)
+        scaler.unscale_(optimizer)
         nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], clip_norm)
-    if scaler is None:
-        optimizer.step()
-    else:
-        scaler.step(optimizer)
-        scaler.update()
+    scaler.step(optimizer)
+    scaler.update()
     zero_grad(optimizer)
+    after()

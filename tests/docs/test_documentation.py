@@ -15,7 +15,7 @@ from train.variants import TABLES
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 TEXTS = {page.relative_to(ROOT).as_posix(): page.read_text() for page in PAGES}
-EXAMPLES = (".hydra/", "states/", "conf/", "path/", "package/", "ci/", "runs/")
+EXAMPLES = (".hydra/", "states/", ".wheels/", "accelerator-out/", "conf/", "path/", "package/", "ci/", "runs/")
 """Where paths begin that are a reader's own, or that runs make."""
 COMMANDS = {
     (name, line.strip())

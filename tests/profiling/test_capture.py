@@ -59,6 +59,61 @@ def test_a_step_that_did_not_end_is_not_a_sample():
     assert capture.timings().phase_s == {}
 
 
+class QueueingClock:
+    """A device's clock: a mark passes when something waits for it, or when the test says that all have."""
+
+    def __init__(self):
+        self.now = 0
+        self.waits = 0
+        self.passed = 0
+
+    def mark(self):
+        self.now += 1
+        return self.now
+
+    def has_passed(self, mark):
+        return mark <= self.passed
+
+    def wait(self, mark):
+        self.passed = max(self.passed, mark)
+
+    def seconds(self, start, end):
+        if not self.has_passed(end):
+            self.waits += 1
+            self.passed = end
+        return float(end - start)
+
+
+@pytest.mark.parametrize("kind", ["timed", "traced"])
+def test_steps_are_queued_and_no_capture_waits_for_the_device_between_them(kind, monkeypatch, tmp_path):
+    clock = QueueingClock()
+    monkeypatch.setattr("profiling.capture.clock_for", lambda device: clock)
+    window = ProfilerWindow(tmp_path, wait=0, warmup=0, active=4, options={})
+    capture = TimedCapture(CPU) if kind == "timed" else TracedCapture("train", CPU, window)
+    with capture:
+        for _ in range(3):
+            with capture.phase("forward"):
+                pass
+            capture.step(samples=8)
+        assert clock.waits == 0
+        if kind == "timed":
+            clock.passed = clock.now  # what the device has done is read without waiting
+        capture.step(samples=8)
+    seconds = capture.timings().step_s if kind == "timed" else capture.trace().step_s
+    assert seconds == ([3.0, 3.0, 3.0, 1.0] if kind == "timed" else [1.0] * 4)
+    assert clock.waits == (1 if kind == "timed" else 4)
+
+
+def test_the_latency_of_a_request_ends_when_the_device_has_answered_it(monkeypatch):
+    clock = QueueingClock()
+    monkeypatch.setattr("profiling.capture.clock_for", lambda device: clock)
+    with TimedCapture(CPU, is_queued=False) as capture:
+        for _ in range(2):
+            capture.step(samples=8)
+            assert clock.passed == clock.now - 1  # all but the start of the next request
+    assert capture.timings().step_s == [1.0, 1.0]
+
+
 def test_a_traced_capture_exports_the_active_steps_alone(tmp_path):
     capture = TracedCapture(
         "train", CPU, ProfilerWindow(tmp_path, wait=1, warmup=1, active=2, options={"record_shapes": True})

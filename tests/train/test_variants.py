@@ -22,6 +22,7 @@ MODELS = {
 ELSEWHERE = {  # pairs that this comparison cannot judge
     ("parameters", "frozen"): "stops before its first step: test_experiments",
     ("random_on", "cpu"): "the same generator on a machine without an accelerator",
+    ("execution", "cuda_graphs"): "`compiled` on a machine without CUDA",
 }
 PAIRS = [
     (switch, str(option))

@@ -98,7 +98,8 @@ class ArmWorker:
         for stage, asked in steps.items():
             workers, untimed = self._workers.get(stage, 0), self._ahead.get(stage, 0)
             count = max(asked, workers)
-            with TimedCapture(self._parts.device, max_steps=untimed + count) as capture:
+            capture = TimedCapture(self._parts.device, max_steps=untimed + count, is_queued=stage != "infer")
+            with capture:
                 self._passes[stage](islice(self._batches[stage], untimed + count), capture)
             self._log.flush()
             timed = _slice(capture.timings(), untimed, untimed + count)

@@ -16,6 +16,7 @@ Topic = StrEnum("Topic", [
 
 Device = StrEnum("Device", ["auto", "cpu", "cuda", "mps", "xpu"])
 Precision = StrEnum("Precision", ["auto", "fp32", "bf16", "fp16"])
+MatmulPrecision = StrEnum("MatmulPrecision", ["high", "highest"])
 Schedule = StrEnum("Schedule", ["one_cycle", "cosine", "constant"])
 Source = StrEnum("Source", ["auto", "resident", "dataloader"])
 
@@ -37,12 +38,13 @@ OptimizerLoop = StrEnum("OptimizerLoop", ["fused", "foreach", "for_loop"])
 ConvBias = StrEnum("ConvBias", ["absent", "present"])
 Attention = StrEnum("Attention", ["sdpa", "math"])
 Activations = StrEnum("Activations", ["stored", "recomputed"])
-Execution = StrEnum("Execution", ["eager", "compiled"])
+Execution = StrEnum("Execution", ["eager", "compiled", "cuda_graphs", "data_parallel"])
+AllocatorCache = StrEnum("AllocatorCache", ["kept", "emptied"])
 Histograms = StrEnum("Histograms", ["never", "every_step"])
 
 # --- what an experiment needs in order to act; train/needs.py checks each ---------------------------------------------
 
 Need = StrEnum("Need", [
-    "accelerator", "cuda", "compiler", "bf16", "multicore", "glibc", "attention", "batch_norm", "frozen_backbone",
-    "image_files", "dataloader",
+    "accelerator", "cuda", "two_devices", "compiler", "bf16", "multicore", "glibc", "attention", "batch_norm",
+    "frozen_backbone", "image_files", "dataloader",
 ])  # fmt: skip

@@ -13,6 +13,7 @@ from profiling.errors import UserError, nearest
 from profiling.vocabulary import STAGES, STEP_PHASES, Agreement, ExpectedMemory, ExpectedTime
 from train.config.options import (
     Activations,
+    AllocatorCache,
     Arithmetic,
     Attention,
     Brier,
@@ -24,6 +25,7 @@ from train.config.options import (
     Execution,
     Freeze,
     Histograms,
+    MatmulPrecision,
     MemoryFormat,
     Need,
     OptimizerLoop,
@@ -72,9 +74,7 @@ class Loader:
     prefetch_factor: int
 
     def __post_init__(self) -> None:
-        most = _most_per_core()
-        workers = self.workers
-        _check(workers is None or 0 <= workers <= most, "loader.workers", workers, f"null, or 0 to {most}")
+        _check_optional("loader.workers", self.workers, 0, _most_per_core())
         _check_range("loader.prefetch_factor", self.prefetch_factor, 1, 1000)
 
 
@@ -100,6 +100,7 @@ class Switches:
     attention: Attention
     activations: Activations
     execution: Execution
+    allocator_cache: AllocatorCache
     histograms: Histograms
 
 
@@ -363,6 +364,8 @@ class Config:
     rank_timeout_s: float
     keep_heap: bool
     tf32: bool
+    matmul_precision: MatmulPrecision
+    expandable_segments: bool
     cudnn_benchmark: bool
     deterministic: bool
     anomaly_detection: bool
@@ -388,16 +391,15 @@ class Config:
         _check(bool(self.name.strip()) and "/" not in self.name, "name", repr(self.name), "a name without slashes")
         _check(bool(self.output.strip()), "output", repr(self.output), "a folder")
         _check_range("seed", self.seed, 0, MAX_SEED)
-        most = _most_per_core()
-        _check(self.threads is None or 1 <= self.threads <= most, "threads", self.threads, f"null, or 1 to {most}")
+        _check_optional("threads", self.threads, 1, _most_per_core())
         _check(self.rank_timeout_s > 0, "rank_timeout_s", self.rank_timeout_s, "above 0 seconds")
         every = self.checkpoint_every
         is_interval = every is None or re.fullmatch(r"[1-9]\d{0,8}s?", every) is not None
         _check(is_interval, "checkpoint_every", every, "null, steps (500) or seconds (60s)")
         _check(self.epochs >= 1, "epochs", self.epochs, "1 or more")
-        size = MAX_SAMPLES if self.batch_size is None else self.batch_size
-        _check(1 <= size <= MAX_SAMPLES, "batch_size", size, f"null, or 1 to {MAX_SAMPLES:,}")
+        _check_optional("batch_size", self.batch_size, 1, MAX_SAMPLES)
         _check_range("micro_batches", self.micro_batches, 1, MAX_SAMPLES)
+        size = MAX_SAMPLES if self.batch_size is None else self.batch_size
         _check(self.micro_batches <= size, "micro_batches", self.micro_batches, f"at most batch_size={size}")
         _check_range("eval_batch_size", self.eval_batch_size, 1, MAX_SAMPLES)
         _check_range("infer_batch_size", self.infer_batch_size, 1, MAX_SAMPLES)
@@ -431,6 +433,10 @@ def _check(ok: bool, key: str, value: object, allowed: str) -> None:
 
 def _check_range(key: str, value: int, least: int, most: int) -> None:
     _check(least <= value <= most, key, value, f"{least} to {most:,}")
+
+
+def _check_optional(key: str, value: int | None, least: int, most: int) -> None:
+    _check(value is None or least <= value <= most, key, value, f"null, or {least} to {most:,}")
 
 
 def _most_per_core() -> int:
