@@ -50,6 +50,11 @@ class LadderEntry(Struct, frozen=True, kw_only=True):
     baseline: str | None
     variant: str | None
 
+    @property
+    def declared_effect(self) -> PhaseEffect | None:
+        """The effect in the hypothesis' phase; None where it was not measured."""
+        return next((effect for effect in self.phases if effect.phase == self.hypothesis.phase), None)
+
 
 class Ladder(Struct, frozen=True):
     """The answer of `effects --json`: effects oldest first; `notes` says what could not be read, and why."""
