@@ -50,9 +50,9 @@ def listed(lines: Sequence[str], *above: Block) -> Block:
     return {"kind": "list", "blocks": above, "lines": lines}
 
 
-def note(text: str) -> Block:
-    """Return a paragraph of explanation."""
-    return {"kind": "note", "text": text}
+def note(text: str, look: str = "note") -> Block:
+    """Return a paragraph: of explanation, or in another style, a CSS class."""
+    return {"kind": "note", "look": look, "text": text}
 
 
 def panel(title: str, *blocks: Block) -> Block:

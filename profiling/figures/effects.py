@@ -193,7 +193,7 @@ def _measured(entry: LadderEntry) -> Block:
     partial = message("partial", "The comparison was interrupted before its planned number of blocks.")
     words = group(
         "",
-        note(entry.hypothesis.claim),
+        note(entry.hypothesis.claim, look="claim"),
         note(entry.hypothesis.because),
         _figures(entry),
         note(_circumstances(entry)),

@@ -79,14 +79,12 @@ def _stage_traces(name: str, stage: StageRecord, phases: Sequence[str], unit: st
         style = PARTS[_STYLES_OF_PHASES.get(phase, phases.index(phase)) % len(PARTS)]
         traces.append(
             {
-                **_stacked(len(numbers)),
+                **_stacked(len(numbers), style),
                 "name": label(phase),
                 "x": numbers,
                 "y": [round(seconds / unit_s, _PLACES) for seconds in timed.phase_s[phase]],
                 "customdata": whole,
                 "hovertemplate": f"{step}, {label(phase)}<br>{_of('customdata', unit)}<extra></extra>",
-                "marker": style,
-                "line": {"color": style["color"], "width": 0.5},
             }
         )
     traces.append(
@@ -134,16 +132,12 @@ def traced_steps(summary: Summary, names: Sequence[str]) -> Block:
     ]
     data = [
         {
-            **_stacked(len(steps)),
+            **_stacked(len(steps), style),
             "name": name,
             "x": places,
             "y": [round(time_us(step) / unit_us, _PLACES) for step in steps],
             "customdata": about,
             "hovertemplate": f"step %{{customdata[0]}}{bound}<br>{name} {_of('customdata[2]', unit)}<extra></extra>",
-            "marker": style,
-            "line": {"color": style["color"], "width": 0.5},
-            "fillcolor": style["color"],
-            "fillpattern": {**style["pattern"], "bgcolor": style["color"]},
         }
         for name, time_us, style in kinds
         if any(time_us(step) for step in steps)
@@ -188,6 +182,15 @@ def _step_ticks(steps: Sequence[Step], places: Sequence[int], names: Sequence[st
     }
 
 
-def _stacked(number: int) -> Figure:
-    """Return the type of a part of a stack: bars, or an area if bars would be too thin to see."""
-    return {"type": "bar"} if number <= _MAX_BARS else {"type": "scatter", "mode": "lines", "stackgroup": "parts"}
+def _stacked(number: int, style: Figure) -> Figure:
+    """Return the type and style of a part of a stack: bars, or an area if bars would be too thin to see."""
+    if number <= _MAX_BARS:
+        return {"type": "bar", "marker": style}
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "stackgroup": "parts",
+        "line": {"color": style["color"], "width": 0.5},
+        "fillcolor": style["color"],
+        "fillpattern": {**style["pattern"], "bgcolor": style["color"]},
+    }

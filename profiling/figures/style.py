@@ -63,8 +63,8 @@ VERDICT_SYMBOLS = {
 
 
 def label(text: object) -> str:
-    """Escape text from files for plotly."""
-    return html.escape(" ".join(str(text).split()), quote=False)
+    """Escape text from files for plotly, which interprets some HTML and looks for formulas between dollar signs."""
+    return html.escape(" ".join(str(text).split()), quote=False).replace("$", "&#36;")
 
 
 def shorten(name: str, longest: int = MAX_LABEL) -> str:

@@ -11,7 +11,7 @@ const KINDS = {
   table,
   tree,
   message: ({ look, text, hint }) => message(look, text, hint),
-  note: ({ text }) => el("p", { class: "note" }, ...prose(text)),
+  note: ({ look, text }) => el("p", { class: look }, ...prose(text)),
   panel: ({ title, blocks }) => panel(title, ...draw(blocks)),
   group: ({ look, blocks }) => el("div", { class: look }, ...draw(blocks)),
   list: ({ lines, blocks }) =>

@@ -37,7 +37,7 @@ export function chart({ data, layout, label, name, opens }) {
   const save = async () => {
     const plotly = await load();
     const { data: drawn, layout: look } = plot;
-    const text = label.replace(/[&<>]/g, (letter) => `&#${letter.charCodeAt(0)};`); // plotly interprets some HTML
+    const text = label.replace(/[&<>$]/g, (letter) => `&#${letter.charCodeAt(0)};`); // see figures/style.py
     const place = { x: 0, xref: "paper", xanchor: "left", y: 1, yanchor: "top", pad: { t: 10 } };
     const title = { text, ...place, font: { size: 13 } };
     const figure = { data: drawn, layout: { ...look, title, margin: { ...look.margin, t: TITLED_TOP_MARGIN } } };
