@@ -215,9 +215,11 @@ def _figures(options: argparse.Namespace) -> int:
 
         write_json(compared_views(options.path, options.against), compact=True)
     else:
+        begun = second_half(options.path, early=True)  # as for a summary
         from profiling.figures.views import run_views
+        from profiling.trace.trace import read_traces
 
-        write_json(run_views(options.path, options.by), compact=True)
+        write_json(run_views(options.path, read_traces(options.path, begun), options.by), compact=True)
     return 0
 
 

@@ -5,13 +5,15 @@ stands in backticks in messages and notes is shown as code.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from profiling.figures.style import VERDICT_CLASSES, Figure
 from profiling.vocabulary import OUTCOME_MARKS, VERDICT_SHAPES, Outcome, Verdict
 
 Block = dict[str, Any]
+
+Views = dict[str, list[Block]]
+"""The name of a view -> its blocks."""
 
 Content = str | Block | Sequence[Any]
 """Text, a `mark`, or several of them."""
@@ -95,8 +97,7 @@ def chart(figure: Figure, text: str, name: str) -> Block:
     return {"kind": "chart", **figure, "label": text, "name": name}
 
 
-@dataclass(frozen=True)
-class Column:
+class Column(NamedTuple):
     """A column of a table.
 
     Attributes:

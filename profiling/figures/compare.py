@@ -36,6 +36,10 @@ _NORMALIZED = {
     "trace": "Nothing is normalized: no steps are marked, so whole traces are compared",
 }
 
+_UNCERTAIN = (
+    "`~`: these windows cannot tell, because single steps of both sides take equally long, or there is only one step. "
+    "To know, measure: `python -m train.ab`, or `python -m profiling ab` for scripts."
+)
 _UNATTRIBUTED = "operators on several threads at once, or across a phase's end"
 
 Sides = tuple[Side, Side]
@@ -237,7 +241,14 @@ def _phases(diff: Diff, sides: Sides) -> Block:
         ),
         Column("derived"),
         *_pair_of("us", "", sides, duration),
-        number("difference_us", "difference", delta, f"{b.title} minus {a.title}: the sum of what follows"),
+        Column(
+            "difference_us",
+            "difference",
+            f"{b.title} minus {a.title}: the sum of what follows",
+            content=lambda row: f"{'~ ' if row.uncertain else ''}{delta(row.difference_us)}",
+            look="number",
+        ),
+        Column("uncertain"),
         number("operators_us", "operators", delta, "what operators take themselves"),
         number("python_us", "python", delta, "between operators: Python, dispatch, loading"),
         number("waiting_us", "waiting", delta, "in calls that block the host")
@@ -248,7 +259,8 @@ def _phases(diff: Diff, sides: Sides) -> Block:
         ),
     ]
     listing = table(diff.phases, columns, label="phases", name="compare-phases")
-    return panel(f"Phases, {per(diff.unit)}", listing)
+    doubt = [note(_UNCERTAIN)] if any(row.uncertain for row in diff.phases) else []
+    return panel(f"Phases, {per(diff.unit)}", *doubt, listing)
 
 
 class _Changed(NamedTuple):

@@ -8,13 +8,12 @@ from profiling.analysis.memory import memory
 from profiling.analysis.notes import notes as trace_notes
 from profiling.diff.diff import diff, load_windows
 from profiling.diff.totals import StageWindow
-from profiling.figures.blocks import notes
+from profiling.figures.blocks import Views, notes
 from profiling.figures.compare import Sides, compare
 from profiling.figures.comparison import ARMS, Side
 from profiling.figures.memory import WindowMemory, memory_view
-from profiling.figures.views import Views, read_record, window_names
-from profiling.verdict.record import COMPARISON_FILE
-from profiling.vocabulary import BASELINE, COMPARED_ARMS, VARIANT
+from profiling.figures.windows import read_record, window_names
+from profiling.vocabulary import BASELINE, COMPARED_ARMS, COMPARISON_FILE, VARIANT
 
 
 def compared_views(a: Path, b: Path) -> Views:

@@ -20,8 +20,8 @@ from profiling.figures.blocks import (
     table,
     verdict_mark,
 )
-from profiling.figures.comparison import phase_bars
 from profiling.figures.forest import forest, forest_rows
+from profiling.figures.measured import phase_bars
 from profiling.format import count, interval, minute, percent, ratio, size
 from profiling.verdict.ladder import Ladder, LadderEntry
 from profiling.vocabulary import OUTCOME_MARKS, Outcome, Verdict

@@ -1,7 +1,6 @@
 """Memory over time: the curve of each device, its peak, and the memory alive at the peak, of one run or of two."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from profiling.analysis.memory import DeviceMemory
@@ -14,8 +13,7 @@ _FIRST = 6  # charts shown before a click on the button for the others
 _BEFORE = "(before the window)"
 
 
-@dataclass(frozen=True)
-class WindowMemory:
+class WindowMemory(NamedTuple):
     """The memory of one device in one window.
 
     `side` and `look` are the title and the arm's style of a side of a comparison; empty for a run alone.

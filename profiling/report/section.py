@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import msgspec
 
-from profiling.figures.comparison import memory_curves, phase_bars, waterfall
+from profiling.figures.comparison import waterfall
+from profiling.figures.measured import memory_curves, phase_bars
 from profiling.figures.style import Figure
 from profiling.format import duration, minute, size
 from profiling.report.evidence import Evidence

@@ -21,10 +21,9 @@ from profiling import run_record
 from profiling.storage import read_bounded, walk_folders
 from profiling.tb_plugin.folders import Folder, Link, leads_out, walk
 from profiling.trace.files import natural_order, trace_candidates, traces_among
-from profiling.vocabulary import COMPARED_ARMS
+from profiling.vocabulary import COMPARED_ARMS, COMPARISON_FILE
 
 SCHEMA_VERSION = 1
-COMPARISON_FILE = "comparison.json"
 
 
 class NotFoundError(Exception):

@@ -13,7 +13,8 @@ from profiling.analysis.summary import summarize
 from profiling.figures.compared_views import compared_views
 from profiling.figures.effects import effects
 from profiling.figures.steps import timed_steps
-from profiling.figures.views import run_views, window_names
+from profiling.figures.views import run_views
+from profiling.figures.windows import window_names
 from profiling.format import duration, size
 from profiling.step_sample import StepSample
 from profiling.trace.trace import read_traces
@@ -65,7 +66,7 @@ def plotted(part: Any) -> int:
 
 def test_plotly_accepts_every_chart(tmp_path: Path) -> None:
     run, other = made(tmp_path / "run"), made(tmp_path / "other", scale=2)
-    assert plotted(run_views(run)) >= 7
+    assert plotted(run_views(run, read_traces(run))) >= 7
     assert plotted(compared_views(run, other)) == 3
     for name, times in (("one", 1.25), ("two", 50.0)):
         (tmp_path / "ab" / name).mkdir(parents=True)
@@ -76,7 +77,7 @@ def test_plotly_accepts_every_chart(tmp_path: Path) -> None:
 def test_a_table_has_the_values_of_the_analysis_and_the_texts_of_the_command_line(tmp_path: Path) -> None:
     run = made(tmp_path / "run")
     found = summarize(read_traces(run))
-    (table,) = (part for part in run_views(run)["kernels"][-1]["blocks"] if part["kind"] == "table")
+    (table,) = (part for part in run_views(run, read_traces(run))["kernels"][-1]["blocks"] if part["kind"] == "table")
     columns = {column["key"]: column for column in table["columns"]}
     assert columns["name"]["values"] == [kernel.name for kernel in found.kernels]
     assert columns["device_us"]["values"] == [kernel.device_us for kernel in found.kernels]
@@ -121,5 +122,5 @@ def test_a_peak_is_said_where_the_chart_is(tmp_path: Path) -> None:
     allocation = {"Bytes": 4096, "Addr": 1, "Total Allocated": 4096, "Device Type": 0, "Device Id": -1}
     at = {"ph": "i", "cat": "cpu_instant_event", "name": "[memory]", "s": "t", "pid": 1, "tid": 1, "ts": 12.0}
     write(tmp_path / "run" / "host_train.pt.trace.json", [event("aten::mm", 10, 20), {**at, "args": allocation}])
-    (chart,) = charts(run_views(tmp_path / "run")["memory"])
+    (chart,) = charts(run_views(tmp_path / "run", read_traces(tmp_path / "run"))["memory"])
     assert f"peak {size(4096)}" in chart["label"]

@@ -16,8 +16,9 @@ from profiling.analysis.index import Index
 from profiling.analysis.memory import memory
 from profiling.diff.diff import Cause
 from profiling.diff.explanation import Explanation
-from profiling.figures.comparison import memory_curves, phase_bars, waterfall
+from profiling.figures.comparison import waterfall
 from profiling.figures.ladder import ladder_svg
+from profiling.figures.measured import memory_curves, phase_bars
 from profiling.format import ratio
 from profiling.report.evidence import gather
 from profiling.report.page import render, write_report
