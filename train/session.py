@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -150,7 +149,7 @@ def build_model(config: Config, data: DataSet) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise UserError(f"model._target_={target}: not an nn.Module")
     variants.ACTIVATIONS[config.switches.activations](model)
-    if any(is_lazy(parameter) for parameter in model.parameters()):  # their shapes come from the first forward pass
+    if any(map(nn.parameter.is_lazy, model.parameters())):  # their shapes come from the first forward pass
         check_model(model, data, torch.device("cpu"), target)
     return model
 

@@ -1,4 +1,4 @@
-/** The parts of a view. Python says what they are (profiling/figures/blocks.py); there is a function here for each kind. */
+/** The parts of a view. Python says what they are (profiling/figures/blocks.py); here is a function for each kind. */
 
 import * as address from "./address.js";
 import { chart } from "./chart.js";

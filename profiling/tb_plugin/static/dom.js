@@ -59,7 +59,8 @@ export function content(value) {
   if (typeof value === "string") return value;
   const { tag, look, text, shape, open } = value;
   const path = shape && svg("path", { d: shape, class: open ? "open" : null });
-  return el(tag, { class: look || null }, path && svg("svg", { viewBox: "-7 -7 14 14", "aria-hidden": "true" }, path), text);
+  const picture = path && svg("svg", { viewBox: "-7 -7 14 14", "aria-hidden": "true" }, path);
+  return el(tag, { class: look || null }, picture, text);
 }
 
 /** A number of things with grouped thousands. */

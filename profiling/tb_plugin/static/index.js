@@ -154,7 +154,7 @@ async function load(view) {
   try {
     return await import(`./views/${VIEWS[view].module ?? "run"}.js`);
   } catch (error) {
-    throw new Error(`The view “${VIEWS[view].label}” could not be loaded: ${error.message}`);
+    throw new Error(`The view “${VIEWS[view].label}” could not be loaded: ${error.message}`, { cause: error });
   }
 }
 
