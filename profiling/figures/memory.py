@@ -160,7 +160,7 @@ def _alive(curves: Sequence[WindowMemory]) -> Block:
     return table(
         rows,
         [
-            Column("operator", "operator"),
+            Column("operator", "operator", look="wraps"),
             Column("phase", "phase", look="brief"),
             *sides,
             *(() if curves[0].look else single),
