@@ -24,10 +24,11 @@ accelerator-wheels: .venv/installed ## fetch what a GPU machine without a networ
 fuzz: .venv/installed ## 2,000 odd inputs of each kind, bounded in time and memory (ARGS="traces --seed 1")
 	$(BIN)/python -m tests.fuzz $(ARGS)
 
-check: .venv/installed ## lint, format check and strict types
+check: .venv/installed ## lint (Python and JavaScript), format check and strict types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/oxlint profiling
 
 bench: .venv/bench ## the benchmarks, against the peers that the `bench` extra installs
 	$(BIN)/python -m tests.bench $(ARGS)

@@ -1,4 +1,4 @@
-"""The command line: python -m profiling summary|diff|memory|check|effects|report PATH; ab SCRIPT SCRIPT."""
+"""The command line: python -m profiling summary|diff|memory|check|effects|figures|report PATH; ab SCRIPT SCRIPT."""
 
 from profiling.terminal.early_signals import exit_at_once
 
@@ -195,6 +195,34 @@ def _effects(options: argparse.Namespace) -> int:
     return 0
 
 
+def _add_figures(commands: Any) -> None:
+    parser = _command(commands, "figures", _figures, "what the TensorBoard tab shows, as JSON: its charts and tables")
+    parser.add_argument("path", metavar="TRACE|RUN", type=_path, help="a trace file or a run; with --effects, a folder")
+    parser.add_argument("against", metavar="TRACE|RUN", type=_path, nargs="?", help="what to compare the first with")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--by", choices=("shape", "stack"), default="", help="only operators, with rows of their own")
+    which.add_argument("--effects", action="store_true", help="the ladder of all comparisons below the folder")
+
+
+def _figures(options: argparse.Namespace) -> int:
+    if options.effects:
+        from profiling.figures.effects import effects
+        from profiling.verdict.ladder import read_ladder
+
+        write_json(effects(read_ladder(options.path)), compact=True)
+    elif options.against is not None:
+        from profiling.figures.compared_views import compared_views
+
+        write_json(compared_views(options.path, options.against), compact=True)
+    else:
+        begun = second_half(options.path, early=True)  # as for a summary
+        from profiling.figures.views import run_views
+        from profiling.trace.trace import read_traces
+
+        write_json(run_views(options.path, read_traces(options.path, begun), options.by), compact=True)
+    return 0
+
+
 def _add_diff(commands: Any) -> None:
     parser = _command(commands, "diff", _diff, "what changed between two traces or runs, and what it comes from")
     parser.add_argument("a", metavar="A", type=_path, help="a trace file, a folder of them, or - for standard input")
@@ -245,6 +273,7 @@ COMMANDS: list[Callable[[Any], None]] = [
     _add_memory,
     _add_check,
     _add_effects,
+    _add_figures,
     _add_report,
     _add_ab,
 ]

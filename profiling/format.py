@@ -28,6 +28,11 @@ def duration_change(time_us: float) -> str:
     return f"{'-' if time_us <= -_SHORTEST_US else '+'}{duration(abs(time_us))}"
 
 
+def axis_unit(time_us: float) -> tuple[str, float]:
+    """Return the unit of an axis up to `time_us`, and its length in microseconds."""
+    return next(((unit, unit_us) for unit, unit_us in (("s", 1e6), ("ms", 1e3)) if time_us >= unit_us), ("µs", 1.0))
+
+
 def size(byte_count: float) -> str:
     """Write a number of bytes with three digits and a unit: `19.2 MiB`."""
     unit, unit_bytes = size_unit(byte_count)
@@ -38,6 +43,32 @@ def size_unit(byte_count: float) -> tuple[str, int]:
     """Return the largest unit that is at most `byte_count`, and its bytes: for an axis up to `byte_count`."""
     power = next((power for power in range(len(_SIZE_UNITS) - 1, 0, -1) if abs(byte_count) >= 1024**power), 0)
     return _SIZE_UNITS[power], 1024**power
+
+
+def count(number: float) -> str:
+    """Write a count; one per sample may be a fraction."""
+    return f"{number:,.0f}" if float(number).is_integer() else _digits(number)
+
+
+def counted(number: int, noun: str) -> str:
+    """Write a count with its noun: `1 step`, `2,000 steps`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def percent(share: float) -> str:
+    """Write a fraction of 1: `12.3 %`."""
+    return f"{100 * share:.1f} %"
+
+
+def phase_name(name: str, derived: bool) -> str:
+    """Name a phase; `derived`: the trace does not mark it."""
+    return f"{name} (derived)" if derived else name
+
+
+def flops(number: float) -> str:
+    """Write floating-point operations: `1.84 GFLOP`."""
+    power = next((power for power in range(5) if abs(number) < 1000 ** (power + 1)), 5)
+    return f"{_digits(number / 1000**power)} {('', 'k', 'M', 'G', 'T', 'P')[power]}FLOP"
 
 
 def ratio(value: float) -> str:

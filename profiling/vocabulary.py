@@ -22,6 +22,9 @@ BASELINE, VARIANT, TWIN = ARMS = ("baseline", "variant", "twin")
 COMPARED_ARMS = (BASELINE, VARIANT)
 """The arms that a comparison reports on."""
 
+COMPARISON_FILE = "comparison.json"
+"""The record of a comparison; the folders of its arms are beside it."""
+
 
 class Verdict(StrEnum):
     """What the timings of a phase, or of a whole experiment, say."""

@@ -39,7 +39,8 @@ INSIDE_PROFILING = {
     "verdict": EVERYBODY | {"run_record"},
     # A comparison of scripts goes from the command line to the report; what a traced window held is in the trace.
     "ab": EVERYBODY | {"verdict", "run_record", "step_sample", "machine", "trace", "analysis", "report", "terminal"},
-    "figures": EVERYBODY | {"analysis", "diff", "verdict"},
+    # The views of the tab show a run's record beside what its traces say: `figures` reads both, once.
+    "figures": EVERYBODY | {"trace", "analysis", "diff", "verdict", "run_record"},
     "report": EVERYBODY | {"trace", "analysis", "diff", "verdict", "run_record", "figures"},
     "terminal": EVERYBODY | {"analysis", "diff", "verdict", "run_record"},
     "tb_plugin": {"storage", "vocabulary", "format", "parent_process", "run_record", "trace"},

@@ -11,9 +11,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-BLACK, WHITE, RED = (0, 0, 0), (255, 255, 255), (200, 30, 30)
-# Five colors of matplotlib's viridis: perceptually uniform, and legible to the color-blind.
-VIRIDIS = np.array([(68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37)])
+BLACK, WHITE, RED, BLUE = (0, 0, 0), (255, 255, 255), (200, 30, 30), (8, 48, 107)
 
 # Lengths in pixels.
 FONT_SIZE = 14
@@ -22,14 +20,13 @@ MATRIX = 800  # largest side of a confusion matrix, unless its cells would be sm
 LARGEST_CELL, SMALLEST_CELL = 44, 4
 LONGEST_LABEL = 120
 TILE = 112  # side of a drawn sample: four times the side of MNIST's images
-
 COLUMNS = 8  # samples per row
 
 
 def confusion_image(matrix: Tensor, classes: Sequence[str]) -> Tensor:
     """Draw a confusion matrix, int64 [C, C] of counts with the true classes as rows, as uint8 [3, H, W].
 
-    A cell shows its count unless that is 0; its color is its share of the row, from 0 (dark) to 1 (bright). With too
+    A cell shows its count unless that is 0; its color is its share of the row, from 0 (white) to 1 (blue). With too
     many classes, cells are too small for numbers and labels, which are then omitted.
     """
     counts = matrix.cpu().numpy()
@@ -47,7 +44,9 @@ def confusion_image(matrix: Tensor, classes: Sequence[str]) -> Tensor:
     picture = Image.new("RGB", (left + side + GAP, top + side + GAP), WHITE)
     picture.paste(column_title, (left + (side - column_title.width) // 2, GAP))
     picture.paste(row_title, (GAP, top + (side - row_title.height) // 2))
-    picture.paste(Image.fromarray(_viridis(shares)).resize((side, side), Image.Resampling.NEAREST), (left, top))
+    colors = np.array(WHITE) + shares[..., np.newaxis] * (np.array(BLUE) - np.array(WHITE))
+    cells = Image.fromarray(colors.round().astype(np.uint8))
+    picture.paste(cells.resize((side, side), Image.Resampling.NEAREST), (left, top))
     for number, (row_label, column_label) in enumerate(zip(row_labels, column_labels, strict=True)):
         middle = number * cell + cell // 2
         picture.paste(row_label, (left - GAP - row_label.width, top + middle - row_label.height // 2))
@@ -57,7 +56,7 @@ def confusion_image(matrix: Tensor, classes: Sequence[str]) -> Tensor:
     for (row, column), count in np.ndenumerate(counts) if legible else ():
         if count and _font().getlength(str(count)) < cell:
             center = (left + column * cell + cell // 2, top + row * cell + cell // 2)
-            draw.text(center, str(count), BLACK if shares[row, column] > 0.5 else WHITE, _font(), anchor="mm")
+            draw.text(center, str(count), WHITE if shares[row, column] > 0.5 else BLACK, _font(), anchor="mm")
     return _tensor(picture)
 
 
@@ -84,12 +83,6 @@ def predictions_image(images: Tensor, labels: Tensor, predicted: Tensor, classes
         if prediction != label:
             draw.rectangle((x - GAP // 2, y - GAP // 2, x + TILE + GAP // 2, y + TILE + lines), outline=RED, width=3)
     return _tensor(picture)
-
-
-def _viridis(shares: np.ndarray) -> np.ndarray:
-    """Map shares from 0 to 1, float [H, W], to colors, uint8 [H, W, 3]."""
-    points = np.linspace(0, 1, len(VIRIDIS))
-    return np.stack([np.interp(shares, points, band) for band in VIRIDIS.T], axis=-1).round().astype(np.uint8)
 
 
 def _text(text: str, max_width: int = LONGEST_LABEL) -> Image.Image:

@@ -166,6 +166,8 @@ def build_model(config: Config, data: DataSet) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise UserError(f"model._target_={target}: not an nn.Module")
     variants.ACTIVATIONS[config.switches.activations](model)
+    if any(map(nn.parameter.is_lazy, model.parameters())):  # their shapes come from the first forward pass
+        check_model(model, data, torch.device("cpu"), target)
     return model
 
 

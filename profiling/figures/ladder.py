@@ -36,6 +36,23 @@ def verdict_mark(verdict: Verdict, x: float, y: float) -> str:
     return f'<path class="mark {verdict.name}" d="{VERDICT_SHAPES[verdict]}" transform="translate({x:.1f},{y:.1f})"/>'
 
 
+def extent(effects: Sequence[PhaseEffect]) -> tuple[float, float]:
+    """Return the ends of a logarithmic axis of ratios that covers all effects up to FARTHEST."""
+    lows = [min(effect.ratio_low, 1 / effect.floor_ratio) * 0.97 for effect in effects]
+    highs = [max(effect.ratio_high, effect.floor_ratio) * 1.03 for effect in effects]
+    return max(min([0.9, *lows]), 1 / FARTHEST), min(max([1.1, *highs]), FARTHEST)
+
+
+def ratio_ticks(low: float, high: float, distance: float) -> list[float]:
+    """Return ratios to mark on a logarithmic axis, at least `distance` apart as a share of the axis."""
+    ticks: list[float] = []
+    length = math.log(high / low)
+    for tick in _TICKS:
+        if low <= tick <= high and all(abs(math.log(tick / other)) >= distance * length for other in ticks):
+            ticks.append(tick)
+    return ticks
+
+
 def ladder_svg(records: Sequence[ComparisonRecord]) -> str:
     """Return the SVG of every effect in its declared phase with interval, noise floor and verdict, grouped by topic.
 
@@ -65,24 +82,18 @@ def ladder_svg(records: Sequence[ComparisonRecord]) -> str:
 
 
 class _Axis:
-    """A logarithmic axis of ratios that covers all effects up to FARTHEST."""
+    """The axis of ratios in the picture, from `left` to _RIGHT."""
 
     def __init__(self, left: float, effects: Sequence[PhaseEffect]) -> None:
         self.left = left
-        ends = [end for effect in effects for end in (effect.ratio_low, effect.ratio_high, effect.floor_ratio)]
-        self.low = max(min([0.9, *(end * 0.97 for end in ends)]), 1 / FARTHEST)
-        self.high = min(max([1.1, *(end * 1.03 for end in ends)]), FARTHEST)
+        self.low, self.high = extent(effects)
 
     def at(self, value: float) -> float:
         share = math.log(value / self.low) / math.log(self.high / self.low)
         return self.left + min(max(share, 0), 1) * (_RIGHT - self.left)
 
     def draw(self, bottom: float) -> str:
-        ticks: list[float] = []
-        for tick in _TICKS:
-            fits = all(abs(self.at(tick) - self.at(drawn)) >= _MIN_TICK_DISTANCE for drawn in ticks)
-            if self.low <= tick <= self.high and fits:
-                ticks.append(tick)
+        ticks = ratio_ticks(self.low, self.high, _MIN_TICK_DISTANCE / (_RIGHT - self.left))
         lines = "".join(
             f'<path class="{"one" if tick == 1 else "grid"}" d="M{self.at(tick):.1f},{_TOP}V{bottom}"/>'
             f'<text class="tick" x="{self.at(tick):.1f}" y="{_TOP - 6}">×{tick:g}</text>'

@@ -16,8 +16,8 @@ import jinja2
 import msgspec
 from markupsafe import Markup
 
-from profiling.figures.comparison import Figure
 from profiling.figures.ladder import ladder_svg, verdict_mark
+from profiling.figures.style import Figure
 from profiling.format import duration, minute, probability, ratio, size
 from profiling.report.evidence import gather
 from profiling.report.section import machine, section

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 import msgspec
 
-from profiling.figures.comparison import Figure, memory_curves, phase_bars, waterfall
+from profiling.figures.comparison import waterfall
+from profiling.figures.measured import memory_curves, phase_bars
+from profiling.figures.style import Figure
 from profiling.format import duration, minute, size
 from profiling.report.evidence import Evidence
 from profiling.run_record import Environment
@@ -103,6 +105,8 @@ def _charts(comparison: Comparison, evidence: Evidence, figures: list[Figure]) -
         charts.append(("causes", "Causes of the difference", waterfall(evidence.explanation)))
     if evidence.memory:
         charts.append(("memory", "Memory in the traced window", memory_curves(evidence.memory)))
+    for _, text, figure in charts:
+        figure["layout"]["title"] = {"text": text, "x": 0, "xref": "container", "xanchor": "left", "font": {"size": 13}}
     first = len(figures)
     figures.extend(figure for _, _, figure in charts)
     return [

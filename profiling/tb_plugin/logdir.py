@@ -21,10 +21,9 @@ from profiling import run_record
 from profiling.storage import read_bounded, walk_folders
 from profiling.tb_plugin.folders import Folder, Link, leads_out, walk
 from profiling.trace.files import natural_order, trace_candidates, traces_among
-from profiling.vocabulary import COMPARED_ARMS
+from profiling.vocabulary import COMPARED_ARMS, COMPARISON_FILE
 
 SCHEMA_VERSION = 1
-COMPARISON_FILE = "comparison.json"
 
 
 class NotFoundError(Exception):
@@ -169,16 +168,16 @@ class Logdir:
             raise NotFoundError(f"{name!r} holds a link that leads out of the logdir; choose one of its windows")
         return folder, traces
 
-    def record(self, name: str) -> Path:
-        """Return the path of a run's record; a window stands for its run. Raises NotFoundError if there is none."""
+    def records(self, name: str) -> list[Path]:
+        """Return what else the views of a run or window depend on: its record, and that of the comparison it is in."""
         root = self.root
         folder = inside(root, name)
         if not folder.is_dir():
             folder = inside(root, str(PurePath(name).parent))
-        file = _record(root, folder)
-        if file is None:
-            raise NotFoundError(f"{name!r} has no {run_record.FILE_NAME}")
-        return file
+        found = [folder.parent / COMPARISON_FILE] if folder != root else []
+        with suppress(NotFoundError):  # a link out of the logdir, which is not read
+            found += [file] if (file := _record(root, folder)) else []
+        return [file for file in found if file.is_file()]
 
     def comparisons(self) -> list[Path]:
         """List the `comparison.json` of every comparison."""

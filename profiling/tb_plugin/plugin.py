@@ -20,12 +20,9 @@ from tensorboard.plugins import base_plugin
 from werkzeug import Request, Response
 from werkzeug.wsgi import wrap_file
 
-from profiling import run_record
-from profiling.storage import read_bounded
 from profiling.tb_plugin import cache, metadata
 from profiling.tb_plugin.analyses import Analyses, AnalysisError
 from profiling.tb_plugin.logdir import Logdir, NotFoundError, inside
-from profiling.vocabulary import COMPARED_ARMS, OUTCOME_MARKS, VERDICT_SHAPES, Verdict
 
 STATIC = Path(__file__).parent / "static"
 GROUPINGS = ("shape", "stack")
@@ -74,12 +71,9 @@ class ABTracePlugin(base_plugin.TBPlugin):  # type: ignore[misc]  # TensorBoard 
         """Return the WSGI application of each route below `data/plugin/abtrace`."""
         routes = {
             "/runs": self._runs,
-            "/record": self._record,
-            "/summary": self._summary,
-            "/diff": self._diff,
+            "/figures": self._figures,
             "/effects": self._effects,
             "/trace": self._trace,
-            "/vocabulary.js": self._vocabulary,
             "/plotly.min.js": self._plotly,
             "/static/*": self._static,
             "/perfetto/*": self._perfetto,
@@ -90,61 +84,36 @@ class ABTracePlugin(base_plugin.TBPlugin):  # type: ignore[misc]  # TensorBoard 
     def _runs(self, request: Request) -> Response:
         return _json(request, msgspec.json.encode(self._logdir.listing()))
 
-    def _record(self, request: Request) -> Response:
-        file = self._logdir.record(_argument(request, "run"))
-        name = file.relative_to(self._logdir.root).as_posix()
-        try:
-            record = run_record.decode(read_bounded(file, self._logdir.root))
-        except ValueError as error:
-            raise AnalysisError(HTTPStatus.UNPROCESSABLE_ENTITY, f"{name}: {error}") from error
-        return _json(request, msgspec.json.encode(record))
-
-    def _summary(self, request: Request) -> Response:
+    def _figures(self, request: Request) -> Response:
         path, traces = self._logdir.run(_argument(request, "run"))
-        by = request.args.get("by")
+        by, against = request.args.get("by"), request.args.get("against")
         if by is not None and by not in GROUPINGS:
             raise RequestError(f"by={by!r}: there is {', '.join(GROUPINGS)}")
-        record = self._record_of(_argument(request, "run"))
-        arguments = ["summary", self._relative(path), *(["--by", by] if by else [])]
-        return self._analysis(request, arguments, [*traces, *([record] if record else [])])
-
-    def _diff(self, request: Request) -> Response:
-        path, traces = self._logdir.run(_argument(request, "run"))
-        reference, reference_traces = self._logdir.run(_argument(request, "against"))
-        records = [file for name in ("run", "against") if (file := self._record_of(_argument(request, name)))]
-        arguments = ["diff", self._relative(reference), self._relative(path)]
-        return self._analysis(request, arguments, [*reference_traces, *traces, *records])
+        if against is None:
+            arguments = [self._relative(path), *(["--by", by] if by else [])]
+            return self._analysis(request, arguments, [*traces, *self._logdir.records(_argument(request, "run"))])
+        reference, reference_traces = self._logdir.run(against)
+        records = self._logdir.records(_argument(request, "run")) + self._logdir.records(against)
+        return self._analysis(
+            request, [self._relative(reference), self._relative(path)], [*reference_traces, *traces, *records]
+        )
 
     def _effects(self, request: Request) -> Response:
-        return self._analysis(request, ["effects", "."], self._logdir.comparisons())
+        return self._analysis(request, [".", "--effects"], self._logdir.comparisons())
 
     def _analysis(self, request: Request, arguments: list[str], files: list[Path]) -> Response:
-        key, answer = self._analyses.answer(self._logdir.root, [*arguments, "--json"], files)
+        key, answer = self._analyses.answer(self._logdir.root, ["figures", *arguments], files)
         return _packed(request, answer, "application/json", key)
 
     def _relative(self, path: Path) -> str:
         """Return the path in the logdir; it begins with `./` so that no name looks like an option."""
         return f"./{path.relative_to(self._logdir.root).as_posix()}"
 
-    def _record_of(self, name: str) -> Path | None:
-        try:
-            return self._logdir.record(name)
-        except NotFoundError:
-            return None
-
     def _trace(self, request: Request) -> Response:
         path, traces = self._logdir.run(_argument(request, "run"))
         if path not in traces:
             raise RequestError("a run is a folder; name one of its windows")
         return _file(request, path, "application/octet-stream", {"Content-Disposition": _attachment(path.name)})
-
-    def _vocabulary(self, request: Request) -> Response:
-        """Serve profiling/vocabulary.py as an ES module: arms, verdicts with their shapes, marks of outcomes."""
-        verdicts = {verdict.value: {"name": verdict.name, "path": VERDICT_SHAPES[verdict]} for verdict in Verdict}
-        outcomes = {outcome.value: mark for outcome, mark in OUTCOME_MARKS.items()}
-        words = {"arms": COMPARED_ARMS, "verdicts": verdicts, "outcomes": outcomes}
-        content = b"export default " + msgspec.json.encode(words) + b";\n"
-        return _content(request, content, "text/javascript")
 
     def _plotly(self, request: Request) -> Response:
         return self._from_package(request, "plotly", "package_data", "plotly.min.js")

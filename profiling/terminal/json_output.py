@@ -8,10 +8,14 @@ import sys
 import msgspec
 
 
-def write_json(value: object) -> None:
-    """Write JSON in ASCII: nothing that a terminal may obey (`profiling.format.visible`) or its encoding may lack."""
+def write_json(value: object, *, compact: bool = False) -> None:
+    """Write JSON in ASCII: nothing that a terminal may obey (`profiling.format.visible`) or its encoding may lack.
+
+    It is indented for people; `compact`: in one line, for programs.
+    """
     try:
-        text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+        encoded = msgspec.json.encode(value)
+        text = (encoded if compact else msgspec.json.format(encoded, indent=2)).decode()
     except UnicodeEncodeError:  # a file's name of bytes that are no text; Python reads its escapes back as they were
         text = json.dumps(msgspec.to_builtins(value), indent=2)
     sys.stdout.write(_NOT_PRINTABLE_ASCII.sub(_escape, text) + "\n")

@@ -9,7 +9,7 @@ from rich.text import Text
 from profiling.analysis.memory import DeviceMemory
 from profiling.analysis.summary import Summary, TraceInfo
 from profiling.diff.diff import Diff
-from profiling.format import duration, duration_change, size, visible
+from profiling.format import duration, duration_change, phase_name, size, visible
 from profiling.terminal.tables import FittedTable, PlainConsole, title_with_count
 
 _BARS = " ▁▂▃▄▅▆▇█"
@@ -90,7 +90,7 @@ def show_diff(difference: Diff, top: int) -> None:
     table = FittedTable("phases", ["phase"], columns, leave_out=least, caption=caption)
     for row in difference.phases:
         parts = [row.operators_us, row.python_us] + ([row.waiting_us] if waits else [])
-        name = f"{row.phase} (derived)" if row.derived else row.phase
+        name = phase_name(row.phase, row.derived)
         change = _change(row.difference_us, row.phase in uncertain)
         style = "dim" if row.uncertain else ""
         table.add_row(name, duration(row.a_us), duration(row.b_us), change, *map(duration_change, parts), style=style)
@@ -147,7 +147,7 @@ def _phases(summary: Summary, top: int) -> FittedTable:
     for row in summary.phases[:top]:
         times = [row.total_us, row.self_us, row.operator_us, row.python_us]
         times += [row.wait_us, row.device_us] if summary.devices else []
-        name = f"{row.name} (derived)" if row.derived else row.name
+        name = phase_name(row.name, row.derived)
         table.add_row(name, f"{row.calls:,}", *map(duration, times), *_allocated(summary, row.allocated_bytes))
     return table
 

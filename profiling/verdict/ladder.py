@@ -12,9 +12,9 @@ from profiling.storage import walk_folders
 from profiling.verdict.hypothesis import Hypothesis, PeakMemory
 from profiling.verdict.judge import PhaseEffect, correct_ladder
 from profiling.verdict.numerics import NumericsCheck
-from profiling.verdict.record import COMPARISON_FILE, ComparisonRecord, read_comparison
+from profiling.verdict.record import ComparisonRecord, read_comparison
 from profiling.verdict.wording import describe_numerics, describe_verdict
-from profiling.vocabulary import BASELINE, VARIANT, Outcome, Verdict
+from profiling.vocabulary import BASELINE, COMPARISON_FILE, VARIANT, Outcome, Verdict
 
 SCHEMA_VERSION = 1
 NO_TOPIC = "other"
@@ -49,6 +49,11 @@ class LadderEntry(Struct, frozen=True, kw_only=True):
     environment: Environment
     baseline: str | None
     variant: str | None
+
+    @property
+    def declared_effect(self) -> PhaseEffect | None:
+        """The effect in the hypothesis' phase; None where it was not measured."""
+        return next((effect for effect in self.phases if effect.phase == self.hypothesis.phase), None)
 
 
 class Ladder(Struct, frozen=True):

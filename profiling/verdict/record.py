@@ -13,9 +13,9 @@ from profiling.run_record import Environment
 from profiling.storage import read_json, write_json
 from profiling.verdict.judge import Comparison
 from profiling.verdict.timings import PhaseTimings
+from profiling.vocabulary import COMPARISON_FILE
 
 COMPARISON_VERSION = 4
-COMPARISON_FILE = "comparison.json"
 
 
 class ArmRecord(Struct, frozen=True, kw_only=True):

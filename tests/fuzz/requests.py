@@ -33,7 +33,7 @@ from tests.profiling.tb_plugin.conftest import STEP, make_record
 
 SECRET = "the content of a file outside"
 ROUTES = (
-    "runs", "record", "summary", "diff", "effects", "trace", "vocabulary.js", "plotly.min.js", "static/index.js",
+    "runs", "figures", "effects", "trace", "plotly.min.js", "static/index.js",
     "static/", "perfetto/index.html", "perfetto/", "x", "", "static/../plugin.py", "static/%2e%2e/plugin.py",
     "static//etc/passwd", "static/%00", "perfetto/../../x", "runs/", "runs/x", "static/index.js%0a", "static/views",
 )  # fmt: skip

@@ -52,6 +52,27 @@ def test_a_class_gets_the_sizes_that_its_signature_names_and_its_own_parameters(
     assert (layers[1].in_features, layers[1].out_features, layers[3].out_features) == (28 * 28, 5, 10)
 
 
+class Lazy(nn.Module):
+    """Sizes come from the first images."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d(), nn.ReLU(), nn.Flatten(), nn.LazyLinear(classes)
+        )
+
+    def forward(self, images):
+        return self.layers(images)
+
+
+def test_lazy_modules_have_their_sizes_before_the_optimizer_is_built(configure):
+    parts = session.prepare(configure("model=custom", f"model._target_={HERE}.Lazy", *TINY_DATA))
+    assert parts.module.layers[4].in_features == 4 * 26 * 26
+    trained = {id(parameter) for group in parts.optimizer.param_groups for parameter in group["params"]}
+    assert trained == {id(parameter) for parameter in parts.module.parameters()}
+    assert parts.module.training
+
+
 def pairs(count: int):
     images = torch.arange(count, dtype=torch.float32).reshape(-1, 1, 1, 1).expand(-1, 1, 8, 8) / count
     return (images, torch.arange(count) % 3), (images[:6], torch.arange(6) % 3)

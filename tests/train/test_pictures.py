@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from train.pictures import GAP, LARGEST_CELL, RED, TILE, VIRIDIS, WHITE, confusion_image, predictions_image
+from train.pictures import BLUE, GAP, LARGEST_CELL, RED, TILE, WHITE, confusion_image, predictions_image
 
 DIGITS = tuple("0123456789")
 
@@ -26,15 +26,16 @@ def test_cells_are_colored_by_their_share_of_the_row_and_rows_are_true_classes()
     matrix[2, 7] = 4  # all of class 2 mistaken for 7
     matrix[5] = 0  # a class without samples
     corners = cells(confusion_image(matrix, DIGITS), 10)[..., 0, 0]
-    bright = (corners == torch.tensor(VIRIDIS[-1])).all(dim=-1)
-    dark = (corners == torch.tensor(VIRIDIS[0])).all(dim=-1)
-    assert torch.equal(bright, matrix > 0)
-    assert torch.equal(dark, matrix == 0)
+    blue = (corners == torch.tensor(BLUE)).all(dim=-1)
+    white = (corners == torch.tensor(WHITE)).all(dim=-1)
+    assert torch.equal(blue, matrix > 0)
+    assert torch.equal(white, matrix == 0)
 
 
 def test_half_a_row_has_the_middle_color() -> None:
     corners = cells(confusion_image(torch.tensor([[3, 3], [0, 1]]), ("no", "yes")), 2)[..., 0, 0]
-    assert corners[0].tolist() == [VIRIDIS[2].tolist()] * 2
+    middle = [round((white + blue) / 2) for white, blue in zip(WHITE, BLUE, strict=True)]
+    assert corners[0].tolist() == [middle] * 2
 
 
 def test_every_count_but_zero_is_written_into_its_cell() -> None:

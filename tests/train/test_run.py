@@ -342,6 +342,8 @@ def test_a_sweep_goes_on_after_a_mistake_and_fails_at_its_end(command, tmp_path)
     assert result.returncode == 1
     assert "error: model.width=0: out of range; allowed: 1 to 65,536" in result.stderr
     assert len(list(tmp_path.rglob("record.json"))) == 1
+    assert "the 2 jobs of this sweep" in result.stdout
+    assert "left no record" in result.stdout
 
 
 def test_an_interrupted_run_records_what_it_measured(configure, tmp_path, monkeypatch):

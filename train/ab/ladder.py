@@ -11,7 +11,8 @@ from profiling.terminal.comparisons import show_comparisons
 from profiling.terminal.streams import standard_output
 from profiling.terminal.tables import wide_console
 from profiling.verdict.ladder import corrected_records
-from profiling.verdict.record import COMPARISON_FILE, ComparisonRecord, read_comparison
+from profiling.verdict.record import ComparisonRecord, read_comparison
+from profiling.vocabulary import COMPARISON_FILE
 from train.config import cli
 
 

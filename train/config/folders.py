@@ -37,6 +37,23 @@ class NoteNewFolders(Callback):
         _note(config.hydra.sweep)
 
 
+class ShowJobs(Callback):
+    """Prints a table of a multirun's jobs, also of those that failed; configs/config.yaml names this class, too."""
+
+    def __init__(self) -> None:
+        self.jobs: list[tuple[list[str], Path]] = []
+
+    def on_job_end(self, config: DictConfig, job_return: Any, **kwargs: Any) -> None:
+        """Note the job; a launcher that starts processes does not tell of them here."""
+        self.jobs.append((list(job_return.overrides), Path(config.hydra.runtime.output_dir)))
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Print the table."""
+        from profiling.terminal.sweep import print_sweep  # rich is slow to import, and most commands print no table
+
+        print_sweep(self.jobs)
+
+
 def _note(place: DictConfig) -> None:
     _new.clear()
     with suppress(OmegaConfBaseException, OSError):  # Hydra meets the same error at once

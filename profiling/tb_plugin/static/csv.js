@@ -2,9 +2,9 @@
 
 import { download } from "./dom.js";
 
-/** Download rows as a file. @param {string} name without extension @param {(column, row) => any} valueOf */
-export function save(name, columns, rows, valueOf) {
-  const lines = [columns.map(({ key }) => key), ...rows.map((row) => columns.map((column) => valueOf(column, row)))];
+/** Download rows as a file. @param {string} name without extension @param {number[]} rows by number */
+export function save(name, columns, rows) {
+  const lines = [columns.map(({ key }) => key), ...rows.map((row) => columns.map(({ values }) => values[row]))];
   const text = lines.map((values) => `${values.map(cell).join(",")}\r\n`).join("");
   download(`${name}.csv`, new Blob([text], { type: "text/csv" }));
 }

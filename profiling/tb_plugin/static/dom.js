@@ -50,9 +50,29 @@ export function prose(text) {
   return text.split("`").map((part, number) => (number % 2 ? el("code", null, part) : part));
 }
 
-/** A part of a view with a title. */
-export function panel(title, ...children) {
-  return el("section", { class: "panel" }, el("h2", null, title), ...children);
+/**
+ * The content of a cell: text, a piece of text with a style, or a list of them. A piece may have a shape, an SVG path
+ * around (0, 0), beside its text.
+ */
+export function content(value) {
+  if (Array.isArray(value)) return value.map(content);
+  if (typeof value === "string") return value;
+  const { tag, look, text, shape, open } = value;
+  const path = shape && svg("path", { d: shape, class: open ? "open" : null });
+  const picture = path && svg("svg", { viewBox: "-7 -7 14 14", "aria-hidden": "true" }, path);
+  return el(tag, { class: look || null }, picture, text);
+}
+
+/** A number of things with grouped thousands. */
+export const count = (number) => number.toLocaleString("en-US");
+
+const KIB = 1024;
+const UNITS = ["B", "KiB", "MiB", "GiB", "TiB"];
+
+/** The size of a file: `19.2 MiB`. */
+export function size(bytes) {
+  const power = Math.min(Math.floor(Math.log(Math.max(bytes, 1)) / Math.log(KIB)), UNITS.length - 1);
+  return `${Number((bytes / KIB ** power).toPrecision(3))} ${UNITS[power]}`;
 }
 
 /** Download a file. @param {string} name @param {Blob | string} content a blob, or a URL of this origin */

@@ -1,15 +1,14 @@
 /** The page: header, choice of run, and the view that the address names. */
 
 import * as address from "./address.js";
-import { el, message } from "./dom.js";
-import { size } from "./format.js";
+import { el, message, size } from "./dom.js";
 import { linksOut } from "./links.js";
 import * as model from "./model.js";
 import { baseline } from "./sides.js";
 import * as theme from "./theme.js";
 
 const VIEWS = {
-  effects: { label: "Effects", chooses: [] },
+  effects: { label: "Effects", chooses: [], module: "effects" },
   overview: { label: "Overview", chooses: ["run", "window"] },
   operators: { label: "Operators", chooses: ["run", "window"] },
   compare: { label: "Compare", chooses: ["run", "window", "against"] },
@@ -17,7 +16,7 @@ const VIEWS = {
   modules: { label: "Modules", chooses: ["run", "window"] },
   kernels: { label: "Kernels", chooses: ["run", "window"] },
   communication: { label: "Communication", chooses: ["run", "window"] },
-  timeline: { label: "Timeline", chooses: ["run", "window"] },
+  timeline: { label: "Timeline", chooses: ["run", "window"], module: "timeline" },
 };
 // Stricter than TensorBoard's policy. Plotly needs style attributes, and data: and blob: images to save charts.
 const POLICY =
@@ -153,9 +152,9 @@ async function show() {
 
 async function load(view) {
   try {
-    return await import(`./views/${view}.js`);
+    return await import(`./views/${VIEWS[view].module ?? "run"}.js`);
   } catch (error) {
-    throw new Error(`The view “${VIEWS[view].label}” could not be loaded: ${error.message}`);
+    throw new Error(`The view “${VIEWS[view].label}” could not be loaded: ${error.message}`, { cause: error });
   }
 }
 

@@ -1,7 +1,6 @@
 /** Runs that are missing because links to them lead out of the logdir. */
 
-import { message } from "./dom.js";
-import { count } from "./format.js";
+import { count, message } from "./dom.js";
 
 const NAMED = 5; // links that the message names
 

@@ -18,10 +18,11 @@ export async function runs() {
   return listing;
 }
 
-export const record = (run) => cached(url("record", { run: folder(run) }), stamp(run));
-/** @param {string} run a run, or run/window @param {string} [by] "shape" or "stack" */
-export const summary = (run, by = "") => cached(url("summary", { run, by }), stamp(run));
-export const diff = (run, against) => cached(url("diff", { run, against }), stamp(run) + stamp(against));
+/** The views of a run, or of run/window. @param {string} by "shape", "stack" or "": what sets operators apart */
+export const figures = (run, by) => cached(url("figures", { run, by }), stamp(run));
+/** The views of a comparison: of a run or window with another. */
+export const compared = (run, against) => cached(url("figures", { run, against }), stamp(run) + stamp(against));
+/** The ladder. */
 export const effects = () => cached("effects", JSON.stringify(listing));
 /** The URL of a window's file. @param {string} run run/window */
 export const traceUrl = (run) => url("trace", { run });
@@ -36,8 +37,6 @@ export function stamp(run) {
 function owner(name) {
   return listing.runs.find(({ run, windows }) => run === name || windows.some(({ file }) => `${run}/${file}` === name));
 }
-
-const folder = (name) => owner(name)?.run ?? name;
 
 function cached(address, state) {
   const entry = cache.get(address);

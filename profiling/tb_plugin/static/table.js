@@ -2,106 +2,86 @@
 
 import * as address from "./address.js";
 import { save } from "./csv.js";
-import { el } from "./dom.js";
-import { count } from "./format.js";
+import { content, count, el } from "./dom.js";
 
 const FIRST = 200; // rows shown before a click on "Show all"
+const CLASSES = { number: "num", text: "text", wraps: "text wraps", brief: "brief" };
 const collator = new Intl.Collator("en", { numeric: true });
 
 /**
  * @typedef {object} Column
- * @property {string} key identifies the column in `sort.key`, in the CSV's header, and in the rows
- * @property {string} label
- * @property {string} [title] the meaning of the column, shown on hover
- * @property {(value: any, row: any) => string | Node | (string | Node | false)[]} [format] the content of the cell
- * @property {boolean} [numeric] right-aligned; the first click sorts descending
- * @property {boolean} [wraps] text wraps; by default it is cut after one line
- * @property {boolean} [brief] short text that is never cut
- * @property {boolean} [hidden] searched and exported, but not shown
- * @property {string} [missing] the content of the cell of a row without a value; empty by default
- * @property {(row: any) => any} [value] the value to sort, search and export; `row[key]` by default
+ * @property {string} key identifies the column in `sort`, and in the CSV's header
+ * @property {string} title without one, the column is searched and exported, but not shown
+ * @property {string} help the meaning of the column, shown on hover
+ * @property {"number" | "text" | "wraps" | "brief"} look numbers are right-aligned, and sorted descending at first
+ * @property {any[]} values what is sorted, searched and exported
+ * @property {any[]} [texts] the content of the cells, if it is not the values themselves
  */
 
 /**
  * @param {object} options
  * @param {Column[]} options.columns
- * @param {object[]} options.rows
- * @param {{key: string, descending?: boolean}} [options.sort] the initial order; by default that of `rows`
- * @param {boolean | string} [options.search] whether there is a search box, over the columns of text; a string is the
- *   key of the search text in the address, `q` by default
- * @param {string} options.csvName file name without extension
- * @param {(row: any) => void} [options.onOpen] called for a click on a row, or Enter
- * @param {(row: any) => boolean} [options.opens] whether a row can be opened; all can, by default
- * @param {string} [options.label] the content of the table, for screen readers
+ * @param {number} options.rows their number
+ * @param {string} options.sort the key of the column by which the rows are sorted, descending after `-`; may be empty
+ * @param {string} options.search the key of the search text in the address; empty: there is no search box
+ * @param {[string, string]?} options.only a key of the address, and that of the column whose value it chooses
+ * @param {string} options.name file name without extension
+ * @param {string} options.label the content of the table, for screen readers
+ * @param {(object | null)[]} [options.opens] for each row the address that a click on it, or Enter, leads to
+ * @param {(row: number) => boolean} [options.kept] whether a row is in the table; all are, by default
  * @returns {HTMLElement}
  */
-export function table({ columns, rows, sort, search = false, csvName, onOpen, opens = () => true, label }) {
-  const valueOf = (column, row) => (column.value ? column.value(row) : row[column.key]);
-  const searchKey = search === true ? "q" : search;
-  let order = sort ? { descending: false, ...sort } : null;
-  let query = searchKey ? (address.get()[searchKey] ?? "") : "";
+export function table({ columns, rows, sort, search, only, name, label, opens, kept = () => true }) {
+  const column = (key) => columns.find((each) => each.key === key);
+  const wanted = only && address.get()[only[0]];
+  const chosen = (row) => kept(row) && (!wanted || column(only[1]).values[row] === wanted);
+  const members = Array.from({ length: rows }, (_, row) => row).filter(chosen);
+  let [order, descending] = [column(sort.replace("-", "")), sort.startsWith("-")];
+  let query = search ? (address.get()[search] ?? "") : "";
   let all = false;
   let shown = [];
 
-  const visible = columns.filter(({ hidden }) => !hidden);
-  const headers = visible.map((column) => {
-    const button = el("button", { type: "button", title: column.title, onclick: () => sortBy(column) }, column.label);
-    return el("th", { scope: "col", class: column.numeric && "num" }, button);
+  const visible = columns.filter(({ title }) => title);
+  const headers = visible.map((each) => {
+    const button = el("button", { type: "button", title: each.help, onclick: () => sortBy(each) }, each.title);
+    return el("th", { scope: "col", class: each.look === "number" && "num" }, button);
   });
   const body = el("tbody");
   const status = el("span", { class: "status", role: "status" });
   const more = el("button", { type: "button", class: "more", onclick: () => draw((all = true)) });
-  const box = el("input", {
-    type: "search",
-    placeholder: "Search",
-    "aria-label": `Search ${label ?? "this table"}`,
-    oninput: updateQuery,
-  });
+  const box = el("input", { type: "search", placeholder: "Search", "aria-label": `Search ${label}`, oninput });
   box.value = query;
   const csv = el(
     "button",
     {
       type: "button",
       class: "export",
-      title: `Save these rows as ${csvName}.csv`,
-      onclick: () => save(csvName, columns, shown, valueOf),
+      title: `Save these rows as ${name}.csv`,
+      onclick: () => save(name, columns, shown),
     },
     "CSV",
   );
 
-  function sortBy(column) {
-    const again = order?.key === column.key;
-    order = { key: column.key, descending: again ? !order.descending : Boolean(column.numeric) };
+  function sortBy(next) {
+    descending = next === order ? !descending : next.look === "number";
+    order = next;
     arrange();
   }
 
-  function updateQuery() {
+  function oninput() {
     query = box.value;
-    address.set({ [searchKey]: query }, { replace: true });
+    address.set({ [search]: query }, { replace: true });
     arrange();
   }
 
   function arrange() {
     const needle = query.trim().toLowerCase();
-    const texts = columns.filter((column) => !column.numeric);
-    const matches = (row) =>
-      texts.some((column) =>
-        String(valueOf(column, row) ?? "")
-          .toLowerCase()
-          .includes(needle),
-      );
-    shown = needle ? rows.filter(matches) : [...rows];
-    const column = order && columns.find(({ key }) => key === order.key);
-    if (column) {
-      const sign = order.descending ? -1 : 1;
-      shown = shown
-        .map((row) => [valueOf(column, row), row])
-        .sort(([a], [b]) => compare(a, b, sign))
-        .map(([, row]) => row);
-    }
+    const texts = columns.filter(({ look }) => look !== "number");
+    const has = ({ values }, row) => String(values[row] ?? "").toLowerCase().includes(needle);
+    shown = members.filter((row) => !needle || texts.some((each) => has(each, row)));
+    if (order) shown.sort((a, b) => compare(order.values[a], order.values[b], descending ? -1 : 1));
     headers.forEach((header, i) => {
-      const direction = order?.descending ? "descending" : "ascending";
-      if (visible[i] === column) header.setAttribute("aria-sort", direction);
+      if (visible[i] === order) header.setAttribute("aria-sort", descending ? "descending" : "ascending");
       else header.removeAttribute("aria-sort");
     });
     all = false;
@@ -112,33 +92,29 @@ export function table({ columns, rows, sort, search = false, csvName, onOpen, op
     const drawn = all ? shown : shown.slice(0, FIRST);
     body.replaceChildren(...drawn.map(line));
     if (!drawn.length) {
-      const nothing = rows.length ? `Nothing matches “${query}”.` : "Nothing here.";
+      const nothing = members.length ? `Nothing matches “${query}”.` : "Nothing here.";
       body.append(el("tr", null, el("td", { colspan: visible.length, class: "none" }, nothing)));
     }
-    const text =
-      shown.length < rows.length
-        ? `${count(shown.length)} of ${count(rows.length)} rows`
-        : `${count(rows.length)} rows`;
-    status.textContent = rows.length === 1 ? "1 row" : text;
+    const part = shown.length < members.length ? `${count(shown.length)} of ` : "";
+    status.textContent = members.length === 1 ? "1 row" : `${part}${count(members.length)} rows`;
     more.textContent = `Show all ${count(shown.length)} rows`;
     more.hidden = drawn.length === shown.length;
   }
 
   function line(row) {
-    const cells = visible.map((column) => {
-      const value = valueOf(column, row);
-      const known = value !== null && value !== undefined;
-      const content = known ? (column.format?.(value, row) ?? String(value)) : (column.missing ?? "");
-      if (column.numeric) return el("td", { class: value === 0 ? "num zero" : "num" }, content);
-      const kind = column.brief ? "brief" : column.wraps ? "text wraps" : "text";
-      return el("td", { class: kind }, el("span", { title: typeof content === "string" ? content : null }, content));
+    const cells = visible.map(({ look, values, texts }) => {
+      // The lines of a call stack, innermost first, are shown in one line.
+      const text = texts ? texts[row] : String(values[row] ?? "").replaceAll("\n", " ← ");
+      if (look === "number") return el("td", { class: values[row] === 0 ? "num zero" : "num" }, text);
+      const title = typeof text === "string" ? text : null;
+      return el("td", { class: CLASSES[look] }, el("span", { title }, content(text)));
     });
-    if (!onOpen || !opens(row)) return el("tr", null, ...cells);
+    if (!opens?.[row]) return el("tr", null, ...cells);
     const open = (event) => {
       if (event.type === "keydown" && event.key !== "Enter") return;
       if (event.target.closest("a, button")) return; // links and buttons have their own actions
       if (event.type === "click" && getSelection().toString()) return; // the click ended a selection of text
-      onOpen(row);
+      address.set(opens[row]);
     };
     return el("tr", { class: "opens", tabindex: 0, onclick: open, onkeydown: open }, ...cells);
   }
@@ -147,7 +123,7 @@ export function table({ columns, rows, sort, search = false, csvName, onOpen, op
   return el(
     "div",
     { class: "table" },
-    el("div", { class: "tools" }, searchKey && box, status, csv),
+    el("div", { class: "tools" }, search && box, status, csv),
     el("table", { "aria-label": label }, el("thead", null, el("tr", null, ...headers)), body),
     more,
   );
@@ -155,7 +131,6 @@ export function table({ columns, rows, sort, search = false, csvName, onOpen, op
 
 /** Compare two values for sorting; missing values come last in both orders. */
 function compare(a, b, sign) {
-  const missing = [a, b].map((value) => value === null || value === undefined);
-  if (missing[0] || missing[1]) return missing[0] - missing[1];
+  if (a === null || b === null) return (a === null) - (b === null);
   return sign * (typeof a === "number" && typeof b === "number" ? a - b : collator.compare(a, b));
 }

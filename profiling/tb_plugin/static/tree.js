@@ -1,8 +1,7 @@
 /** A table whose rows open and close, with the keys of a WAI-ARIA treegrid: arrows, Enter, Home, End. */
 
 import { save } from "./csv.js";
-import { el } from "./dom.js";
-import { count } from "./format.js";
+import { count, el } from "./dom.js";
 
 const ALL_OPEN = 60; // all rows are open initially up to this number of rows
 const INDENT = 16; // pixels per level
@@ -11,51 +10,50 @@ const DEEPEST_INDENT = 40; // levels
 /**
  * @param {object} options
  * @param {string} options.label the content of the table, for screen readers
- * @param {string} options.name header of the first column
- * @param {import("./table.js").Column[]} options.columns columns of numbers
- * @param {{path: string, name: string, depth: number}[]} options.rows parents before children
- * @param {string} options.csvName file name without extension
+ * @param {string} options.title of the column of names
+ * @param {import("./table.js").Column[]} options.columns at first the path of each row, then numbers
+ * @param {string[]} options.names
+ * @param {number[]} options.depths parents before children
+ * @param {string} options.name file name without extension
  * @returns {HTMLElement}
  */
-export function tree({ label, name, columns, rows, csvName }) {
-  const valueOf = (column, row) => (column.value ? column.value(row) : row[column.key]);
-  const nodes = rows.map((row, i) => ({
+export function tree({ label, title, columns, names, depths, name }) {
+  const [paths, ...numbers] = columns;
+  const nodes = depths.map((depth, row) => ({
     row,
+    depth,
     parent: null,
-    open: rows.length <= ALL_OPEN || row.depth < 2,
-    leaf: !(rows[i + 1]?.depth > row.depth),
+    open: depths.length <= ALL_OPEN || depth < 2,
+    leaf: !(depths[row + 1] > depth),
   }));
   const ancestors = []; // the latest node of each level
   for (const node of nodes) {
-    node.parent = ancestors[node.row.depth - 1] ?? null;
-    ancestors[node.row.depth] = node;
+    node.parent = ancestors[node.depth - 1] ?? null;
+    ancestors[node.depth] = node;
     node.element = tr(node);
   }
   nodes[0].element.tabIndex = 0;
 
   function tr(node) {
-    const { row, leaf } = node;
+    const { row, depth, leaf } = node;
     const mark = el("span", { class: "mark", "aria-hidden": "true", onclick: () => setOpen(node, !node.open) });
-    const indent = 10 + INDENT * Math.min(row.depth, DEEPEST_INDENT);
-    const cells = columns.map((column) => {
-      const value = valueOf(column, row);
-      return el("td", { class: "num", role: "gridcell" }, value === null ? "" : column.format(value));
-    });
+    const indent = 10 + INDENT * Math.min(depth, DEEPEST_INDENT);
+    const cells = numbers.map(({ texts }) => el("td", { class: "num", role: "gridcell" }, texts[row]));
     return el(
       "tr",
       {
         role: "row",
         tabindex: -1,
-        "aria-level": row.depth + 1,
+        "aria-level": depth + 1,
         "aria-expanded": leaf ? null : String(node.open),
         onkeydown: (event) => key(node, event),
         onfocus: () => makeTabbable(node),
       },
       el(
         "td",
-        { class: "text", role: "gridcell", title: row.path, style: `padding-left: ${indent}px` },
+        { class: "text", role: "gridcell", title: paths.values[row], style: `padding-left: ${indent}px` },
         mark,
-        row.name,
+        names[row],
       ),
       ...cells,
     );
@@ -110,7 +108,7 @@ export function tree({ label, name, columns, rows, csvName }) {
   update();
   const button = (text, fn, attributes) =>
     el("button", { type: "button", class: "export", onclick: fn, ...attributes }, text);
-  const head = columns.map((column) => el("th", { scope: "col", class: "num", title: column.title }, column.label));
+  const head = numbers.map((column) => el("th", { scope: "col", class: "num", title: column.help }, column.title));
   return el(
     "div",
     { class: "table tree" },
@@ -119,15 +117,13 @@ export function tree({ label, name, columns, rows, csvName }) {
       { class: "tools" },
       button("open all", () => setAllOpen(true)),
       button("close all", () => setAllOpen(false)),
-      el("span", { class: "status" }, `${count(rows.length)} rows`),
-      button("CSV", () => save(csvName, [{ key: "path" }, ...columns], rows, valueOf), {
-        title: `Save all rows as ${csvName}.csv`,
-      }),
+      el("span", { class: "status" }, `${count(nodes.length)} rows`),
+      button("CSV", () => save(name, columns, [...nodes.keys()]), { title: `Save all rows as ${name}.csv` }),
     ),
     el(
       "table",
       { role: "treegrid", "aria-label": label },
-      el("thead", null, el("tr", { role: "row" }, el("th", { scope: "col" }, name), ...head)),
+      el("thead", null, el("tr", { role: "row" }, el("th", { scope: "col" }, title), ...head)),
       el("tbody", null, ...nodes.map(({ element }) => element)),
     ),
   );

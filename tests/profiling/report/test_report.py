@@ -16,8 +16,9 @@ from profiling.analysis.index import Index
 from profiling.analysis.memory import memory
 from profiling.diff.diff import Cause
 from profiling.diff.explanation import Explanation
-from profiling.figures.comparison import memory_curves, phase_bars, waterfall
+from profiling.figures.comparison import waterfall
 from profiling.figures.ladder import ladder_svg
+from profiling.figures.measured import memory_curves, phase_bars
 from profiling.format import ratio
 from profiling.report.evidence import gather
 from profiling.report.page import render, write_report
@@ -258,11 +259,13 @@ def test_a_waterfall_ends_where_its_causes_lead() -> None:
     assert "<img" not in str(bars["hovertext"])
 
 
-def test_bars_are_the_times_of_both_arms_in_microseconds() -> None:
+def test_bars_are_the_times_of_both_arms_in_the_unit_of_the_axis() -> None:
     phases = compared("a", 1.25).phases
-    baseline, variant = phase_bars(phases)["data"]
-    assert baseline["x"] == [effect.baseline_s_per_sample * 1e6 for effect in phases]
-    assert variant["x"] == [effect.variant_s_per_sample * 1e6 for effect in phases]
+    figure = phase_bars(phases)
+    unit_s = {"µs": 1e-6, "ms": 1e-3, "s": 1}[figure["layout"]["xaxis"]["title"]["text"].partition(" ")[0]]
+    baseline, variant = figure["data"]
+    assert baseline["x"] == pytest.approx([effect.baseline_s_per_sample / unit_s for effect in phases])
+    assert variant["x"] == pytest.approx([effect.variant_s_per_sample / unit_s for effect in phases])
 
 
 # Hostile text

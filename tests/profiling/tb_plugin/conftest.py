@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -27,6 +28,33 @@ ENVIRONMENT = Environment(
     threads=2,
     versions={"torch": "2.14.1"},
 )
+
+
+def parts_of(answer: Any, kind: str) -> list[dict[str, Any]]:
+    """All blocks of a kind in an answer, in the order in which they are shown."""
+    if isinstance(answer, list):
+        return [found for part in answer for found in parts_of(part, kind)]
+    if not isinstance(answer, dict):
+        return []
+    return [answer] * (answer.get("kind") == kind) + parts_of(list(answer.values()), kind)
+
+
+def column(answer: Any, table: str, key: str) -> list[Any]:
+    """The values of a column of a table, by the name of its CSV file."""
+    (found,) = (each for each in parts_of(answer, "table") if each["name"] == table)
+    (values,) = (each["values"] for each in found["columns"] if each["key"] == key)
+    return list(values)
+
+
+def files_of(answer: Any) -> list[str]:
+    """The names of the files that the Overview says were read."""
+    (files,) = (text for part in parts_of(answer, "definitions") for name, text in part["pairs"] if name == "files")
+    return list(files)
+
+
+def runs_of(answer: Any) -> list[str]:
+    """The runs that the legend of a comparison names: the reference, then the other."""
+    return [run for _, _, run in answer["compare"][0]["sides"]]
 
 
 @pytest.fixture(autouse=True)

@@ -14,9 +14,9 @@ from werkzeug.test import Client
 
 from profiling.tb_plugin import analyses
 from tests.profiling.make_trace import event, write
-from tests.profiling.tb_plugin.conftest import trace
+from tests.profiling.tb_plugin.conftest import parts_of, trace
 
-SUMMARY = "/data/plugin/abtrace/summary?run=a"
+FIGURES = "/data/plugin/abtrace/figures?run=a"
 EVENT = json.dumps(event("aten::mm", 1.5, 2.5)).encode()
 
 
@@ -33,7 +33,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
 
 
 def asked(client: Client, status: int) -> str:
-    response = client.get(SUMMARY)
+    response = client.get(FIGURES)
     assert response.status_code == status, response.text
     error: str = response.get_json()["error"]
     assert "\n" not in error
@@ -98,7 +98,7 @@ def test_the_answer_is_bounded(client: Client, monkeypatch: pytest.MonkeyPatch) 
 def test_two_run_at_once_and_others_wait(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(analyses, "LIMIT_S", 0.4)
     pretend(monkeypatch, "import time; time.sleep(60)")
-    paths = [f"{SUMMARY}{by}" for by in ("", "&by=shape", "&by=stack")]
+    paths = [f"{FIGURES}{by}" for by in ("", "&by=shape", "&by=stack")]
     with ThreadPoolExecutor(3) as pool:
         said = list(pool.map(lambda path: client.get(path).get_json()["error"], paths))
     assert sum("more than" in line for line in said) >= 2
@@ -130,7 +130,7 @@ def bomb(path: Path, head: bytes, unit: bytes, size: int) -> None:
 def test_a_bomb_of_spaces_is_not_unfolded(client: Client, run: Path) -> None:
     (run / "w.1.pt.trace.json").unlink()
     bomb(run / "b.pt.trace.json.gz", b'{"traceEvents": [', b" " * (1 << 24), 1 << 30)
-    (note,) = client.get(SUMMARY).get_json()["trace"]["notes"]
+    ((note,),) = (part["lines"] for part in parts_of(client.get(FIGURES).get_json()["overview"], "list"))
     assert note == "b.pt.trace.json.gz: partial: reading stopped at byte 8650752: no event ends within 8 MiB"
 
 
@@ -160,10 +160,10 @@ def test_broken_and_hostile_files_are_said_to_be(
     text: bytes, status: int, said: str, client: Client, run: Path
 ) -> None:
     (run / "w.1.pt.trace.json").write_bytes(text)
-    response = client.get(SUMMARY)
+    response = client.get(FIGURES)
     assert response.status_code == status
     answer = response.get_json()
-    assert said in (answer["error"] if status != 200 else " ".join(answer["trace"]["notes"]))
+    assert said in (answer["error"] if status != 200 else str(parts_of(answer["overview"], "list")))
 
 
 def test_events_nested_200_000_deep(client: Client, run: Path) -> None:
@@ -171,4 +171,4 @@ def test_events_nested_200_000_deep(client: Client, run: Path) -> None:
     count = 200_000
     spans = [event(f"op{i % 7}", i, 2 * (count - i) + 1) for i in range(count)]
     write(run / "w.1.pt.trace.json", spans)
-    assert client.get(SUMMARY).status_code == 200
+    assert client.get(FIGURES).status_code == 200

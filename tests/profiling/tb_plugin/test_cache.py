@@ -16,7 +16,7 @@ from profiling.tb_plugin.analyses import Analyses
 from tests.conftest import ROOT
 from tests.profiling.tb_plugin.conftest import trace
 
-SUMMARY = "/data/plugin/abtrace/summary?run=a"
+FIGURES = "/data/plugin/abtrace/figures?run=a"
 
 
 def entries(caches: Path) -> set[Path]:
@@ -36,17 +36,17 @@ def test_an_answer_is_computed_once_for_each_state_of_its_files(
     client: Client, logdir: Path, caches: Path, runs: list[str]
 ) -> None:
     file = trace(logdir / "a")
-    first = client.get(SUMMARY)
+    first = client.get(FIGURES)
     (entry,) = entries(caches)
     assert entry.stat().st_mode & 0o77 == 0 or entry.parent.stat().st_mode & 0o77 == 0
-    assert client.get(SUMMARY).data == first.data
-    assert runs == ["summary"]
-    again = client.get(SUMMARY, headers={"If-None-Match": first.headers["ETag"]})
+    assert client.get(FIGURES).data == first.data
+    assert runs == ["figures"]
+    again = client.get(FIGURES, headers={"If-None-Match": first.headers["ETag"]})
     assert (again.status_code, again.data) == (304, b"")
     os.utime(file, ns=(1, 1))
-    client.get(SUMMARY)
-    client.get(f"{SUMMARY}&by=shape")
-    assert runs == ["summary"] * 3
+    client.get(FIGURES)
+    client.get(f"{FIGURES}&by=shape")
+    assert runs == ["figures"] * 3
     assert not list(logdir.rglob(f"*{cache.SUFFIX}"))
     assert {path.name for path in logdir.rglob("*")} == {"a", file.name}
 
@@ -55,27 +55,27 @@ def test_two_servers_share_it_and_deleting_it_costs_only_time(
     client: Client, serve: Callable[[Path], Client], logdir: Path, caches: Path, runs: list[str]
 ) -> None:
     trace(logdir / "a")
-    first = client.get(SUMMARY)
-    assert serve(logdir).get(SUMMARY).data == first.data
-    assert runs == ["summary"]
+    first = client.get(FIGURES)
+    assert serve(logdir).get(FIGURES).data == first.data
+    assert runs == ["figures"]
     for entry in entries(caches):
         entry.unlink()
-    assert client.get(SUMMARY).data == first.data
+    assert client.get(FIGURES).data == first.data
     for folder in caches.iterdir():
         folder.rename(caches.parent / "moved")
-    assert client.get(SUMMARY).data == first.data
-    assert runs == ["summary"] * 3
+    assert client.get(FIGURES).data == first.data
+    assert runs == ["figures"] * 3
 
 
 def test_many_ask_at_once_and_one_process_answers(client: Client, logdir: Path, runs: list[str]) -> None:
     trace(logdir / "a")
     answers: list[bytes] = []
-    threads = [threading.Thread(target=lambda: answers.append(client.get(SUMMARY).data)) for _ in range(8)]
+    threads = [threading.Thread(target=lambda: answers.append(client.get(FIGURES).data)) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert (len(answers), len(set(answers)), runs) == (8, 1, ["summary"])
+    assert (len(answers), len(set(answers)), runs) == (8, 1, ["figures"])
 
 
 def test_a_file_that_changes_meanwhile_is_not_kept(
@@ -89,7 +89,7 @@ def test_a_file_that_changes_meanwhile_is_not_kept(
         return run(self, *given)
 
     monkeypatch.setattr(Analyses, "_run", changing)
-    assert client.get(SUMMARY).status_code == 200
+    assert client.get(FIGURES).status_code == 200
     assert entries(caches) == set()
 
 
@@ -98,7 +98,7 @@ def test_a_cache_that_cannot_be_written_is_said_once_and_not_needed(
 ) -> None:
     trace(logdir / "a")
     caches.write_text("no folder")  # also root cannot write into this
-    for path in (SUMMARY, SUMMARY, "/data/plugin/abtrace/plotly.min.js"):
+    for path in (FIGURES, FIGURES, "/data/plugin/abtrace/plotly.min.js"):
         assert client.get(path).status_code == 200
     assert caplog.text.count("A/B Trace keeps no answers") == 1
 
@@ -117,14 +117,14 @@ def test_a_damaged_entry_is_discarded_and_computed_again(
     damage: Callable[[Path, Path], object], client: Client, logdir: Path, caches: Path, runs: list[str]
 ) -> None:
     trace(logdir / "a")
-    first = client.get(SUMMARY)
+    first = client.get(FIGURES)
     (entry,) = entries(caches)
-    client.get(f"{SUMMARY}&by=shape")
+    client.get(f"{FIGURES}&by=shape")
     (other,) = entries(caches) - {entry}
     damage(entry, other)
-    again = client.get(SUMMARY)
+    again = client.get(FIGURES)
     assert (again.status_code, again.data) == (200, first.data)
-    assert runs == ["summary"] * 3
+    assert runs == ["figures"] * 3
 
 
 def test_the_oldest_entries_make_room(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from profiling.__main__ import main
 from profiling.storage import WITHIN_VARIABLE
 from profiling.tb_plugin.logdir import Listing, Logdir
 from tests.odd_files import ODD_FILES
-from tests.profiling.tb_plugin.conftest import make_record, trace
+from tests.profiling.tb_plugin.conftest import column, files_of, make_record, parts_of, runs_of, trace
 from tests.profiling.tb_plugin.test_plugin import BASE, get, refused
 
 OPENED: list[str] | None = None
@@ -56,8 +56,8 @@ def test_a_run_is_listed_once_with_the_names_that_links_give_it(client: Client, 
     assert names(logdir) == [("baseline/1", ["all/1", "baseline/best"]), ("baseline/2", ["all/2", "latest"])]
     assert get(client, "runs")["links_out"] == []
     for name in ("latest", "all/2", "latest/w.1.pt.trace.json"):
-        assert get(client, f"summary?run={name}")["trace"]["files"] == ["baseline/2/w.1.pt.trace.json"]
-    assert get(client, "diff?run=latest&against=baseline/best")["difference_us"] == 0
+        answer = get(client, f"figures?run={name}&against=baseline/best")
+        assert runs_of(answer) == ["baseline/1", "baseline/2"]
 
 
 def test_a_run_that_only_a_link_leads_to_has_the_name_of_the_link(client: Client, logdir: Path) -> None:
@@ -66,8 +66,9 @@ def test_a_run_that_only_a_link_leads_to_has_the_name_of_the_link(client: Client
     (logdir / ".store" / "group" / "again").symlink_to("one")
     (logdir / "linked").symlink_to(logdir / ".store" / "group")
     assert names(logdir) == [("linked/one", ["linked/again"])]
-    assert get(client, "record?run=linked/one")["name"] == "baseline"
-    assert get(client, "summary?run=linked/one")["operators"]
+    answer = get(client, "figures?run=linked/one")
+    assert column(answer["overview"], "config", "key")
+    assert column(answer["operators"], "operators", "name")
     assert Logdir(str(logdir)).holds_traces(wait_s=5)
 
 
@@ -89,7 +90,7 @@ def test_a_trace_beside_a_link_to_it_counts_once(client: Client, logdir: Path) -
     (logdir / "a" / "latest.pt.trace.json").symlink_to("w.2.pt.trace.json")
     (run,) = listing(logdir).runs
     assert [window.file for window in run.windows] == ["w.1.pt.trace.json", "w.2.pt.trace.json"]
-    assert [row["calls"] for row in get(client, "summary?run=a")["operators"]] == [2, 2]
+    assert column(get(client, "figures?run=a")["operators"], "operators", "calls") == [2, 2]
 
 
 def test_what_leads_out_is_named_and_not_read(client: Client, logdir: Path, opened: list[str]) -> None:
@@ -110,7 +111,7 @@ def test_what_leads_out_is_named_and_not_read(client: Client, logdir: Path, open
     assert found["links_out"] == ["a/w.2.pt.trace.json", "b/plain.json", "folder", "up"]
     assert [run["run"] for run in found["runs"]] == ["a"]
     assert found["runs"][0]["record_error"] == "record.json is a link that leads out of the logdir"
-    for route in ("record?run=a", "summary?run=b", "summary?run=folder", "trace?run=b/plain.json"):
+    for route in ("figures?run=a", "figures?run=b", "figures?run=folder", "trace?run=b/plain.json"):
         refused(client.get(f"{BASE}/{route}"), 404)
     assert str(logdir.resolve()) in opened
     assert not [path for path in opened if path.startswith(str(outside))]
@@ -126,11 +127,13 @@ def test_a_record_that_leads_out_is_not_read_by_analyses_either(client: Client, 
     run_record.write(make_record(), logdir / "inside")
     trace(logdir / "b")
     (logdir / "b" / "record.json").symlink_to(logdir / "inside" / "record.json")
-    assert get(client, "summary?run=a")["timings"] == []
-    assert get(client, "diff?run=a&against=a")["unit"] == "step"
-    assert get(client, "diff?run=b&against=b")["unit"] == "sample"
-    assert [timing["stage"] for timing in get(client, "summary?run=b")["timings"]] == ["train"]
-    assert get(client, "record?run=b")["name"] == "baseline"
+    cards = {run: [card["name"] for card in parts_of(get(client, f"figures?run={run}"), "card")] for run in "ab"}
+    assert (cards["a"][0], cards["b"][0]) == ("Step time", "Step time, train")
+    said = [part["text"] for part in parts_of(get(client, "figures?run=a"), "message")]
+    assert any("record.json: a link that leads out of the logdir" in text for text in said)
+    titles = {run: parts_of(get(client, f"figures?run={run}&against={run}"), "panel")[0]["blocks"] for run in "ab"}
+    assert "per step" in str(titles["a"])
+    assert "per sample" in str(titles["b"])
 
 
 def test_a_logdir_of_links_that_lead_out_is_not_silent(
@@ -144,13 +147,13 @@ def test_a_logdir_of_links_that_lead_out_is_not_silent(
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
-@pytest.mark.parametrize("command", [["summary", "a"], ["diff", "a", "a"], ["effects", "a/comparison.json"]])
-def test_a_pipe_in_place_of_a_record_does_not_block_the_command_line(command: list[str], logdir: Path) -> None:
+@pytest.mark.parametrize("command", ["summary a", "diff a a", "effects a/comparison.json", "figures a"])
+def test_a_pipe_in_place_of_a_record_does_not_block_the_command_line(command: str, logdir: Path) -> None:
     trace(logdir / "a")
     for name in ("record.json", "comparison.json"):
         os.mkfifo(logdir / "a" / name)
     done = subprocess.run(
-        [sys.executable, "-m", "profiling", *command, "--json"],
+        [sys.executable, "-m", "profiling", *command.split(), *(["--json"] if "figures" not in command else [])],
         cwd=logdir,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
         stdout=subprocess.PIPE,
@@ -168,10 +171,10 @@ def test_what_is_no_file_stops_no_route(kind: str, client: Client, logdir: Path)
         ODD_FILES[kind](logdir / "a" / name)
     (run,) = get(client, "runs")["runs"]
     assert [window["file"] for window in run["windows"]] == ["w.1.pt.trace.json"]
-    assert get(client, "summary?run=a/w.1.pt.trace.json")["timings"] == []
-    assert get(client, "diff?run=a/w.1.pt.trace.json&against=a/w.1.pt.trace.json")["causes"] == []
-    assert get(client, "effects")["effects"] == []
-    refused(client.get(f"{BASE}/record?run=a"), 404)
+    window = "a/w.1.pt.trace.json"
+    assert files_of(get(client, f"figures?run={window}")) == ["w.1.pt.trace.json"]
+    assert runs_of(get(client, f"figures?run={window}&against={window}")) == ["a", "a"]
+    assert get(client, "effects")["measured"] == {}
     refused(client.get(f"{BASE}/trace?run=a/x.pt.trace.json"), 404)
 
 

@@ -16,10 +16,19 @@ from werkzeug.test import Client, TestResponse
 from profiling import run_record
 from profiling.__main__ import main
 from tests.profiling.make_trace import event, write
-from tests.profiling.tb_plugin.conftest import HOSTILE, STEP, comparison_text, make_record, trace
+from tests.profiling.tb_plugin.conftest import (
+    HOSTILE,
+    STEP,
+    comparison_text,
+    files_of,
+    make_record,
+    parts_of,
+    runs_of,
+    trace,
+)
 
 BASE = "/data/plugin/abtrace"
-ROUTES = ["runs", "record", "summary", "diff", "effects", "trace", "plotly.min.js", "static/index.js"]
+ROUTES = ["runs", "figures", "effects", "trace", "plotly.min.js", "static/index.js"]
 
 
 def get(client: Client, path: str) -> Any:
@@ -76,21 +85,22 @@ def test_analyses_say_what_the_command_line_says(
     (logdir / "ab" / "comparison.json").write_bytes(comparison_text())
     monkeypatch.chdir(logdir)
     for asked, arguments in {
-        "summary?run=a": ["summary", "a"],
-        "summary?run=a&by=shape": ["summary", "a", "--by", "shape"],
-        "summary?run=a/w.1.pt.trace.json&by=stack": ["summary", "a/w.1.pt.trace.json", "--by", "stack"],
-        "diff?run=b&against=a": ["diff", "a", "b"],
-        "effects": ["effects", "."],
+        "figures?run=a": ["a"],
+        "figures?run=a&by=shape": ["a", "--by", "shape"],
+        "figures?run=a/w.1.pt.trace.json&by=stack": ["a/w.1.pt.trace.json", "--by", "stack"],
+        "figures?run=b&against=a": ["a", "b"],
+        "effects": [".", "--effects"],
     }.items():
-        assert main([*arguments, "--json"]) == 0
+        assert main(["figures", *arguments]) == 0
         assert get(client, asked) == json.loads(capsys.readouterr().out)
 
 
 def test_records_are_checked(client: Client, logdir: Path) -> None:
     trace(logdir / "a")
     run_record.write(make_record(), logdir / "a")
-    assert get(client, "record?run=a") == msgspec.to_builtins(make_record())
-    assert get(client, "record?run=a/w.1.pt.trace.json") == get(client, "record?run=a")
+    for name in ("a", "a/w.1.pt.trace.json"):
+        shown = str(get(client, f"figures?run={name}")["overview"])
+        assert all(f"{library} {version}" in shown for library, version in make_record().environment.versions.items())
     file = logdir / "a" / "record.json"
     for wrong, said in {
         b"{}": "missing required field",
@@ -100,7 +110,8 @@ def test_records_are_checked(client: Client, logdir: Path) -> None:
         b'{"name": 1}': "a/record.json",
     }.items():
         file.write_bytes(wrong)
-        refused(client.get(f"{BASE}/record?run=a"), 422, said)
+        messages = parts_of(get(client, "figures?run=a")["overview"], "message")
+        assert any(said in message["text"] for message in messages), messages
     assert "record.json is no run record" in get(client, "runs")["runs"][0]["record_error"]
 
 
@@ -119,7 +130,7 @@ def test_a_trace_is_handed_out_as_it_is(client: Client, logdir: Path) -> None:
     ("path", "kind", "content"),
     [
         ("static/index.js", "text/javascript", b"export"),
-        ("static/views/overview.js", "text/javascript", b"export"),
+        ("static/views/run.js", "text/javascript", b"export"),
         ("static/style.css", "text/css", b"--"),
         ("plotly.min.js", "text/javascript", b"plotly.js"),
         ("perfetto/service_worker.js", "text/javascript", b"self"),
@@ -161,26 +172,23 @@ def test_only_get(client: Client, route: str, method: str) -> None:
 @pytest.mark.parametrize(
     ("path", "status", "said"),
     [
-        ("summary", 400, "run="),
-        ("summary?run=", 400, "run="),
-        ("diff?run=a", 400, "against="),
-        ("record", 400, "run="),
+        ("figures", 400, "run="),
+        ("figures?run=", 400, "run="),
+        ("figures?run=a&against=", 404, "''"),
         ("trace", 400, "run="),
-        ("summary?run=a&by=color", 400, "shape, stack"),
-        ("summary?run=b", 404, "'b'"),
-        ("summary?run=a/none.json", 404, "none.json"),
-        ("summary?run=empty", 404, "no run"),
+        ("figures?run=a&by=color", 400, "shape, stack"),
+        ("figures?run=b", 404, "'b'"),
+        ("figures?run=a/none.json", 404, "none.json"),
+        ("figures?run=empty", 404, "no run"),
         ("trace?run=a/notes.txt", 404, "no trace"),
-        ("record?run=empty", 404, "record.json"),
-        ("record?run=a", 404, "record.json"),
-        ("diff?run=a&against=b", 404, "'b'"),
+        ("figures?run=a&against=b", 404, "'b'"),
         ("nothing", 404, "nothing"),
         ("index.js", 404, "index.js"),
         ("static/none.js", 404, "none.js"),
         ("static/", 404, ""),
         ("static/views", 404, "views"),
         ("perfetto/none", 404, "none"),
-        ("summary?run=broken", 422, "broken/t.pt.trace.json: not JSON"),
+        ("figures?run=broken", 422, "broken/t.pt.trace.json: not JSON"),
     ],
 )
 def test_what_cannot_be_answered_gets_one_line(path: str, status: int, said: str, client: Client, logdir: Path) -> None:
@@ -192,7 +200,7 @@ def test_what_cannot_be_answered_gets_one_line(path: str, status: int, said: str
     refused(client.get(f"{BASE}/{path}"), status, said)
 
 
-@pytest.mark.parametrize("route", ["summary", "record", "trace", "diff", "diff_against"])
+@pytest.mark.parametrize("route", ["figures", "trace", "figures_against"])
 def test_nothing_outside_the_logdir(route: str, client: Client, logdir: Path) -> None:
     outside = logdir.parent / "outside"
     secret = trace(outside)
@@ -226,7 +234,7 @@ def test_nothing_outside_the_logdir(route: str, client: Client, logdir: Path) ->
         "%ed%a0%80",
         "file:///etc",
     ):
-        asked = f"diff?run=a&against={run}" if route == "diff_against" else f"{route}?run={run}{file}&against=a"
+        asked = f"figures?run=a&against={run}" if route == "figures_against" else f"{route}?run={run}{file}"
         refused(client.get(f"{BASE}/{asked}"), 404)
 
 
@@ -251,12 +259,12 @@ def test_one_link_that_leads_out_spoils_only_itself(client: Client, logdir: Path
         ("a", [kept.name]),
         ("b", [kept.name]),
     ]
-    refused(client.get(f"{BASE}/summary?run=a"), 404, "choose one of its windows")
+    refused(client.get(f"{BASE}/figures?run=a"), 404, "choose one of its windows")
     refused(client.get(f"{BASE}/trace?run=a/{secret.name}"), 404)
-    assert get(client, f"summary?run=a/{kept.name}")["trace"]["files"] == [f"a/{kept.name}"]
-    assert get(client, "summary?run=b")["trace"]["files"] == [f"b/{kept.name}"]
+    assert files_of(get(client, f"figures?run=a/{kept.name}")) == [kept.name]
+    assert files_of(get(client, "figures?run=b")) == [kept.name]
     answer = get(client, "effects")
-    assert answer["effects"] == []
+    assert answer["measured"] == {}
     assert answer["notes"] == ["c/comparison.json: left out: a link that leads out of the logdir"]
 
 
@@ -267,8 +275,9 @@ def test_any_name_of_a_run_stays_text(name: str, client: Client, logdir: Path) -
     name = name.replace("/", "")
     file = trace(logdir / name, f"{name}.pt.trace.json")
     assert [run["run"] for run in get(client, "runs")["runs"]] == [name]
-    assert get(client, f"summary?run={quote(name)}")["trace"]["files"] == [f"{name}/{file.name}"]
-    assert get(client, f"diff?run={quote(name)}&against={quote(f'{name}/{file.name}')}")["difference_us"] == 0
+    assert files_of(get(client, f"figures?run={quote(name)}")) == [file.name]
+    answer = get(client, f"figures?run={quote(name)}&against={quote(f'{name}/{file.name}')}")
+    assert runs_of(answer) == [name, name]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only there a name may be any bytes")
@@ -283,7 +292,7 @@ def test_a_module_in_the_logdir_is_not_imported(client: Client, logdir: Path) ->
     trace(logdir)
     for module in ("numpy", "msgspec", "profiling", "sitecustomize", "json"):
         (logdir / f"{module}.py").write_text("raise SystemExit('imported')")
-    assert get(client, "summary?run=.")["trace"]["files"] == ["w.1.pt.trace.json"]
+    assert files_of(get(client, "figures?run=.")) == ["w.1.pt.trace.json"]
 
 
 def test_the_tab_is_there_only_where_there_is_something_to_show(

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from profiling.verdict.record import COMPARISON_FILE, read_comparison, write_comparison
+from profiling.verdict.record import read_comparison, write_comparison
+from profiling.vocabulary import COMPARISON_FILE
 from tests.profiling.report.reports import ARMS, compared, recorded, samples
 
 

@@ -1,230 +1,108 @@
 /** The ladder: the effect of each optimization with its interval, its verdict and the outcome of its hypothesis. */
 
 import * as address from "../address.js";
+import { draw, panel } from "../blocks.js";
 import { chart, load } from "../chart.js";
-import { el, message, panel } from "../dom.js";
-import { count, ratio, size } from "../format.js";
-import { declared, ladder } from "../ladder.js";
+import { content, count, el, message } from "../dom.js";
 import * as model from "../model.js";
 import { table } from "../table.js";
-import { NOT_APPLICABLE, outcomeMark, VERDICTS, verdictMark } from "../verdict.js";
-
-/** The filters, by key in the address. */
-const FILTERS = {
-  topic: { label: "Topic", of: ({ topic }) => topic },
-  phase: { label: "Phase", of: ({ hypothesis }) => hypothesis.phase },
-  verdict: { label: "Verdict", of: ({ verdict }) => verdict, order: Object.keys(VERDICTS) },
-};
 
 export async function show(root) {
   load();
-  const { effects, notes } = await model.effects();
-  if (notes.length) {
-    const lines = el("ul", null, ...notes.map((note) => el("li", null, note)));
-    root.append(
-      el("div", { class: "notes" }, message("partial", "Some comparisons could not be read and are left out."), lines),
-    );
-  }
-  if (!effects.length) {
-    const hint =
-      "Measure one with `python -m train.ab +experiment=nograd_off`, all of them with `python -m train.ab -m '+experiment=glob(*)'`. Each appears here when it is done.";
-    root.append(message("empty", "No comparison lies below this logdir: there are no effects to show.", hint));
-    return;
-  }
+  const ladder = await model.effects();
+  root.append(...draw(ladder.above));
+  if (!ladder.table) return;
+  const { filters } = ladder;
   const results = el("div", { class: "found" });
-  const draw = () => {
-    const rows = effects.filter(chosen());
-    clear.hidden = rows.length === effects.length;
-    results.replaceChildren(...content(rows));
+  const update = () => {
+    const query = address.get();
+    const matches = (entry) => filters.every(({ key, values }) => !query[key] || values[entry] === query[key]);
+    const kept = new Set([...filters[0].values.keys()].filter(matches));
+    clear.hidden = kept.size === ladder.table.rows;
+    results.replaceChildren(...(kept.size ? found(ladder, kept) : [nothing]));
   };
-  const selects = Object.entries(FILTERS).map(([key, filter]) => select(key, filter, effects, draw));
+  const nothing = message("empty", "No comparison matches these filters.", "Choose “Clear filters” above.");
+  const selects = filters.map((filter) => select(filter, update));
   const clear = el("button", { type: "button", class: "more", onclick: clearAll }, "Clear filters");
   function clearAll() {
     for (const { element } of selects) element.value = "";
-    address.set(Object.fromEntries(Object.keys(FILTERS).map((key) => [key, ""])), { replace: true });
-    draw();
+    address.set(Object.fromEntries(filters.map(({ key }) => [key, ""])), { replace: true });
+    update();
     selects[0].element.focus(); // the focused button is hidden
   }
   root.append(el("div", { class: "filters" }, ...selects.map(({ label }) => label), clear), results);
-  draw();
+  update();
 }
 
-/** A predicate: whether a row matches the filters. @returns {(row: object) => boolean} */
-function chosen() {
-  const query = address.get();
-  return (row) => Object.entries(FILTERS).every(([key, { of }]) => !query[key] || of(row) === query[key]);
-}
-
-function select(key, { label, of, order }, effects, draw) {
-  const values = [...new Set(effects.map(of))].sort((a, b) =>
-    order ? order.indexOf(a) - order.indexOf(b) : a < b ? -1 : 1,
-  );
+function select({ key, title, values, options }, update) {
   const current = address.get()[key] ?? "";
   // An old address may name a value that no effect has; it stays visible as an option.
-  const choices = current && !values.includes(current) ? [...values, current] : values;
-  const options = choices.map((value) => {
-    const number = effects.filter((row) => of(row) === value).length;
-    return el("option", { value, selected: value === current }, `${value} (${number})`);
-  });
-  const element = el("select", null, el("option", { value: "" }, "all"), ...options);
-  element.addEventListener("change", () => {
-    address.set({ [key]: element.value }, { replace: true });
-    draw();
-  });
-  return { element, label: el("label", null, el("span", null, label), element) };
+  const choices = current && !options.includes(current) ? [...options, current] : options;
+  const number = (value) => values.filter((other) => other === value).length;
+  const element = el(
+    "select",
+    { onchange: () => (address.set({ [key]: element.value }, { replace: true }), update()) },
+    el("option", { value: "" }, "all"),
+    ...choices.map((value) => el("option", { value, selected: value === current }, `${value} (${number(value)})`)),
+  );
+  return { element, label: el("label", null, el("span", null, title), element) };
 }
 
-function content(effects) {
-  if (!effects.length)
-    return [message("empty", "No comparison matches these filters.", "Choose “Clear filters” above.")];
-  const figure = ladder(effects);
-  const open = ({ variant, baseline }) => address.set({ view: "compare", run: variant, against: baseline, window: "" });
-  const drawn = chart({
-    ...figure,
-    label: "Effect of each experiment on time per sample",
-    pngName: "effects",
-    onOpen: ({ customdata }) => customdata && opens(customdata) && open(customdata),
-  });
+/** What is shown of the effects in `kept`. */
+function found(ladder, kept) {
+  const machines = new Set(ladder.machines.filter((_, entry) => kept.has(entry)));
+  const open = el("p", { class: "note" }, "A row opens the comparison of its two runs: click it, or press Enter.");
   return [
-    totals(effects),
-    panel("Effect of each experiment on time per sample", drawn, el("p", { class: "note" }, machines(effects))),
+    el("p", { class: "tally" }, ...ladder.counts.map((counted) => tally(counted, kept))),
+    panel(ladder.title, chart(only(ladder, kept)), el("p", { class: "note" }, [...machines].sort().join("; "))),
     panel(
       "Hypotheses",
-      effects.some(opens) &&
-        el("p", { class: "note" }, "A row opens the comparison of its two runs: click it, or press Enter."),
-      hypotheses(effects, open),
+      ladder.chart.opens.some((address, entry) => address && kept.has(entry)) && open,
+      table({ ...ladder.table, kept: (row) => kept.has(row) }),
     ),
   ];
 }
 
-const opens = ({ variant, baseline }) => Boolean(variant && baseline);
-
-/** The number of hypotheses with each outcome. */
-function totals(effects) {
-  const judged = effects.filter(({ verdict }) => verdict !== NOT_APPLICABLE);
-  const outcomes = ["confirmed", "refuted here", "undecided"].map((outcome) => [
-    outcome,
-    judged.filter((row) => row.outcome === outcome).length,
-  ]);
-  const idle = effects.length - judged.length;
-  const mismatches = effects.filter(({ numerics }) => numerics?.mismatch).length;
-  const counts = [
-    el("span", null, el("b", null, count(effects.length)), effects.length === 1 ? " experiment" : " experiments"),
-    ...outcomes.map(([outcome, number]) => el("span", null, el("b", null, count(number)), " ", outcomeMark(outcome))),
-    idle > 0 && el("span", null, el("b", null, count(idle)), ` ${NOT_APPLICABLE}`),
-    mismatches > 0 &&
-      el(
-        "span",
-        null,
-        el("b", null, count(mismatches)),
-        " ",
-        el("span", { class: "answer bad" }, "✗ not the same answer"),
-      ),
-  ];
-  return el("p", { class: "tally" }, ...counts);
+function tally({ entries, content: text, single, always }, kept) {
+  const number = entries.filter((entry) => kept.has(entry)).length;
+  const named = number === 1 && single ? single : content(text);
+  return (number > 0 || always) && el("span", null, el("b", null, count(number)), " ", named);
 }
 
-/** The machines on which the effects were measured. */
-function machines(effects) {
-  const lines = effects.map(
-    ({ environment: at }) => `${at.device_name}, ${at.cores} cores, ${at.precision}, torch ${at.versions.torch ?? "?"}`,
-  );
-  return [...new Set(lines)].sort().join("; ");
-}
-
-function hypotheses(effects, onOpen) {
-  const ofEffect = (key) => (row) => declared(row)?.[key] ?? null;
-  const columns = [
-    { key: "title", label: "experiment", format: experiment, wraps: true },
-    { key: "claim", hidden: true, value: ({ hypothesis }) => hypothesis.claim },
-    { key: "topic", label: "topic", brief: true },
-    { key: "phase", label: "phase", value: ({ hypothesis }) => hypothesis.phase, brief: true },
-    {
-      key: "ratio",
-      label: "effect",
-      title: "time per sample, variant ÷ baseline",
-      numeric: true,
-      value: ofEffect("ratio"),
-      format: ratio,
+/** The chart with the lines of the effects in `kept`: points, ticks and shapes move up to fill the gaps. */
+function only({ chart: { data, layout, ...rest }, lines }, kept) {
+  const places = new Map();
+  lines.forEach((entries, y) => entries.some((entry) => kept.has(entry)) && places.set(y, places.size));
+  const points = (part, ys) => {
+    const stay = (_, point) => places.has(ys[point]);
+    const pick = (value) => {
+      if (Array.isArray(value)) return value.filter(stay);
+      return value && typeof value === "object" ? points(value, ys) : value;
+    };
+    return Object.fromEntries(Object.entries(part).map(([key, value]) => [key, pick(value)]));
+  };
+  const traces = data.map((trace) => points(trace, trace.y));
+  const shapes = layout.shapes
+    .filter(({ name }) => !name || places.has(Number(name)))
+    .map(({ name, y0, y1, yanchor, ...shape }) => {
+      const move = name ? places.get(Number(name)) - Number(name) : 0;
+      return { ...shape, ...(yanchor === undefined ? { y0: y0 + move, y1: y1 + move } : { yanchor: yanchor + move }) };
+    });
+  const { ticktext, range } = layout.yaxis;
+  const removed = lines.length - places.size;
+  return {
+    ...rest,
+    data: traces.map((trace) => ({ ...trace, y: trace.y.map((y) => places.get(y)) })),
+    layout: {
+      ...layout,
+      height: layout.height - removed * ((layout.height - layout.margin.t - layout.margin.b) / lines.length),
+      shapes,
+      yaxis: {
+        ...layout.yaxis,
+        tickvals: [...places.values()],
+        ticktext: ticktext.filter((_, y) => places.has(y)),
+        range: [range[0] - removed, range[1]],
+      },
     },
-    {
-      key: "ratio_low",
-      label: "from",
-      title: "lower end of the 95 % interval",
-      numeric: true,
-      value: ofEffect("ratio_low"),
-      format: ratio,
-    },
-    {
-      key: "ratio_high",
-      label: "to",
-      title: "upper end of the 95 % interval",
-      numeric: true,
-      value: ofEffect("ratio_high"),
-      format: ratio,
-    },
-    {
-      key: "verdict",
-      label: "verdict",
-      value: ({ verdict_text }) => verdict_text,
-      format: verdictOf,
-      brief: true,
-    },
-    { key: "outcome", label: "hypothesis", format: (outcome, row) => outcomeMark(outcome, row.verdict), brief: true },
-    {
-      key: "memory_ratio",
-      label: "memory",
-      title: "peak, baseline → variant",
-      numeric: true,
-      value: ({ memory }) => (memory?.baseline_bytes ? memory.variant_bytes / memory.baseline_bytes : null),
-      format: (_, { memory }) => peaks(memory),
-    },
-    ...["baseline_bytes", "variant_bytes"].map((key) => ({ key, hidden: true, value: ({ memory }) => memory?.[key] })),
-    {
-      key: "same_answer",
-      label: "same answer",
-      title: "whether the results stayed the same",
-      value: ({ numerics_text }) => numerics_text,
-      format: sameAnswer,
-      brief: true,
-    },
-  ];
-  return table({
-    columns,
-    rows: effects,
-    search: true,
-    sort: { key: "topic" },
-    csvName: "effects",
-    label: "Hypotheses and verdicts",
-    onOpen,
-    opens,
-  });
-}
-
-/** The verdict; the line below has the rest of its text, or the reason why there is none. */
-function verdictOf(text, { verdict, reason, experiment: name }) {
-  // The row already shows the verdict and the experiment's name.
-  const detail = text.slice(verdict.length).trim() || reason?.replace(`${verdict}: ${name} `, "");
-  return [verdictMark(verdict), detail && el("small", null, detail)];
-}
-
-function peaks({ baseline_bytes, variant_bytes }) {
-  const [before, after] = [size(baseline_bytes), size(variant_bytes)].map((text) => text.split(" "));
-  return before[1] === after[1] ? `${before[0]} → ${after.join(" ")}` : `${before.join(" ")} → ${after.join(" ")}`;
-}
-
-function sameAnswer(text, { numerics }) {
-  const [agreement, ...details] = text.split(", ");
-  return [
-    el("span", { class: numerics.mismatch ? "answer bad" : "answer" }, agreement),
-    el("small", null, details.join(", ")),
-  ];
-}
-
-function experiment(title, { hypothesis, partial }) {
-  return [
-    el("b", null, title),
-    partial && el("span", { class: "note" }, " interrupted"),
-    el("small", null, hypothesis.claim),
-  ];
+  };
 }

