@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
 import torch
 from omegaconf import OmegaConf
 from torch import nn
@@ -16,6 +17,7 @@ from torch.profiler import record_function
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
+from profiling.figures.pictures import confusion_image, predictions_image
 from profiling.run_record import StageRecord
 from profiling.step_sample import StepSample
 from profiling.vocabulary import STAGES
@@ -23,7 +25,6 @@ from train.config.compose import flat, plain
 from train.config.options import Histograms
 from train.config.schema import Config
 from train.loop import EpochMetrics
-from train.pictures import confusion_image, predictions_image
 from train.session import Session
 from train.summary import summarize
 
@@ -111,12 +112,15 @@ class EventFile:
         `probabilities` is float [N, classes], in the order of the split.
         """
         split, classes = session.data.test, session.data.classes
-        self._writer.add_image("confusion_matrix", confusion_image(held_out.confusion.cpu(), classes))
+        self._writer.add_image(
+            "confusion_matrix", confusion_image(held_out.confusion.cpu().numpy(), classes), dataformats="HWC"
+        )
         indices = range(min(PREDICTIONS_SHOWN, len(split)))
-        images = torch.stack([split[index][0] for index in indices])
-        labels = torch.tensor([int(split[index][1]) for index in indices])
-        predicted = probabilities[: len(images)].argmax(dim=1).cpu()
-        self._writer.add_image("predictions", predictions_image(images, labels, predicted, classes))
+        images = np.stack([split[index][0] for index in indices])
+        labels = np.array([int(split[index][1]) for index in indices])
+        predicted = probabilities[: len(images)].argmax(dim=1).cpu().numpy()
+        picture = predictions_image(images, labels, predicted, classes)
+        self._writer.add_image("predictions", picture, dataformats="HWC")
 
     def hyperparameters(
         self, config: Config, changed: Mapping[str, tuple[Any, Any]], results: Mapping[str, float]

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor
+
+Pixels = NDArray[np.uint8]
+Integers = NDArray[np.int64]
 
 BLACK, WHITE, RED, BLUE = (0, 0, 0), (255, 255, 255), (200, 30, 30), (8, 48, 107)
 
@@ -23,13 +25,12 @@ TILE = 112  # side of a drawn sample: four times the side of MNIST's images
 COLUMNS = 8  # samples per row
 
 
-def confusion_image(matrix: Tensor, classes: Sequence[str]) -> Tensor:
-    """Draw a confusion matrix, int64 [C, C] of counts with the true classes as rows, as uint8 [3, H, W].
+def confusion_image(counts: Integers, classes: Sequence[str]) -> Pixels:
+    """Draw a confusion matrix, int64 [C, C] of counts with the true classes as rows, as uint8 [H, W, 3].
 
     A cell shows its count unless that is 0; its color is its share of the row, from 0 (white) to 1 (blue). With too
     many classes, cells are too small for numbers and labels, which are then omitted.
     """
-    counts = matrix.cpu().numpy()
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)  # [C, C]
     cell = max(SMALLEST_CELL, min(LARGEST_CELL, MATRIX // len(classes)))
     side = cell * len(classes)
@@ -57,11 +58,11 @@ def confusion_image(matrix: Tensor, classes: Sequence[str]) -> Tensor:
         if count and _font().getlength(str(count)) < cell:
             center = (left + column * cell + cell // 2, top + row * cell + cell // 2)
             draw.text(center, str(count), WHITE if shares[row, column] > 0.5 else BLACK, _font(), anchor="mm")
-    return _tensor(picture)
+    return np.array(picture)
 
 
-def predictions_image(images: Tensor, labels: Tensor, predicted: Tensor, classes: Sequence[str]) -> Tensor:
-    """Draw samples, uint8 [N, C, H, W] with int64 [N] labels and predictions, in rows of eight as uint8 [3, H', W'].
+def predictions_image(images: Pixels, labels: Integers, predicted: Integers, classes: Sequence[str]) -> Pixels:
+    """Draw samples, uint8 [N, C, H, W] with int64 [N] labels and predictions, in rows of eight as uint8 [H', W', 3].
 
     The prediction and the label are below each sample; wrong predictions have a frame. Only the first channel of an
     image is drawn if it has neither one nor three.
@@ -71,18 +72,18 @@ def predictions_image(images: Tensor, labels: Tensor, predicted: Tensor, classes
     rows = -(-len(images) // COLUMNS)
     picture = Image.new("RGB", (min(len(images), COLUMNS) * width, rows * height), WHITE)
     draw = ImageDraw.Draw(picture)
-    samples = zip(images.cpu(), labels.tolist(), predicted.tolist(), strict=True)
+    samples = zip(images, labels.tolist(), predicted.tolist(), strict=True)
     for number, (image, label, prediction) in enumerate(samples):
         row, column = divmod(number, COLUMNS)
         x, y = column * width + GAP, row * height + GAP
-        pixels = image if len(image) == 3 else image[:1].expand(3, -1, -1)
-        sample = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
+        pixels = image if len(image) == 3 else np.repeat(image[:1], 3, axis=0)
+        sample = Image.fromarray(np.moveaxis(pixels, 0, -1).copy())
         picture.paste(sample.resize((TILE, TILE), Image.Resampling.NEAREST), (x, y))
         picture.paste(_text(f"pred {classes[prediction]}", TILE), (x, y + TILE))
         picture.paste(_text(f"true {classes[label]}", TILE), (x, y + TILE + lines // 2))
         if prediction != label:
             draw.rectangle((x - GAP // 2, y - GAP // 2, x + TILE + GAP // 2, y + TILE + lines), outline=RED, width=3)
-    return _tensor(picture)
+    return np.array(picture)
 
 
 def _text(text: str, max_width: int = LONGEST_LABEL) -> Image.Image:
@@ -99,7 +100,3 @@ def _text(text: str, max_width: int = LONGEST_LABEL) -> Image.Image:
 @cache
 def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(FONT_SIZE)
-
-
-def _tensor(picture: Image.Image) -> Tensor:
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)

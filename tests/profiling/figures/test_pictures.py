@@ -1,11 +1,25 @@
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from train.pictures import BLUE, GAP, LARGEST_CELL, RED, TILE, WHITE, confusion_image, predictions_image
+from profiling.figures import pictures
+from profiling.figures.pictures import BLUE, GAP, LARGEST_CELL, RED, TILE, WHITE
 
 DIGITS = tuple("0123456789")
+
+
+def confusion_image(matrix: Tensor, classes: Sequence[str]) -> Tensor:
+    """A drawn matrix as a tensor uint8 [3, H, W]."""
+    return torch.from_numpy(pictures.confusion_image(matrix.numpy(), classes)).permute(2, 0, 1)
+
+
+def predictions_image(images: Tensor, labels: Tensor, predicted: Tensor, classes: Sequence[str]) -> Tensor:
+    """Drawn samples as a tensor uint8 [3, H, W]."""
+    drawn = pictures.predictions_image(images.numpy(), labels.numpy(), predicted.numpy(), classes)
+    return torch.from_numpy(drawn).permute(2, 0, 1)
 
 
 def has(picture: Tensor, color: tuple[int, int, int]) -> Tensor:
