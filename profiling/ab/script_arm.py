@@ -44,7 +44,7 @@ else:
     arm_tools, script_steps = _neighbor("arm_tools"), _neighbor("script_steps")
 
 MIN_STEPS = 2  # of a block that the script's end cuts short
-PR_SET_PDEATHSIG = 1  # <sys/prctl.h>
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # <linux/prctl.h>
 MODULE_NAME = "abtrace_arm"  # where `profiling.step` and `profiling.phase` look for the arm, see profiling/marks.py
 
 
@@ -155,7 +155,8 @@ class ScriptWorker:
                 parameters = [p for group in optimizer.param_groups for p in group["params"]]
                 for place, parameter in enumerate(parameters):
                     kind = torch.float64 if parameter.dtype == torch.float64 else torch.float32
-                    values = parameter.detach().to("cpu", kind).contiguous()
+                    local = parameter.to_local() if hasattr(parameter, "to_local") else parameter  # of a DTensor
+                    values = local.detach().to("cpu", kind).contiguous()
                     size = values.numel() * values.element_size()
                     file.write((ctypes.c_char * size).from_address(values.data_ptr()) if size else b"")
                     index.append([f"optimizer{number}.{place}", str(kind).replace("torch.", ""), list(values.shape)])
@@ -278,10 +279,15 @@ class ProfilingModule(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         module.step, module.phase = self._recorder.step, self._recorder.phase
 
 
-def _end_with_parent() -> None:
-    """Let Linux kill this process when its parent has gone, also where the script never comes to the end of a step."""
+def _tie_processes() -> None:
+    """Let Linux kill this process with its parent, also where no step ever ends, and give it the orphans of its own.
+
+    So the parent finds all processes that a script has started as descendants of this one, daemons too.
+    """
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        prctl = ctypes.CDLL(None).prctl
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
 def _run_ranks(address: str, task: dict[str, Any]) -> int:
@@ -303,7 +309,7 @@ def _run_ranks(address: str, task: dict[str, Any]) -> int:
 
 def main() -> int:
     """Run the script, or be torchrun."""
-    _end_with_parent()
+    _tie_processes()
     address, task = sys.argv[1], json.loads(sys.argv[2])
     if task["role"] == "torchrun":
         return _run_ranks(address, task)

@@ -28,6 +28,7 @@ import psutil
 from profiling import machine, run_record
 from profiling.ab.messages import Answer, ArmError, ArmOutput, BlockTimings, Ready
 from profiling.ab.process import describe_exit
+from profiling.ab.script_events import write_events
 from profiling.analysis.memory import window_memory
 from profiling.format import duration
 from profiling.run_record import RunRecord, StageRecord, TraceFile
@@ -210,6 +211,7 @@ class ScriptProcess:
             results={**results, f"{self._stage}_samples_per_s": timed.samples_per_s},
         )
         run_record.write(record, folder)
+        write_events(record, folder)
         accelerator_bytes = {} if self._accelerator_bytes is None else {self._stage: self._accelerator_bytes}
         return ArmOutput(
             peak_resident_bytes=self._resident_bytes,
@@ -326,8 +328,9 @@ class ScriptProcess:
                 if time.monotonic() > deadline:
                     raise self._error(f"no step within {duration(STEP_TIMEOUT_S * 1e6)}")
         if not asked:
-            with suppress(ProcessLookupError):
-                self._groups |= {os.getpgid(message["pid"]) for message in messages.values()}
+            for process in self._descendants():  # ranks, and children that have left the group
+                with suppress(ProcessLookupError):
+                    self._groups.add(os.getpgid(process.pid))
         self._signal(signal.SIGSTOP)
         self._shorten_output()
         return messages
@@ -381,9 +384,7 @@ class ScriptProcess:
 
     def close(self) -> None:
         """Kill the process and all that it has started."""
-        children: list[psutil.Process] = []
-        with suppress(psutil.Error):
-            children = psutil.Process(self._process.pid).children(recursive=True)
+        children = self._descendants()
         self._signal(signal.SIGKILL)
         for child in children:  # also those in groups of their own
             with suppress(psutil.Error):
@@ -391,6 +392,11 @@ class ScriptProcess:
         self._process.wait()
         for connection in (self._listener, *(rank.connection for rank in self._ranks)):
             connection.close()
+
+    def _descendants(self) -> list[psutil.Process]:
+        with suppress(psutil.Error):
+            return psutil.Process(self._process.pid).children(recursive=True)
+        return []
 
 
 class _ScriptEndedError(Exception):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Any, NamedTuple
 
@@ -119,22 +119,22 @@ class Recorder:
         self._calls = 0  # of optimizers, or of `profiling.step`, in the warm-up
         self._counts: dict[int, int] = {}
         self._steps_before = 0  # this turn
-        self._handle: Any = None
+        self._unwatch: Callable[[], None] | None = None
         self._give_back_regions: Callable[[], None] | None = None
+        self._mark = self.clock.mark
         self._ends: list[Any] = []
+        self._step_samples: list[int | None] = []  # as the script says it
+        self._optimizer_marks: list[Any] = []  # start, end, start, end, …
+        self._calls_of_module: list[tuple[Any, Any, int]] = []  # start, end, samples
+        self.phase_marks: list[tuple[str, Any, Any]] = []
         self.start(0)
 
     def start(self, steps: int) -> None:
         """Begin a turn of so many steps; forget those before. 0 steps is a turn without an end."""
         self._steps_before += len(self._ends)
-        self._mark = self.clock.mark
         self._left = steps
-        self._ends = []
-        self._step_samples: list[int | None] = []  # as the script says it
-        self._optimizer_marks: list[Any] = []  # start, end, start, end, …
-        self._forward_marks: list[Any] = []  # likewise
-        self._call_samples: list[int] = []  # of each call of the module
-        self.phase_marks: list[tuple[str, Any, Any]] = []
+        for marks in (self._ends, self._step_samples, self._optimizer_marks, self._calls_of_module, self.phase_marks):
+            marks.clear()
         self._start = self._mark()
 
     def stop(self) -> None:
@@ -227,6 +227,7 @@ class Recorder:
         before = self.clock.device
         self.clock.use(device)
         if self.clock.device is not before:
+            self._mark = self.clock.mark
             self.start(self._left)
 
     def _count_call(self) -> None:
@@ -241,16 +242,31 @@ class Recorder:
         self._end_turn()
 
     def _watch(self, on: bool) -> None:
-        """Look at the calls of all modules, only until the outermost is known: it would slow every module."""
-        if self._handle is not None:
-            self._handle.remove()
-            self._handle = None
-        if on and "torch" in sys.modules:
-            from torch.nn.modules.module import register_module_forward_pre_hook
+        """Look at the calls of all modules, only until the outermost is known: it would slow every module.
 
-            self._handle = register_module_forward_pre_hook(self._first_forward)
+        Not by a hook of torch: `Module.compile` would compile it, and again after each change of hooks.
+        """
+        if not on and self._unwatch is not None:
+            self._unwatch()
+            self._unwatch = None
+        if on and self._unwatch is None and "torch" in sys.modules:
+            from torch.nn import Module
 
-    def _first_forward(self, module: Any, inputs: Any) -> None:
+            every: Any = Module
+            call = every.__call__
+
+            @wraps(call)
+            def watched_call(module: Any, *inputs: Any, **named: Any) -> Any:
+                self._look_at(module)
+                return call(module, *inputs, **named)
+
+            def unwatch() -> None:
+                every.__call__ = call
+
+            every.__call__, self._unwatch = watched_call, unwatch
+
+    def _look_at(self, module: Any) -> None:
+        """A module is called: is it the outermost that has parameters of the optimizers?"""
         import torch
 
         if torch.compiler.is_compiling() or (self.optimizers and not torch.is_grad_enabled()):
@@ -272,21 +288,20 @@ class Recorder:
         import torch
 
         kind, is_grad_enabled, is_compiling = type(module), torch.is_grad_enabled, torch.compiler.is_compiling
-        call = kind.__call__
+        call, mark, optimizers, keep = kind.__call__, self._mark, self.optimizers, self._calls_of_module.append
 
         @wraps(call)
         def timed_call(called: Any, *inputs: Any, **named: Any) -> Any:
             # A call without gradients is a validation between two steps.
-            if called is not module or (self.optimizers and not is_grad_enabled()) or is_compiling():
+            if called is not module or (optimizers and not is_grad_enabled()) or is_compiling():
                 return call(called, *inputs, **named)
             try:
                 samples = inputs[0].shape[0]
             except (AttributeError, IndexError, TypeError):
                 samples = leading_dimension([*inputs, *named.values()])
-            start = self._mark()
+            start = mark()
             output = call(called, *inputs, **named)
-            self._forward_marks += start, self._mark()
-            self._call_samples.append(samples)
+            keep((start, mark(), samples))
             return output
 
         kind.__call__ = timed_call
@@ -338,10 +353,9 @@ class Recorder:
         def at_s(mark: Any) -> float:
             return self.clock.seconds(self._start, mark)
 
-        calls = zip(self._forward_marks[::2], self._forward_marks[1::2], self._call_samples)  # noqa: B905
         steps = zip(self._optimizer_marks[::2], self._optimizer_marks[1::2])  # noqa: B905
         return [
-            *(Interval(at_s(start), at_s(end), "forward", samples) for start, end, samples in calls),
+            *(Interval(at_s(start), at_s(end), "forward", samples) for start, end, samples in self._calls_of_module),
             *(Interval(at_s(start), at_s(end), "optimizer", 0) for start, end in steps),
             *(Interval(at_s(start), at_s(end), name, 0) for name, start, end in self.phase_marks),
         ]
@@ -409,6 +423,6 @@ def leading_dimension(values: Sequence[Any]) -> int:
             return int(shape[0])
         if isinstance(value, (list, tuple)) and (nested := leading_dimension(value)):
             return nested
-        if hasattr(value, "values") and callable(value.values) and (nested := leading_dimension(list(value.values()))):
+        if isinstance(value, Mapping) and (nested := leading_dimension(list(value.values()))):
             return nested
     return 0
