@@ -197,7 +197,8 @@ class ScriptWorker:
             if status:
                 self._send({"failure": f"the script ended with exit status {status}"})
         except BaseException as error:
-            _print_traceback(error)
+            with suppress(Exception):  # what a script may have done to its output: closed it
+                _print_traceback(error)
             lines = str(error).strip().splitlines()
             self._send({"failure": f"{type(error).__name__}: {lines[-1]}" if lines else type(error).__name__})
             status = 1
@@ -223,8 +224,7 @@ class ScriptWorker:
 
 def _print_traceback(error: BaseException) -> None:
     """Print an error as Python does, without the frames of this file."""
-    with suppress(Exception):  # what a script may have done to its standard output
-        sys.stdout.flush()
+    sys.stdout.flush()
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename in (__file__, runpy.run_path.__code__.co_filename):
         trace = trace.tb_next

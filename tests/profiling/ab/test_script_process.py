@@ -328,6 +328,7 @@ def test_arms_end_with_a_parent_that_is_killed(tmp_path):
     [
         ("raise ValueError('first\\nthe wheels came off')", "ValueError: the wheels came off"),
         (LOOP.replace("while True", "for _ in range(20)") + "1 / 0", "ZeroDivisionError: division by zero"),
+        ("import sys; sys.stdout.close(); sys.stderr.close(); 1 / 0", "ZeroDivisionError: division by zero"),
         ("import nothing_of_that_name", "ModuleNotFoundError: No module named 'nothing_of_that_name'"),
         ("this is no Python", r"SyntaxError: invalid syntax (script.py, line 1)"),
         ("import sys; sys.exit(3)", "the script ended with exit status 3"),
