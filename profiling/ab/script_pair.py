@@ -102,7 +102,11 @@ def _command(option: str, text: str) -> tuple[tuple[str, ...], bool]:
 
 def _check_command(script: Script) -> None:
     name = script.command[0]
-    if script.is_torchrun or name == "-m" or (script.folder / name).is_file():
+    if script.is_torchrun:  # its own parser, in the arm, tells the script from the values of options
+        if not any(word in ("-m", "--module") or (script.folder / word).is_file() for word in script.command):
+            raise UserError(f"{script.text}: none of its words is a script in {script.folder}")
+        return
+    if name == "-m" or (script.folder / name).is_file():
         return
     hint = " (the interpreter is this one, --python-b says another)" if re.match("python[0-9.]*$", name) else ""
     raise UserError(f"{name}: there is no such script in {script.folder}{hint}")

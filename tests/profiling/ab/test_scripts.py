@@ -143,6 +143,7 @@ def test_what_the_figures_mean_is_said():
     [
         (["nothing.py"], "error: nothing.py: there is no such script in "),
         (["python train.py"], "error: python: there is no such script in "),
+        (["torchrun --standalone no.py"], "error: torchrun --standalone no.py: none of its words is a script in "),
         (["torchrun"], "error: A: 'torchrun' names no script"),
         (["-m"], "the following arguments are required: A"),
         (["'"], "error: A: ': No closing quotation"),
