@@ -11,6 +11,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 PROBE_REPEATS = 16
 HEAP_BLOCKS = 512  # of 64 to HEAP_BLOCK_MAX_BYTES bytes, half of which are freed
@@ -57,13 +58,28 @@ class Probe:
         return min(seconds)
 
 
-def reset_resident_peak() -> None:
-    """Let the next peak be that of the next block, where the system can: man 5 proc."""
+def reset_peaks() -> None:
+    """Let the next peaks be those of the next block; of resident memory where the system can: man 5 proc."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
+    for accelerator in _accelerators():
+        accelerator.reset_peak_memory_stats()
 
 
-def resident_peak_bytes() -> int:
+def peaks_bytes() -> dict[str, int | None]:
+    """The highest memory since the last reset: resident, and of the allocator of an accelerator."""
+    allocated = [accelerator.max_memory_allocated() for accelerator in _accelerators()]
+    return {"resident_bytes": _resident_peak_bytes(), "accelerator_bytes": max(allocated, default=None)}
+
+
+def _accelerators() -> list[Any]:
+    """Modules of torch for the accelerators that this process uses."""
+    torch: Any = sys.modules.get("torch")
+    modules = [] if torch is None else [torch.cuda, torch.xpu]
+    return [module for module in modules if module.is_initialized()]
+
+
+def _resident_peak_bytes() -> int:
     """The highest resident memory of this process, since the last reset where that is possible."""
     with suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():

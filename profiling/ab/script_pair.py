@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from profiling.ab.script_process import Script
+from profiling.ab.script_process import TORCHRUN, Script
 from profiling.ab.worktree import worktree
 from profiling.errors import UserError
 from profiling.format import file_name
@@ -43,7 +43,7 @@ def script_pair(options: argparse.Namespace, stack: ExitStack) -> ScriptPair:
     Raises:
         UserError: there is no such script, interpreter or revision.
     """
-    a, b = _words("A", options.a), _words("B", options.b or options.a)
+    (a, a_is_torchrun), (b, b_is_torchrun) = _command("A", options.a), _command("B", options.b or options.a)
     here = Path.cwd()
     python_b = _interpreter(options.python_b) if options.python_b else sys.executable
     variables_b = dict(options.env_b)
@@ -58,6 +58,7 @@ def script_pair(options: argparse.Namespace, stack: ExitStack) -> ScriptPair:
         seed=options.seed,
         samples=options.samples,
         foreign=tree.repository if tree else None,
+        is_torchrun=a_is_torchrun,
     )
     variant = Script(
         command=b,
@@ -67,11 +68,12 @@ def script_pair(options: argparse.Namespace, stack: ExitStack) -> ScriptPair:
         seed=options.seed,
         samples=options.samples,
         foreign=tree.root if tree else None,
+        is_torchrun=b_is_torchrun,
     )
     for script in (baseline, variant):
         _check_command(script)
     changed: dict[str, tuple[str | None, str | None]] = {}
-    if a != b:
+    if baseline.text != variant.text:
         changed["command"] = (baseline.text, variant.text)
     changed |= {f"environment.{name}": (os.environ.get(name), value) for name, value in variables_b.items()}
     if options.python_b:
@@ -85,18 +87,25 @@ def script_pair(options: argparse.Namespace, stack: ExitStack) -> ScriptPair:
     return ScriptPair({BASELINE: baseline, VARIANT: variant}, changed, name, baseline_name, _label(name))
 
 
-def _words(option: str, text: str) -> tuple[str, ...]:
+def _command(option: str, text: str) -> tuple[tuple[str, ...], bool]:
+    """The words of a command line; whether they are torchrun's arguments."""
     try:
         words = tuple(shlex.split(text))
     except ValueError as error:
         raise UserError(f"{option}: {text}: {error}") from None
+    is_torchrun = words[:1] == (TORCHRUN,)
+    words = words[1:] if is_torchrun else words
     if not words or words == ("-m",):
         raise UserError(f"{option}: {text!r} names no script")
-    return words
+    return words, is_torchrun
 
 
 def _check_command(script: Script) -> None:
     name = script.command[0]
+    if script.is_torchrun:  # its own parser, in the arm, tells the script from the values of options
+        if not any(word in ("-m", "--module") or (script.folder / word).is_file() for word in script.command):
+            raise UserError(f"{script.text}: none of its words is a script in {script.folder}")
+        return
     if name == "-m" or (script.folder / name).is_file():
         return
     hint = " (the interpreter is this one, --python-b says another)" if re.match("python[0-9.]*$", name) else ""

@@ -3,6 +3,7 @@
 The script runs in its own interpreter under `profiling.ab.script_arm`, in a process group of its own. Between its turns
 the whole group is stopped (SIGSTOP): a held script does not work, nor do its threads and the workers of its loaders.
 The group stays in this process' session, so that the kernel ends stopped processes if this one is killed (setpgid(2)).
+With `torchrun` every rank is such a process, in a group of its own: they get each request, and are stopped, together.
 """
 
 import gzip
@@ -15,7 +16,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ import psutil
 from profiling import machine, run_record
 from profiling.ab.messages import Answer, ArmError, ArmOutput, BlockTimings, Ready
 from profiling.ab.process import describe_exit
+from profiling.ab.script_events import write_events
 from profiling.analysis.memory import window_memory
 from profiling.format import duration
 from profiling.run_record import RunRecord, StageRecord, TraceFile
@@ -34,6 +36,7 @@ from profiling.step_sample import StepSample
 from profiling.storage import atomic_write
 from profiling.trace.trace import read_trace
 
+TORCHRUN = "torchrun"
 SCRIPT_ARM = Path(__file__).with_name("script_arm.py")
 STEP_TIMEOUT_S = 300.0  # of one request; the longest is starting, with all that the script does before its first steps
 LOOK_S = 1.0  # while waiting: whether the process still runs, and how much it has written
@@ -49,6 +52,7 @@ class Script:
 
     Attributes:
         command: path of a script, or `-m` and a module; then its arguments.
+        is_torchrun: the command consists of torchrun's arguments.
         python: the interpreter.
         environment: all variables.
         folder: where the script runs.
@@ -64,11 +68,12 @@ class Script:
     seed: int
     samples: int | None
     foreign: Path | None
+    is_torchrun: bool = False
 
     @property
     def text(self) -> str:
         """The command line."""
-        return shlex.join(self.command)
+        return shlex.join((TORCHRUN, *self.command) if self.is_torchrun else self.command)
 
     @property
     def configuration(self) -> dict[str, Any]:
@@ -82,6 +87,27 @@ class ScriptError(ArmError):
     def __init__(self, message: str, output: Path) -> None:
         super().__init__(message)
         self.output = output
+
+
+class _Rank:
+    """A connection to one process that runs the script; `received` is what it said that was not yet dealt with."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+        self.received = b""
+
+    def fileno(self) -> int:
+        """For `select`."""
+        return self.connection.fileno()
+
+    def message(self) -> dict[str, Any] | None:
+        """The next message; None if it has not come as a whole."""
+        line, end, rest = self.received.partition(b"\n")
+        if not end:
+            return None
+        self.received = rest
+        message: dict[str, Any] = json.loads(line)
+        return message
 
 
 class ScriptProcess:
@@ -106,6 +132,7 @@ class ScriptProcess:
         self._scratch = scratch
         self._steps = StepSample()
         self._resident_bytes = 0
+        self._accelerator_bytes: int | None = None
         self._stage = ""
         self._start()
 
@@ -120,7 +147,7 @@ class ScriptProcess:
     def answer(self) -> Answer:
         """As `Arm.answer`: the parameters of all optimizers, after the steps of the warm-up."""
         path = self._scratch / f"answer-{self._process.pid}"
-        index = self._ask({"answer": str(path)})["tensors"]
+        index = self._ask({"answer": str(path)}, None)[0]["tensors"]
         tensors = {}
         with path.open("rb") as file:
             for name, kind, shape in index:
@@ -130,27 +157,37 @@ class ScriptProcess:
 
     def probe(self) -> float:
         """As `Arm.probe`."""
-        return float(self._ask({"probe": True})["probe_s"])
+        return float(self._ask({"probe": True}, None)[0]["probe_s"])
 
     def block(self, steps: Mapping[str, int]) -> BlockTimings:
-        """As `Arm.block`."""
-        reply = self._ask({"steps": steps[self._stage]})
-        for samples, step_s, phase_s in reply["steps"]:
-            self._steps.add(samples, step_s, phase_s)
-        self._resident_bytes = max(self._resident_bytes, reply["resident_bytes"])
-        return BlockTimings(reply["s_per_sample"], reply["step_s"])
+        """As `Arm.block`. Of several ranks the slowest counts, and the samples of all."""
+        request = {"steps": steps[self._stage]}
+        replies = self._ask(request, request)
+        for of_ranks in zip(*(reply["steps"] for reply in replies), strict=False):  # a script's end cuts blocks short
+            samples, _, phase_s = of_ranks[0]
+            self._steps.add((samples or 1) * self._samples_factor, max(row[1] for row in of_ranks), phase_s)
+        self._resident_bytes = max(self._resident_bytes, sum(reply["resident_bytes"] for reply in replies))
+        accelerator_bytes = [self._accelerator_bytes, *(reply["accelerator_bytes"] for reply in replies)]
+        self._accelerator_bytes = max((peak for peak in accelerator_bytes if peak is not None), default=None)
+        of_each = [reply["s_per_sample"] for reply in replies]
+        phases = [name for name in of_each[0] if all(name in s_per_sample for s_per_sample in of_each)]
+        return BlockTimings(
+            {name: max(seconds[name] for seconds in of_each) / self._samples_factor for name in phases},
+            {self._stage: max(reply["step_s"][self._stage] for reply in replies)},
+        )
 
     def finish(self, folder: Path, started: str, results: Mapping[str, float]) -> ArmOutput:
-        """As `Arm.finish`."""
+        """As `Arm.finish`. Of several ranks the first is traced."""
         folder.mkdir(parents=True)
         exported = self._scratch / f"trace-{self._process.pid}.pt.trace.json"
-        traced = self._ask({"trace": str(exported), "steps": TRACED_STEPS})["traced"]
+        untraced = {"traced": TRACED_STEPS, "path": None}
+        traced = self._ask({**untraced, "path": str(exported)}, untraced)[0]["traced"]
         name = f"{socket.gethostname()}_{self._process.pid}_{self._stage}.{time.time_ns()}.pt.trace.json.gz"
         peak_bytes, traffic_bytes = window_memory(read_trace(exported), self.ready.environment.device)
         with atomic_write(folder / name) as packed, exported.open("rb") as text, gzip.open(packed, "wb") as file:
             shutil.copyfileobj(text, file)
         exported.unlink()
-        samples, step_s = [row[0] for row in traced], [row[1] for row in traced]
+        samples, step_s = [row[0] or 1 for row in traced], [row[1] for row in traced]
         trace = TraceFile(
             path=name, samples=samples, step_s=step_s, peak_allocated_bytes=peak_bytes, allocated_bytes=traffic_bytes
         )
@@ -160,7 +197,7 @@ class ScriptProcess:
             trace=trace,
             peak_resident_bytes=self._resident_bytes,
             resident_is_per_stage=True,
-            peak_accelerator_bytes=None,
+            peak_accelerator_bytes=self._accelerator_bytes,
         )
         record = RunRecord(
             name=self._script.text,
@@ -174,11 +211,13 @@ class ScriptProcess:
             results={**results, f"{self._stage}_samples_per_s": timed.samples_per_s},
         )
         run_record.write(record, folder)
+        write_events(record, folder)
+        accelerator_bytes = {} if self._accelerator_bytes is None else {self._stage: self._accelerator_bytes}
         return ArmOutput(
             peak_resident_bytes=self._resident_bytes,
             peak_allocated_bytes={} if peak_bytes is None else {self._stage: peak_bytes},
             allocated_bytes_per_sample={} if traffic_bytes is None else {self._stage: traffic_bytes / sum(samples)},
-            peak_accelerator_bytes={},
+            peak_accelerator_bytes=accelerator_bytes,
             traces={self._stage: name},
         )
 
@@ -186,27 +225,28 @@ class ScriptProcess:
 
     def _start(self) -> None:
         """Start the script and wait until it has warmed up."""
-        their_requests, self._requests = os.pipe()
-        self._replies, their_replies = os.pipe()
-        self._received = b""
-        self._open = [self._requests, self._replies]
+        address = self._scratch / f"arm-{time.monotonic_ns()}"
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(address))
+        self._listener.listen()
+        self._ranks: list[_Rank] = []
+        self._groups: set[int] = set()
         output = os.open(self._output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o666)
         try:
             self._process = subprocess.Popen(
-                [self._script.python, str(SCRIPT_ARM), str(their_requests), str(their_replies)],
+                [self._script.python, str(SCRIPT_ARM), str(address), json.dumps(self._task())],
                 cwd=self._script.folder,
                 env=dict(self._script.environment),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                pass_fds=(their_requests, their_replies),
                 process_group=0,
             )
         finally:
-            for descriptor in (their_requests, their_replies, output):
-                os.close(descriptor)
+            os.close(output)
+        self._groups.add(self._process.pid)
         try:
-            self._describe(self._exchange(self._task()))
+            self._describe(self._receive(None))
         except _ScriptEndedError as ended:
             self.close()
             raise self._error(_too_short(ended.steps)) from ended
@@ -217,67 +257,107 @@ class ScriptProcess:
     def _task(self) -> dict[str, Any]:
         script = self._script
         return {
+            "role": TORCHRUN if script.is_torchrun else "script",
             "command": script.command,
             "seed": script.seed,
             "samples": script.samples,
             "foreign": None if script.foreign is None else str(script.foreign),
         }
 
-    def _describe(self, reply: Mapping[str, Any]) -> None:
+    def _describe(self, replies: Mapping[_Rank, Mapping[str, Any]]) -> None:
         """Keep what the script's arm says of itself once it has warmed up."""
+        self._ranks.sort(key=lambda rank: int(replies[rank]["rank"]))
+        reply = replies[self._ranks[0]]
         if foreign := reply["foreign"]:
             raise self._error(
                 f"it loaded {foreign[0]} ({len(foreign)} files of the other arm's tree), so both arms would run the "
                 "same code; set PYTHONPATH to where it lies in the tree, such as PYTHONPATH=. or PYTHONPATH=src"
             )
         self._stage = reply["stage"]
+        samples = reply["samples"]
+        self._samples_factor = 1 if samples is None else len(self._ranks)
         environment = machine.environment(
             reply["device"], reply["device_name"], reply["precision"], reply["threads"], reply["versions"]
         )
-        self.ready = Ready(reply["warmup_s"], environment, {self._stage: SETTLE_STEPS}, reply["samples"])
+        in_all_ranks = None if samples is None else samples * self._samples_factor
+        self.ready = Ready(reply["warmup_s"], environment, {self._stage: SETTLE_STEPS}, in_all_ranks)
 
-    def _ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Let the script work until it has an answer; start it again if it ends before."""
+    def _ask(self, first: Mapping[str, Any], others: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+        """Let the script work until it has an answer; start it again if it ends before.
+
+        Args:
+            first: what the first rank is asked; a script without ranks is its only one.
+            others: what all other ranks are asked; None asks them nothing.
+        """
         try:
-            return self._exchange(request)
+            return self._exchange(first, others)
         except _ScriptEndedError:
             self.close()
             self._start()
         try:
-            return self._exchange(request)
+            return self._exchange(first, others)
         except _ScriptEndedError as ended:
             raise self._error(_too_short(ended.steps)) from ended
 
-    def _exchange(self, request: Mapping[str, Any]) -> dict[str, Any]:
+    def _exchange(self, first: Mapping[str, Any], others: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+        asked = self._ranks if others is not None else self._ranks[:1]
         self._signal(signal.SIGCONT)
-        with suppress(BrokenPipeError):  # what it said before its end is still to be read
-            os.write(self._requests, f"{json.dumps(request)}\n".encode())
-        reply: dict[str, Any] = json.loads(self._receive())
+        for rank in asked:
+            request = first if rank is self._ranks[0] else others
+            with suppress(ConnectionError):  # what it said before its end is still to be read
+                rank.connection.sendall(f"{json.dumps(request)}\n".encode())
+        replies = self._receive(asked)
+        return [replies[rank] for rank in asked]
+
+    def _receive(self, asked: Sequence[_Rank] | None) -> dict[_Rank, dict[str, Any]]:
+        """Return the next message of each rank that was asked; None for all, while their number is not known."""
+        deadline = time.monotonic() + STEP_TIMEOUT_S
+        messages: dict[_Rank, dict[str, Any]] = {}
+        while True:
+            for rank in asked or self._ranks:
+                if rank not in messages and (message := rank.message()) is not None:
+                    if "failure" in message:
+                        raise self._error(message["failure"])
+                    if "ended" in message:
+                        raise _ScriptEndedError(message["ended"])
+                    messages[rank] = message
+            if messages and len(messages) == (len(asked) if asked else next(iter(messages.values()))["ranks"]):
+                break
+            if not self._read():
+                self._shorten_output()
+                if time.monotonic() > deadline:
+                    raise self._error(f"no step within {duration(STEP_TIMEOUT_S * 1e6)}")
+        if not asked:
+            for process in self._descendants():  # ranks, and children that have left the group
+                with suppress(ProcessLookupError):
+                    self._groups.add(os.getpgid(process.pid))
         self._signal(signal.SIGSTOP)
         self._shorten_output()
-        if "failure" in reply:
-            raise self._error(reply["failure"])
-        if "ended" in reply:
-            raise _ScriptEndedError(reply["ended"])
-        return reply
+        return messages
 
-    def _receive(self) -> bytes:
-        """Return the next line from the script's arm."""
-        deadline = time.monotonic() + STEP_TIMEOUT_S
-        while b"\n" not in self._received:
-            # Before the pipe: children of a process that has ended can hold its end of the pipe open.
-            has_ended = self._process.poll() is not None
-            readable, _, _ = select.select([self._replies], [], [], 0 if has_ended else LOOK_S)
-            part = os.read(self._replies, 1 << 20) if readable else b""
-            self._received += part
-            if not part and (readable or has_ended):
-                raise self._error(self._death())
-            if not part:
-                self._shorten_output()
-            if time.monotonic() > deadline:
-                raise self._error(f"no step within {duration(STEP_TIMEOUT_S * 1e6)}")
-        line, _, self._received = self._received.partition(b"\n")
-        return line
+    def _read(self) -> bool:
+        """Read what ranks say, or wait for LOOK_S; tell whether there was anything.
+
+        Raises:
+            ArmError: a process has ended.
+        """
+        # Before reading: children of a process that has ended can hold its connection open.
+        has_ended = self._process.poll() is not None
+        sources: list[socket.socket | _Rank] = [self._listener, *self._ranks]
+        readable, _, _ = select.select(sources, [], [], 0 if has_ended else LOOK_S)
+        is_closed = has_ended and not readable
+        for ready in readable:
+            if isinstance(ready, socket.socket):
+                self._ranks.append(_Rank(ready.accept()[0]))
+                continue
+            part = b""
+            with suppress(ConnectionError):
+                part = ready.connection.recv(1 << 20)
+            ready.received += part
+            is_closed |= not part
+        if is_closed and not any(b"\n" in rank.received for rank in self._ranks):
+            raise self._error(self._death())
+        return bool(readable)
 
     def _death(self) -> str:
         with suppress(subprocess.TimeoutExpired):
@@ -288,8 +368,9 @@ class ScriptProcess:
         return ScriptError(message, self._output)
 
     def _signal(self, number: signal.Signals) -> None:
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, number)
+        for group in self._groups:
+            with suppress(ProcessLookupError):
+                os.killpg(group, number)
 
     def _shorten_output(self) -> None:
         """Keep the end of a long output."""
@@ -303,16 +384,19 @@ class ScriptProcess:
 
     def close(self) -> None:
         """Kill the process and all that it has started."""
-        children: list[psutil.Process] = []
-        with suppress(psutil.Error):
-            children = psutil.Process(self._process.pid).children(recursive=True)
+        children = self._descendants()
         self._signal(signal.SIGKILL)
         for child in children:  # also those in groups of their own
             with suppress(psutil.Error):
                 child.kill()
         self._process.wait()
-        while self._open:
-            os.close(self._open.pop())
+        for connection in (self._listener, *(rank.connection for rank in self._ranks)):
+            connection.close()
+
+    def _descendants(self) -> list[psutil.Process]:
+        with suppress(psutil.Error):
+            return psutil.Process(self._process.pid).children(recursive=True)
+        return []
 
 
 class _ScriptEndedError(Exception):

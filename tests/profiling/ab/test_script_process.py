@@ -5,10 +5,12 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from profiling import run_record
 from profiling.ab import script_process
@@ -28,6 +30,9 @@ def train_step(samples=4):
     optimizer.step()
 """
 LOOP = MODEL + "while True:\n    train_step()\n"
+
+
+BENCH_SCRIPTS = ROOT / "tests" / "bench" / "scripts"
 
 
 def script(folder: Path, text: str, *arguments: str, python: str = sys.executable, **options) -> Script:
@@ -73,6 +78,9 @@ def test_a_plain_loop_needs_no_change(tmp_path):
         assert list(seconds) == ["load", "forward", "backward", "optimizer", "train"]
         assert 0.5 < sum(list(seconds.values())[:4]) / seconds["train"] <= 1
         output = arm.finish(tmp_path / "arm", "2026-01-01", {})
+    curves = EventAccumulator(str(tmp_path / "arm")).Reload()
+    assert len(curves.Scalars("time_ms/train/forward")) == 5
+    assert curves.Scalars("memory_mib/train/resident_peak")[0].value > 1
     record = run_record.read(tmp_path / "arm")
     assert record.stages["train"].timed.samples == [4] * 5
     assert (tmp_path / "arm" / output.traces["train"]).is_file()
@@ -172,6 +180,50 @@ def test_a_module_is_run_as_python_does(tmp_path):
         assert arm.block({"train": 2}).step_s["train"] > 0
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "phases"),
+    [
+        ("loop", ["load", "forward", "backward", "optimizer", "train"]),
+        ("loop --workers 2", ["load", "forward", "backward", "optimizer", "train"]),
+        ("scaled", ["load", "forward", "backward", "optimizer", "train"]),
+        ("accelerated", ["forward", "optimizer", "train"]),
+        ("lightning_fit", ["train"]),
+        ("gan", ["optimizer", "train"]),
+        ("inference", ["transfer", "predict", "infer"]),
+    ],
+)
+def test_every_kind_of_script_has_steps_phases_an_answer_memory_and_a_trace(tmp_path, name, phases):
+    name, *arguments = name.split()
+    for package in ("accelerate", "lightning"):
+        if name.startswith(package):
+            pytest.importorskip(package, reason="make bench installs it")
+    told = script(tmp_path, "")
+    command = (str(BENCH_SCRIPTS / f"{name}.py"), *arguments)
+    answers = []
+    for folder in ("one", "other"):
+        with ScriptProcess(replace(told, command=command), tmp_path / "output.txt", {}, tmp_path) as arm:
+            assert arm.ready.samples_per_step == (128 if name == "accelerated" else 64)
+            answers.append(arm.answer())
+            stage = phases[-1]
+            assert list(arm.block({stage: 4}).s_per_sample) == phases
+            output = arm.finish(tmp_path / folder, "", {})
+            assert min(output.peak_resident_bytes, output.peak_allocated_bytes[stage]) > 0
+            assert (tmp_path / folder / output.traces[stage]).is_file()
+    assert difference(*answers) == (None if name == "inference" else (0.0, 0.0))
+
+
+@pytest.mark.slow
+def test_a_compiled_module_stays_one_graph_and_has_phases(tmp_path):
+    compiled = "model = torch.compile(model, backend='eager', fullgraph=True)\n"
+    in_place = "model.compile(backend='eager', fullgraph=True)\n"
+    for text in (compiled, in_place):
+        loop = "while True:\n    train_step()\n    assert torch._dynamo.utils.counters['stats']['unique_graphs'] == 1\n"
+        told = "import warnings; warnings.simplefilter('error')\n" + MODEL + "import torch._dynamo\n" + text + loop
+        with started(tmp_path, told) as arm:
+            assert list(arm.block({"train": 5}).s_per_sample) == ["load", "forward", "backward", "optimizer", "train"]
+
+
 # --- turns ------------------------------------------------------------------------------------------------------------
 
 
@@ -187,10 +239,13 @@ def test_a_held_script_does_not_work_nor_do_its_workers(tmp_path):
         "        threading.Thread(target=count, args=('worker',), daemon=True).start()\n"
         "        while True: yield torch.zeros(8)\n"
         "threading.Thread(target=count, args=('thread',), daemon=True).start()\n"
+        "import subprocess\n"
+        "child = \"while True: open('child', 'a').write('x'); __import__('time').sleep(0.001)\"\n"
+        "subprocess.Popen([sys.executable, '-c', child], start_new_session=True)\n"
         "for batch in torch.utils.data.DataLoader(Data(), batch_size=4, num_workers=1):\n"
         "    train_step()\n"
     )
-    sizes = lambda: [(tmp_path / name).stat().st_size for name in ("worker", "thread")]  # noqa: E731
+    sizes = lambda: [(tmp_path / name).stat().st_size for name in ("worker", "thread", "child")]  # noqa: E731
     with started(tmp_path, text) as arm:
         arm.block({"train": 5})
         time.sleep(0.05)
@@ -199,6 +254,50 @@ def test_a_held_script_does_not_work_nor_do_its_workers(tmp_path):
         assert sizes() == held
         arm.block({"train": 2000})
         assert all(now > before for now, before in zip(sizes(), held, strict=True)), "and then they go on"
+
+
+RANKS = (
+    MODEL
+    + """
+import os, torch.distributed as dist
+dist.init_process_group("gloo")
+model = nn.parallel.DistributedDataParallel(model)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+while True:
+    train_step()
+    with open(f"rank{dist.get_rank()}", "a") as file: file.write("x")
+"""
+)
+
+
+@pytest.mark.slow
+def test_ranks_of_torchrun_pause_and_go_together(tmp_path):
+    told = script(tmp_path, RANKS)
+    told = replace(told, command=("--nproc-per-node", "2", *told.command), is_torchrun=True)
+    sizes = lambda: [(tmp_path / name).stat().st_size for name in ("rank0", "rank1")]  # noqa: E731
+    with ScriptProcess(told, tmp_path / "output.txt", {}, tmp_path) as arm:
+        assert arm.ready.samples_per_step == 8, "of both ranks"
+        assert len(arm.answer().tensors) == 4
+        before = sizes()
+        assert set(arm.block({"train": 5}).s_per_sample) == {"load", "forward", "backward", "optimizer", "train"}
+        held = sizes()
+        assert [after - first for first, after in zip(before, held, strict=True)] == [5, 5]
+        time.sleep(0.2)
+        assert sizes() == held
+        arm.finish(tmp_path / "arm", "", {})
+        ranks = psutil.Process(arm._process.pid).children(recursive=True)
+        assert len(ranks) >= 2
+    assert run_record.read(tmp_path / "arm").stages["train"].timed.samples == [8] * 5
+    assert psutil.wait_procs(ranks, timeout=10)[1] == []
+
+
+@pytest.mark.slow
+def test_a_rank_that_fails_gets_one_line(tmp_path):
+    told = script(tmp_path, RANKS.replace("    train_step()", "    train_step()\n    if dist.get_rank(): 1 / 0"))
+    told = replace(told, command=("--nproc-per-node", "2", *told.command), is_torchrun=True)
+    with pytest.raises(ArmError, match=r"^ZeroDivisionError: division by zero$"):
+        ScriptProcess(told, tmp_path / "output.txt", {}, tmp_path)
+    assert psutil.Process().children(recursive=True) == []
 
 
 @pytest.mark.slow
@@ -229,6 +328,7 @@ def test_arms_end_with_a_parent_that_is_killed(tmp_path):
     [
         ("raise ValueError('first\\nthe wheels came off')", "ValueError: the wheels came off"),
         (LOOP.replace("while True", "for _ in range(20)") + "1 / 0", "ZeroDivisionError: division by zero"),
+        ("import sys; sys.stdout.close(); sys.stderr.close(); 1 / 0", "ZeroDivisionError: division by zero"),
         ("import nothing_of_that_name", "ModuleNotFoundError: No module named 'nothing_of_that_name'"),
         ("this is no Python", r"SyntaxError: invalid syntax (script.py, line 1)"),
         ("import sys; sys.exit(3)", "the script ended with exit status 3"),
@@ -257,6 +357,13 @@ def test_what_a_script_has_started_ends_with_it(tmp_path):
         "import subprocess, sys\n"
         "sleep = [sys.executable, '-c', 'import time; time.sleep(600)']\n"
         "one, other = subprocess.Popen(sleep), subprocess.Popen(sleep, start_new_session=True)\n"
+        "import os\n"
+        "if os.fork() == 0:\n"
+        "    os.setsid()\n"
+        "    daemon = subprocess.Popen(sleep)\n"
+        "    print(daemon.pid, flush=True)\n"
+        "    os._exit(0)\n"
+        "os.wait()\n"
         "print(one.pid, other.pid, flush=True)\n" + LOOP
     )
     with started(tmp_path, text) as arm:

@@ -5,7 +5,10 @@ import os
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
+import venv
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -40,14 +43,19 @@ SPINNING = MODEL + (
 def ab(tmp_path):
     """A function that runs `python -m profiling ab` in `tmp_path`."""
 
-    def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        *arguments: str,
+        command: Sequence[str] = (sys.executable, "-m", "profiling", "ab"),
+        cwd: Path = tmp_path,
+        **variables: str,
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "profiling", "ab", *arguments],
-            cwd=tmp_path,
+            [*command, *arguments],
+            cwd=cwd,
             env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **variables},
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=600,
             check=False,
         )
 
@@ -80,7 +88,6 @@ def command_of_ci() -> list[str]:
     return command.replace("origin/${{ github.base_ref }}", "HEAD").split()[1:]
 
 
-@pytest.mark.slow
 @pytest.mark.slow
 def test_a_slower_working_tree_is_called_and_fails_the_gate_in_ci(ab, tmp_path):
     repository(tmp_path)
@@ -136,6 +143,8 @@ def test_what_the_figures_mean_is_said():
     [
         (["nothing.py"], "error: nothing.py: there is no such script in "),
         (["python train.py"], "error: python: there is no such script in "),
+        (["torchrun --standalone no.py"], "error: torchrun --standalone no.py: none of its words is a script in "),
+        (["torchrun"], "error: A: 'torchrun' names no script"),
         (["-m"], "the following arguments are required: A"),
         (["'"], "error: A: ': No closing quotation"),
         (["train.py", "--env-b", "X"], "argument --env-b: 'X' is no NAME=VALUE"),
@@ -196,6 +205,64 @@ def test_both_arms_with_one_tree_are_refused(ab, tmp_path):
     assert refused.returncode == 1
     assert f"it loaded {tmp_path / 'src' / 'helper.py'} (1 files of the other arm's tree)" in refused.stderr
     assert "set PYTHONPATH to where it lies in the tree" in refused.stderr
+
+
+def environment_in(folder: Path) -> Path:
+    """The python of an environment in `folder` that has the packages of this one."""
+    venv.create(folder)
+    (packages,) = folder.glob("lib/python*/site-packages")
+    (packages / "others.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
+    return folder / "bin" / "python"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", ["src", "flat"])
+def test_a_package_that_is_installed_editable_is_refused_or_loaded_from_both_trees(ab, tmp_path, layout):
+    root = tmp_path / "repository"
+    package = root / "src" / "helper" if layout == "src" else root / "helper"
+    package.mkdir(parents=True)
+    build = "[build-system]\nrequires = ['setuptools']\nbuild-backend = 'setuptools.build_meta'\n"
+    (root / "pyproject.toml").write_text(f"{build}[project]\nname = 'helper'\nversion = '1'\n")
+    (root / "scripts").mkdir()
+    (root / "scripts" / "train.py").write_text(SPINNING)
+    (package / "__init__.py").write_text("SPIN_S = 1e-3\n")
+    git(root, "init", "-q")
+    git(root, "add", ".")
+    git(root, "commit", "-qm", "x")
+    (package / "__init__.py").write_text("SPIN_S = 3e-3\n")
+    python = environment_in(tmp_path / "venv")
+    install = [sys.executable, "-m", "pip", "--python", str(python), "install", "-q", "--no-deps"]
+    subprocess.run([*install, "--no-build-isolation", "-e", str(root)], check=True, capture_output=True)
+    command = (str(python), "-m", "profiling", "ab", "scripts/train.py", "--git-a", "HEAD", "--budget-s", "1")
+    refused = ab(command=command, cwd=root)
+    assert refused.returncode == 1
+    assert f"it loaded {package / '__init__.py'} (1 files of the other arm's tree)" in refused.stderr
+    where = "src" if layout == "src" else "."
+    measured = ab(command=command, cwd=root, PYTHONPATH=f"{where}:{ROOT}")
+    assert measured.returncode == 0, measured.stderr
+    assert "train: slower" in measured.stdout
+
+
+@pytest.mark.slow
+def test_a_variable_of_one_arm_is_what_differs(ab, tmp_path):
+    (tmp_path / "train.py").write_text(SPINNING)
+    (tmp_path / "helper.py").write_text("import os\nSPIN_S = float(os.environ.get('SPIN_S', 1e-3))\n")
+    result = ab("train.py", "--env-b", "SPIN_S=3e-3", "--budget-s", "1", "--json")
+    assert result.returncode == 0, result.stderr
+    printed = json.loads(result.stdout)
+    assert printed["changed"] == {"environment.SPIN_S": [None, "3e-3"]}
+    assert printed["comparison"]["verdict"] == "slower"
+
+
+def test_a_folder_with_names_of_ours_runs_its_own(ab, tmp_path):
+    for name in ("profiling", "models", "train"):
+        (tmp_path / f"{name}.py").write_text("OURS = False\n")
+    text = "import models, profiling, train\nassert not (models.OURS or profiling.OURS or train.OURS)\n"
+    (tmp_path / "script.py").write_text(f"{text}print('the own ones')\nraise SystemExit(3)\n")
+    command = (sys.executable, "-P", "-c", "from profiling.__main__ import ab; raise SystemExit(ab())", "script.py")
+    result = ab(command=command)
+    assert result.returncode == 1
+    assert "  the own ones" in result.stderr.splitlines(), "as the installed command: the folder is not searched"
 
 
 @pytest.mark.slow
