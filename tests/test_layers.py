@@ -199,3 +199,9 @@ def test_files_are_not_long():
     """A file of more than 450 lines is one to ask whether it holds two subjects."""
     lengths = {path: len(path.read_text().splitlines()) for path in FILES.values()}
     assert {str(path): length for path, length in lengths.items() if length > 450} == {}
+
+
+def test_the_pipeline_can_be_read_in_an_evening() -> None:
+    """What one process runs: not the comparison of two (`train/ab/`), nor several ranks (`train/ranks/`)."""
+    own = [path for pattern in ("train/*.py", "train/config/*.py", "models/*.py") for path in ROOT.glob(pattern)]
+    assert 1000 < sum(len(path.read_text().splitlines()) for path in own) < 4500

@@ -4,13 +4,13 @@ The values are in configs/*.yaml, one commented line each; this file says which 
 so `--help`, shell completion and messages about a wrong configuration appear without delay.
 """
 
-import os
 import re
 from dataclasses import dataclass
 from typing import Any
 
-from profiling.errors import UserError, nearest
+from profiling.errors import UserError
 from profiling.vocabulary import STAGES, STEP_PHASES, Agreement, ExpectedMemory, ExpectedTime
+from train.config.checks import check, check_choice, check_optional, check_range, check_share, most_per_core
 from train.config.options import (
     Activations,
     AllocatorCache,
@@ -41,7 +41,6 @@ from train.config.options import (
     ZeroGrad,
 )
 
-MAX_PER_CORE = 8  # threads, worker processes: more only wait for each other, until the system has no process ids left
 MAX_SAMPLES = 2**31 - 1  # in a split or a batch: more than any data set of images has
 MAX_SEED = 2**63 - 1  # what torch's and NumPy's generators, and all readers of records, accept
 MAX_WIDTH, MAX_DEPTH = 2**16, 1000  # of a layer, and in layers: beyond any published network
@@ -58,8 +57,8 @@ class Augment:
     noise: float
 
     def __post_init__(self) -> None:
-        _check_range("augment.shift", self.shift, 0, MAX_IMAGE_SIZE)
-        _check(self.noise >= 0, "augment.noise", self.noise, "0 or more")
+        check_range("augment.shift", self.shift, 0, MAX_IMAGE_SIZE)
+        check(self.noise >= 0, "augment.noise", self.noise, "0 or more")
 
 
 @dataclass(frozen=True)
@@ -74,8 +73,8 @@ class Loader:
     prefetch_factor: int
 
     def __post_init__(self) -> None:
-        _check_optional("loader.workers", self.workers, 0, _most_per_core())
-        _check_range("loader.prefetch_factor", self.prefetch_factor, 1, 1000)
+        check_optional("loader.workers", self.workers, 0, most_per_core())
+        check_range("loader.prefetch_factor", self.prefetch_factor, 1, 1000)
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,7 @@ class HypothesisConfig:
     needs: list[Need]
 
     def __post_init__(self) -> None:
-        _check_choice("hypothesis.phase", self.phase, (*STAGES, *STEP_PHASES))
+        check_choice("hypothesis.phase", self.phase, (*STAGES, *STEP_PHASES))
 
 
 @dataclass(frozen=True)
@@ -151,8 +150,8 @@ class EmbeddedDataConfig(DataConfig):
     test_fraction: float
 
     def __post_init__(self) -> None:
-        _check(8 <= self.image_size <= 512, "data.image_size", self.image_size, "8 to 512 pixels")
-        _check(0 < self.test_fraction < 1, "data.test_fraction", self.test_fraction, "above 0 and below 1")
+        check(8 <= self.image_size <= 512, "data.image_size", self.image_size, "8 to 512 pixels")
+        check(0 < self.test_fraction < 1, "data.test_fraction", self.test_fraction, "above 0 and below 1")
 
 
 @dataclass(frozen=True)
@@ -174,10 +173,10 @@ class FolderDataConfig(DataConfig):
     max_pixels: int
 
     def __post_init__(self) -> None:
-        _check(8 <= self.image_size <= 1024, "data.image_size", self.image_size, "8 to 1024 pixels")
-        _check(0 < self.test_fraction < 1, "data.test_fraction", self.test_fraction, "above 0 and below 1")
-        _check(self.channels in (1, 3), "data.channels", self.channels, "1 (gray) or 3 (color)")
-        _check(self.max_pixels >= 1, "data.max_pixels", self.max_pixels, "1 or more")
+        check(8 <= self.image_size <= 1024, "data.image_size", self.image_size, "8 to 1024 pixels")
+        check(0 < self.test_fraction < 1, "data.test_fraction", self.test_fraction, "above 0 and below 1")
+        check(self.channels in (1, 3), "data.channels", self.channels, "1 (gray) or 3 (color)")
+        check(self.max_pixels >= 1, "data.max_pixels", self.max_pixels, "1 or more")
 
 
 @dataclass(frozen=True)
@@ -192,11 +191,11 @@ class SyntheticDataConfig(DataConfig):
     classes: int
 
     def __post_init__(self) -> None:
-        _check_range("data.train_samples", self.train_samples, 1, MAX_SAMPLES)
-        _check_range("data.test_samples", self.test_samples, 1, MAX_SAMPLES)
-        _check_range("data.channels", self.channels, 1, MAX_WIDTH)
-        _check_range("data.image_size", self.image_size, 1, MAX_IMAGE_SIZE)
-        _check_range("data.classes", self.classes, 2, MAX_CLASSES)
+        check_range("data.train_samples", self.train_samples, 1, MAX_SAMPLES)
+        check_range("data.test_samples", self.test_samples, 1, MAX_SAMPLES)
+        check_range("data.channels", self.channels, 1, MAX_WIDTH)
+        check_range("data.image_size", self.image_size, 1, MAX_IMAGE_SIZE)
+        check_range("data.classes", self.classes, 2, MAX_CLASSES)
 
 
 @dataclass(frozen=True)
@@ -215,9 +214,9 @@ class MLPConfig(ModelConfig):
     dropout: float
 
     def __post_init__(self) -> None:
-        _check_range("model.width", self.width, 1, MAX_WIDTH)
-        _check_range("model.depth", self.depth, 1, MAX_DEPTH)
-        _check_share("model.dropout", self.dropout)
+        check_range("model.width", self.width, 1, MAX_WIDTH)
+        check_range("model.depth", self.depth, 1, MAX_DEPTH)
+        check_share("model.dropout", self.dropout)
 
 
 @dataclass(frozen=True)
@@ -228,8 +227,8 @@ class CNNConfig(ModelConfig):
     dropout: float
 
     def __post_init__(self) -> None:
-        _check_range("model.width", self.width, 1, MAX_WIDTH)
-        _check_share("model.dropout", self.dropout)
+        check_range("model.width", self.width, 1, MAX_WIDTH)
+        check_share("model.dropout", self.dropout)
 
 
 @dataclass(frozen=True)
@@ -241,7 +240,7 @@ class ResNet18Config(ModelConfig):
 
     def __post_init__(self) -> None:
         if self.weights is not None:
-            _check_choice("model.weights", self.weights, ("DEFAULT", "IMAGENET1K_V1"))
+            check_choice("model.weights", self.weights, ("DEFAULT", "IMAGENET1K_V1"))
 
 
 @dataclass(frozen=True)
@@ -255,12 +254,12 @@ class ViTConfig(ModelConfig):
     dropout: float
 
     def __post_init__(self) -> None:
-        _check_range("model.patch", self.patch, 1, MAX_IMAGE_SIZE)
-        _check_range("model.dim", self.dim, 1, MAX_WIDTH)
-        _check_range("model.depth", self.depth, 1, MAX_DEPTH)
-        _check_range("model.heads", self.heads, 1, MAX_WIDTH)
-        _check(self.dim % self.heads == 0, "model.dim", self.dim, f"a multiple of model.heads={self.heads}")
-        _check_share("model.dropout", self.dropout)
+        check_range("model.patch", self.patch, 1, MAX_IMAGE_SIZE)
+        check_range("model.dim", self.dim, 1, MAX_WIDTH)
+        check_range("model.depth", self.depth, 1, MAX_DEPTH)
+        check_range("model.heads", self.heads, 1, MAX_WIDTH)
+        check(self.dim % self.heads == 0, "model.dim", self.dim, f"a multiple of model.heads={self.heads}")
+        check_share("model.dropout", self.dropout)
 
 
 @dataclass(frozen=True)
@@ -279,8 +278,8 @@ class OptimizerConfig:
     weight_decay: float
 
     def __post_init__(self) -> None:
-        _check(self.lr > 0, "optimizer.lr", self.lr, "above 0")
-        _check(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "0 or more")
+        check(self.lr > 0, "optimizer.lr", self.lr, "above 0")
+        check(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "0 or more")
 
 
 @dataclass(frozen=True)
@@ -299,7 +298,7 @@ class AdamWConfig(OptimizerConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         for beta in self.betas:
-            _check(0 <= beta < 1, "optimizer.betas", list(self.betas), "two numbers, each 0 to below 1")
+            check(0 <= beta < 1, "optimizer.betas", list(self.betas), "two numbers, each 0 to below 1")
 
 
 @dataclass(frozen=True)
@@ -311,8 +310,8 @@ class SGDConfig(OptimizerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check_share("optimizer.momentum", self.momentum)
-        _check(self.momentum > 0 or not self.nesterov, "optimizer.nesterov", self.nesterov, "false while momentum is 0")
+        check_share("optimizer.momentum", self.momentum)
+        check(self.momentum > 0 or not self.nesterov, "optimizer.nesterov", self.nesterov, "false while momentum is 0")
 
 
 @dataclass(frozen=True)
@@ -328,9 +327,9 @@ class Profiler:
     with_flops: bool
 
     def __post_init__(self) -> None:
-        _check(self.wait >= 0, "profiler.wait", self.wait, "0 or more steps")
-        _check_range("profiler.warmup", self.warmup, 0, MAX_TRACED_STEPS)
-        _check_range("profiler.active", self.active, 0, MAX_TRACED_STEPS)
+        check(self.wait >= 0, "profiler.wait", self.wait, "0 or more steps")
+        check_range("profiler.warmup", self.warmup, 0, MAX_TRACED_STEPS)
+        check_range("profiler.active", self.active, 0, MAX_TRACED_STEPS)
 
 
 @dataclass(frozen=True)
@@ -342,7 +341,7 @@ class ABConfig:
     gate: str | None
 
     def __post_init__(self) -> None:
-        _check(self.budget_s is None or self.budget_s > 0, "ab.budget_s", self.budget_s, "null, or above 0 seconds")
+        check(self.budget_s is None or self.budget_s > 0, "ab.budget_s", self.budget_s, "null, or above 0 seconds")
 
 
 @dataclass(frozen=True)
@@ -388,31 +387,31 @@ class Config:
     ab: ABConfig
 
     def __post_init__(self) -> None:
-        _check(bool(self.name.strip()) and "/" not in self.name, "name", repr(self.name), "a name without slashes")
-        _check(bool(self.output.strip()), "output", repr(self.output), "a folder")
-        _check_range("seed", self.seed, 0, MAX_SEED)
-        _check_optional("threads", self.threads, 1, _most_per_core())
-        _check(self.rank_timeout_s > 0, "rank_timeout_s", self.rank_timeout_s, "above 0 seconds")
+        check(bool(self.name.strip()) and "/" not in self.name, "name", repr(self.name), "a name without slashes")
+        check(bool(self.output.strip()), "output", repr(self.output), "a folder")
+        check_range("seed", self.seed, 0, MAX_SEED)
+        check_optional("threads", self.threads, 1, most_per_core())
+        check(self.rank_timeout_s > 0, "rank_timeout_s", self.rank_timeout_s, "above 0 seconds")
         every = self.checkpoint_every
         is_interval = every is None or re.fullmatch(r"[1-9]\d{0,8}s?", every) is not None
-        _check(is_interval, "checkpoint_every", every, "null, steps (500) or seconds (60s)")
-        _check(self.epochs >= 1, "epochs", self.epochs, "1 or more")
-        _check_optional("batch_size", self.batch_size, 1, MAX_SAMPLES)
-        _check_range("micro_batches", self.micro_batches, 1, MAX_SAMPLES)
+        check(is_interval, "checkpoint_every", every, "null, steps (500) or seconds (60s)")
+        check(self.epochs >= 1, "epochs", self.epochs, "1 or more")
+        check_optional("batch_size", self.batch_size, 1, MAX_SAMPLES)
+        check_range("micro_batches", self.micro_batches, 1, MAX_SAMPLES)
         size = MAX_SAMPLES if self.batch_size is None else self.batch_size
-        _check(self.micro_batches <= size, "micro_batches", self.micro_batches, f"at most batch_size={size}")
-        _check_range("eval_batch_size", self.eval_batch_size, 1, MAX_SAMPLES)
-        _check_range("infer_batch_size", self.infer_batch_size, 1, MAX_SAMPLES)
-        _check_share("label_smoothing", self.label_smoothing)
-        _check(self.clip_norm is None or self.clip_norm > 0, "clip_norm", self.clip_norm, "null, or above 0")
-        _check(self.max_pixels >= 1, "max_pixels", self.max_pixels, "1 or more")
-        _check(
+        check(self.micro_batches <= size, "micro_batches", self.micro_batches, f"at most batch_size={size}")
+        check_range("eval_batch_size", self.eval_batch_size, 1, MAX_SAMPLES)
+        check_range("infer_batch_size", self.infer_batch_size, 1, MAX_SAMPLES)
+        check_share("label_smoothing", self.label_smoothing)
+        check(self.clip_norm is None or self.clip_norm > 0, "clip_norm", self.clip_norm, "null, or above 0")
+        check(self.max_pixels >= 1, "max_pixels", self.max_pixels, "1 or more")
+        check(
             self.task is Task.train or self.checkpoint is not None,
             "checkpoint",
             None,
             "a checkpoint or the folder of the run that wrote it, with task=infer",
         )
-        _check(
+        check(
             self.task is Task.infer or (self.checkpoint is None and self.images is None),
             "task",
             self.task,
@@ -424,29 +423,3 @@ class Config:
                     f"{key}: the option has no schema, so its keys cannot be checked; begin its file with "
                     f"`defaults: [/schema/{key}/<option>@_here_]`, as its neighbors do"
                 )
-
-
-def _check(ok: bool, key: str, value: object, allowed: str) -> None:
-    if not ok:
-        raise UserError(f"{key}={'null' if value is None else value}: out of range; allowed: {allowed}")
-
-
-def _check_range(key: str, value: int, least: int, most: int) -> None:
-    _check(least <= value <= most, key, value, f"{least} to {most:,}")
-
-
-def _check_optional(key: str, value: int | None, least: int, most: int) -> None:
-    _check(value is None or least <= value <= most, key, value, f"null, or {least} to {most:,}")
-
-
-def _most_per_core() -> int:
-    return MAX_PER_CORE * (os.cpu_count() or 1)
-
-
-def _check_share(key: str, value: float) -> None:
-    _check(0 <= value < 1, key, value, "0 to below 1")
-
-
-def _check_choice(key: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise UserError(f"{key}={value}: not one of {', '.join(allowed)}{nearest(value, allowed)}")
