@@ -70,7 +70,7 @@ class StepClock:
             torch.accelerator.synchronize()
 
 
-class Phase:
+class OpenPhase:
     """A context manager around a phase that a script marks; its name is kept apart from those that are found."""
 
     def __init__(self, recorder: Recorder, name: str) -> None:
@@ -199,9 +199,9 @@ class Recorder:
         elif not self._left:
             self._end_turn()
 
-    def phase(self, name: str) -> Phase:
+    def phase(self, name: str) -> OpenPhase:
         """Time a phase that the script marks."""
-        return Phase(self, name)
+        return OpenPhase(self, name)
 
     # --- the warm-up: what is found out
 
@@ -312,7 +312,7 @@ class Recorder:
         If there is no such region in the warm-up, the class is given back as it was.
         """
         enter, leave = record_function.__enter__, record_function.__exit__
-        open_phases: dict[int, Phase] = {}
+        open_phases: dict[int, OpenPhase] = {}
 
         @wraps(enter)
         def timed_enter(region: Any) -> Any:
