@@ -89,7 +89,7 @@ class ScriptError(ArmError):
         self.output = output
 
 
-class _RankConnection:
+class _RankProcess:
     """A connection to one process that runs the script; `received` is what it said that was not yet dealt with."""
 
     def __init__(self, connection: socket.socket) -> None:
@@ -229,7 +229,7 @@ class ScriptProcess:
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(address))
         self._listener.listen()
-        self._ranks: list[_RankConnection] = []
+        self._ranks: list[_RankProcess] = []
         self._groups: set[int] = set()
         output = os.open(self._output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o666)
         try:
@@ -264,7 +264,7 @@ class ScriptProcess:
             "foreign": None if script.foreign is None else str(script.foreign),
         }
 
-    def _describe(self, replies: Mapping[_RankConnection, Mapping[str, Any]]) -> None:
+    def _describe(self, replies: Mapping[_RankProcess, Mapping[str, Any]]) -> None:
         """Keep what the script's arm says of itself once it has warmed up."""
         self._ranks.sort(key=lambda rank: int(replies[rank]["rank"]))
         reply = replies[self._ranks[0]]
@@ -309,10 +309,10 @@ class ScriptProcess:
         replies = self._receive(asked)
         return [replies[rank] for rank in asked]
 
-    def _receive(self, asked: Sequence[_RankConnection] | None) -> dict[_RankConnection, dict[str, Any]]:
+    def _receive(self, asked: Sequence[_RankProcess] | None) -> dict[_RankProcess, dict[str, Any]]:
         """Return the next message of each rank that was asked; None for all, while their number is not known."""
         deadline = time.monotonic() + STEP_TIMEOUT_S
-        messages: dict[_RankConnection, dict[str, Any]] = {}
+        messages: dict[_RankProcess, dict[str, Any]] = {}
         while True:
             for rank in asked or self._ranks:
                 if rank not in messages and (message := rank.message()) is not None:
@@ -343,12 +343,12 @@ class ScriptProcess:
         """
         # Before reading: children of a process that has ended can hold its connection open.
         has_ended = self._process.poll() is not None
-        sources: list[socket.socket | _RankConnection] = [self._listener, *self._ranks]
+        sources: list[socket.socket | _RankProcess] = [self._listener, *self._ranks]
         readable, _, _ = select.select(sources, [], [], 0 if has_ended else LOOK_S)
         is_closed = has_ended and not readable
         for ready in readable:
             if isinstance(ready, socket.socket):
-                self._ranks.append(_RankConnection(ready.accept()[0]))
+                self._ranks.append(_RankProcess(ready.accept()[0]))
                 continue
             part = b""
             with suppress(ConnectionError):
