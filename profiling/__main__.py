@@ -19,7 +19,7 @@ from profiling.terminal.early_signals import BEFORE_THE_RUN
 from profiling.terminal.encoding import replace_what_cannot_be_encoded
 from profiling.terminal.json_output import write_json
 from profiling.terminal.streams import drop_output, open_closed_streams, print_line
-from profiling.trace.parallel_reader import second_half
+from profiling.trace.parallel_reader import begin_reading
 from profiling.trace.parse import TraceError
 from profiling.trace.text import STDIN
 
@@ -78,7 +78,7 @@ def _add_summary(commands: Any) -> None:
 
 
 def _summary(options: argparse.Namespace) -> int:
-    begun = second_half(options.path, early=True)  # numpy and the analysis are imported meanwhile
+    begun = begin_reading(options.path)  # numpy and the analysis are imported meanwhile
     from profiling.analysis.summary import shorten, summarize
     from profiling.analysis.timings import stage_timings
     from profiling.trace.trace import read_traces
@@ -102,7 +102,7 @@ def _add_memory(commands: Any) -> None:
 
 
 def _memory(options: argparse.Namespace) -> int:
-    begun = second_half(options.path, early=True)  # as for a summary
+    begun = begin_reading(options.path)  # as for a summary
     from profiling.analysis.index import Index
     from profiling.analysis.memory import memory
     from profiling.analysis.summary import SCHEMA_VERSION, describe
@@ -215,7 +215,7 @@ def _figures(options: argparse.Namespace) -> int:
 
         write_json(compared_views(options.path, options.against), compact=True)
     else:
-        begun = second_half(options.path, early=True)  # as for a summary
+        begun = begin_reading(options.path)  # as for a summary
         from profiling.figures.views import run_views
         from profiling.trace.trace import read_traces
 

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from profiling.parent_process import end_with_parent, search_path
 from profiling.trace.columns import Columns
+from profiling.trace.files import find_traces
 from profiling.trace.parse import EDGE, Damage, EventReader
 
 SMALLEST_BYTES = 24 << 20
@@ -86,6 +87,14 @@ class SecondHalf:
         self._process.kill()
         with self._process:  # closes the pipes
             pass
+
+
+def begin_reading(path: Path) -> SecondHalf | None:
+    """As `second_half`, of the first trace at a path, before this process imports numpy and the analysis.
+
+    Raises TraceError as `find_traces`.
+    """
+    return second_half(find_traces(path)[0], early=True)
 
 
 def second_half(path: Path, *, early: bool = False) -> SecondHalf | None:
