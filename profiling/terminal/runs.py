@@ -69,7 +69,7 @@ def print_run(console: Console, record: RunRecord, folder: Path) -> None:
 
 
 def latency_line(steps: StepTimings) -> str:
-    """Time of a step: `latency of a batch of 128: p50 1.2 ms, p90 1.41 ms`, with those percentiles that it has."""
+    """Batch size and percentiles of the time of a step; only those percentiles that there are enough steps for."""
     count, fewest, most = len(steps.step_s), min(steps.samples), max(steps.samples)
     batch = f"a batch of {most}" if fewest == most else f"batches of {fewest} to {most}"
     if count == 1:

@@ -47,7 +47,7 @@ class OperatorArgs(Struct, gc=False):
 
 
 class Args(OperatorArgs, gc=False):
-    """All fields of `args`; 0, -1 or empty where an event has none."""
+    """All fields of `args`; 0, -1 or empty where an event has none. A struct cannot have several bases."""
 
     correlation: int = 0
     copied: int = field(name="bytes", default=0)

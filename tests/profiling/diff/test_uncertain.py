@@ -11,7 +11,7 @@ from tests.profiling.make_trace import Event, event, write
 
 
 def steps(forward_us: Sequence[int], optimizer_us: Sequence[int]) -> list[Event]:
-    """Marked steps of 1000 us that each have a forward pass and an optimizer of the given lengths."""
+    """Marked steps of equal length, each with a forward pass and an optimizer of the given lengths."""
     events: list[Event] = []
     for number, (forward, optimizer) in enumerate(zip(forward_us, optimizer_us, strict=True)):
         start = 10 + 1000 * number
