@@ -11,11 +11,12 @@ from torch import nn
 
 from models.interface import has_backbone
 from profiling.errors import NotApplicableError
+from profiling.machine import has_glibc
 from train.batches import source_of
 from train.config.options import Need, Source
 from train.config.schema import Config
 from train.data import DataSet, FileSplit
-from train.device import has_bf16, has_glibc
+from train.device import has_bf16
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,10 @@ PAUSE_S = 0.002  # before a block: OpenMP threads of the previous arm keep spinn
 PATIENCE_SHARE = 0.5  # extra time to wait for cores that share a cache, as a share of the budget
 
 StartArm = Callable[[Path], AbstractContextManager[Arm]]
-"""Starts an arm in a process of its own, given a folder for scratch files; leaving the context ends the process."""
+"""Starts an arm in a process of its own, given a folder for scratch files; leaving the context ends the process.
+
+It returns when the arm has warmed up, or lets `Arm.ready` wait for that: then all arms start at the same time.
+"""
 
 
 @dataclass(frozen=True)
@@ -177,14 +180,17 @@ class Measurement:
 
     @contextmanager
     def _launched(self, arms: Sequence[str], scratch: Path) -> Iterator[dict[str, Arm]]:
-        """Start the processes of the arms one after the other, since their warm-ups need all cores; end them."""
+        """Start the processes of the arms, and end them."""
         start = time.perf_counter()
         with ExitStack() as stack:
             processes: dict[str, Arm] = {}
             for arm in arms:
                 with attribute_failure(arm):
                     processes[arm] = stack.enter_context(self._start[arm](scratch))
-                self._environment = self._environment or processes[arm].ready.environment
+            for arm in arms:
+                with attribute_failure(arm):
+                    environment = processes[arm].ready.environment
+                self._environment = self._environment or environment
             self._startup_s += time.perf_counter() - start
             yield processes
 

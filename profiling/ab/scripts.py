@@ -20,6 +20,7 @@ from profiling.ab.script_pair import ScriptPair, script_pair
 from profiling.ab.script_process import ScriptError, ScriptProcess
 from profiling.errors import Terminated, UserError
 from profiling.format import duration, visible
+from profiling.machine import has_glibc
 from profiling.terminal.arguments import UNREADABLE
 from profiling.terminal.comparisons import show_comparison
 from profiling.terminal.early_signals import exit_status, raise_exceptions
@@ -34,6 +35,7 @@ from profiling.vocabulary import ARMS, BASELINE, VARIANT, Agreement, Verdict
 OUTPUT = Path("runs") / "ab"
 SHOWN_LINES = 10  # of what a script printed before it failed
 UNDECIDED = 2
+MANY_PAGE_FAULTS = 100  # in a step: at about 0.5 µs each they are seen in steps of some milliseconds
 
 
 def run(options: argparse.Namespace) -> int:
@@ -86,7 +88,7 @@ def _compare(pair: ScriptPair, options: argparse.Namespace) -> int:
         environment=measured.environment,
         timings=measured.timings,
         arms=arm_records(measured),
-        remarks=remarks(measured),
+        remarks=remarks(measured, keeps_heap=options.keep_heap or not has_glibc()),
     )
     leave(record, folder)
     if options.json:
@@ -143,7 +145,7 @@ def _changed_versions(measured: Measured) -> dict[str, tuple[str | None, str | N
     return {name: (ours.get(name), theirs.get(name)) for name in ours | theirs if ours.get(name) != theirs.get(name)}
 
 
-def remarks(measured: Measured) -> list[str]:
+def remarks(measured: Measured, *, keeps_heap: bool) -> list[str]:
     """What a reader must know of the figures."""
     if not measured.arms:
         return []
@@ -155,6 +157,13 @@ def remarks(measured: Measured) -> list[str]:
         sentences.append(f"A step has {samples[0]} samples in the baseline and {samples[1]} in the variant.")
     else:
         sentences.append(f"A step has {samples[0]} samples.")
+    faults = [arm.output.page_faults_per_step or 0.0 for arm in measured.arms.values() if arm.output is not None]
+    if max(faults, default=0.0) >= MANY_PAGE_FAULTS and not keeps_heap:
+        counts = " and ".join(f"{number:,.0f}" for number in faults)
+        sentences.append(
+            f"A step has {counts} page faults: its memory is returned to the system and taken again, which takes "
+            "another time in each process. With --keep-heap both arms keep it."
+        )
     if measured.twin_difference is None:
         sentences.append("There are no parameters of an optimizer: the answers are not compared.")
     elif measured.twin_difference != (0.0, 0.0):
