@@ -56,7 +56,16 @@ def measured(case: Case, file: Path, budget_s: float) -> ComparisonRecord | str:
     """The comparison that `file` holds, or that is made now and kept there; why it failed, which is not kept."""
     if not file.exists():
         script = str(SCRIPTS / f"{case.script}.py")
-        command = [sys.executable, "-m", "profiling", "ab", script, f"{script} {case.options}".strip(), "--json"]
+        command = [
+            sys.executable,
+            "-m",
+            "profiling",
+            "ab",
+            script,
+            f"{script} {case.options}".strip(),
+            "--json",
+            "--keep-heap",
+        ]
         done = subprocess.run(
             [*command, "--budget-s", str(budget_s)],
             cwd=file.parent,
