@@ -36,6 +36,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--keep-heap", action="store_true", help="freed memory stays with both arms' processes: less noise on CPUs"
     )
     parser.add_argument("--budget-s", metavar="S", type=_seconds, help="seconds of timed work, beside start-up")
+    parser.add_argument("--max-s", metavar="S", type=_seconds, help="end after so many seconds (default: by the plan)")
     parser.add_argument("--fail-slower", metavar="PERCENT", type=_share, help="exit 1 if B is slower by that: 3%%")
     parser.add_argument("--strict", action="store_true", help="with --fail-slower: exit 2 if it could not decide")
     parser.add_argument("--json", action="store_true", help="the whole comparison, as JSON")

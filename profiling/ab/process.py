@@ -70,8 +70,8 @@ class ArmProcess:
     def __enter__(self) -> "ArmProcess":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, error: object, *_: object) -> None:
+        self.close(GRACE_S if error is None else 0.0)
 
     def answer(self) -> Answer:
         """As `Arm.answer`."""
@@ -115,10 +115,10 @@ class ArmProcess:
         self._process.join(GRACE_S)
         return describe_exit(self._process.exitcode)
 
-    def close(self) -> None:
-        """End the process: it leaves by itself when its pipe closes, or is killed with its children."""
+    def close(self, grace_s: float = GRACE_S) -> None:
+        """End the process: it leaves by itself when its pipe closes, or is killed with its children after `grace_s`."""
         self._pipe.close()
-        self._process.join(GRACE_S)
+        self._process.join(grace_s)
         if self._process.is_alive():
             for child in psutil.Process(self._process.pid).children(recursive=True):
                 child.kill()

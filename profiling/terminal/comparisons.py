@@ -42,7 +42,7 @@ def show_comparison(
         console.print(note, style="red")
     console.print(
         f"measured in {record.seconds:.0f} s, {startup_s:.0f} s of it starting processes and {waited_s:.0f} s waiting "
-        f"for cores that are near each other: {folder}",
+        f"for cores that are free and near each other: {folder}",
         style="dim",
     )
 

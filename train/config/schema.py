@@ -337,11 +337,13 @@ class ABConfig:
     """The measurement of an experiment against the baseline."""
 
     budget_s: float | None
+    max_s: float | None
     allow_many: bool
     gate: str | None
 
     def __post_init__(self) -> None:
-        check(self.budget_s is None or self.budget_s > 0, "ab.budget_s", self.budget_s, "null, or above 0 seconds")
+        for key, seconds in (("ab.budget_s", self.budget_s), ("ab.max_s", self.max_s)):
+            check(seconds is None or seconds > 0, key, seconds, "null, or above 0 seconds")
 
 
 @dataclass(frozen=True)

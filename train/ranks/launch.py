@@ -70,6 +70,11 @@ def silence_other_ranks() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def root_process() -> int:
+    """The process that all of this run descend from on this machine: torchrun, or this process itself."""
+    return os.getpid() if launched() is None else os.getppid()
+
+
 def usable_cores() -> int:
     """Cores that this process may use: fewer than the machine has under taskset, in a container or on a cluster."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

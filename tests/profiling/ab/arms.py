@@ -25,6 +25,12 @@ class ToyArm:
         self.log, self.name, self.step_s, self.probes_s = log, name, step_s, list(probes_s)
         self._note("start")
 
+    def __enter__(self) -> "ToyArm":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing is left to be ended."""
+
     def _note(self, request: str) -> None:
         with self.log.open("a") as file:
             file.write(f"{self.name} {request}\n")
