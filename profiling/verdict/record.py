@@ -49,6 +49,8 @@ class ComparisonRecord(Struct, frozen=True, kw_only=True):
         timings: phase -> every timing; empty where an arm failed or the experiment does not apply.
         arms: `baseline` and `variant`; without those that never ran.
         remarks: sentences on what the figures mean.
+        ranks: processes of each arm; `environment` is that of rank 0, and so are the arms' memory and traces.
+        cores: numbers of the machine's cores that a job of a ladder had to itself; empty where it is no such job.
     """
 
     schema_version: int = COMPARISON_VERSION
@@ -63,11 +65,18 @@ class ComparisonRecord(Struct, frozen=True, kw_only=True):
     timings: dict[str, PhaseTimings]
     arms: dict[str, ArmRecord]
     remarks: list[str] = []
+    ranks: int = 1
+    cores: list[int] = []
 
     @property
     def notes(self) -> list[str]:
         """Sentences on what the figures mean, on what does not count as planned, or counts and should not."""
         notes = [*self.remarks]
+        if self.ranks > 1:
+            notes.append(
+                f"Each arm is {self.ranks} ranks of {self.environment.threads} threads: times are those of the slowest "
+                "rank, for the samples of all; memory is that of rank 0."
+            )
         notes += ["Partial result. Interrupted before the planned number of blocks."] if self.partial else []
         timings = next(iter(self.timings.values()), None)
         if timings is not None and timings.apart_launches.any():

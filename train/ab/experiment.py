@@ -33,6 +33,7 @@ def run_experiment(
     changed: Mapping[str, tuple[Any, Any]],
     common: Sequence[str],
     earlier: Sequence[ComparisonRecord],
+    cores: Sequence[int],
     *,
     is_ladder: bool,
     folder: Path,
@@ -44,6 +45,7 @@ def run_experiment(
         changed: what differs from the plain baseline in it.
         common: overrides that apply to both arms.
         earlier: the ladder's comparisons so far, which know how fast this machine's probe can be.
+        cores: that this job has to itself; none if it is the only one.
         is_ladder: one of several, with a smaller budget.
         folder: where to.
 
@@ -82,6 +84,8 @@ def run_experiment(
         environment=measured.environment,
         timings=measured.timings,
         arms=arm_records(measured),
+        ranks=config.ranks or 1,
+        cores=list(cores),
     )
     leave(record, folder)
     with standard_output(cli.fail, f"the comparison is complete: {folder}"):
