@@ -157,7 +157,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
         changed: key -> [baseline's value, this run's] for every configuration value that differs.
         results: figures such as `accuracy` (0 to 1), `loss` (nats), `train_samples_per_s`, `compile_s`.
         ranks: processes that trained one model together; `results` are those of all, `stages` and `environment` those
-            of rank 0.
+            of rank 0; in an arm of an A/B, timings are those of all, too.
         others_before_cores: cores that other processes used while this one started; None if that is not known.
     """
 

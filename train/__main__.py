@@ -17,10 +17,11 @@ def job(composed: "DictConfig") -> None:
     from train.config import changes, cli
     from train.config.compose import to_config
     from train.config.options import Task
+    from train.ranks.cores import own_cores
     from train.ranks.launch import alone_only, root_process
 
     others = OthersMeter(root_process())
-    with cli.one_line_errors():
+    with cli.one_line_errors(), own_cores():
         config = to_config(composed)
         folder = Path(HydraConfig.get().runtime.output_dir)
         if config.task is Task.infer:

@@ -47,8 +47,10 @@ def show_comparison(
     )
 
 
-def show_comparisons(console: Console, records: Sequence[ComparisonRecord], report: Path) -> None:
-    """Print comparisons that were corrected as one family, and the path of their report."""
+def show_comparisons(
+    console: Console, records: Sequence[ComparisonRecord], report: Path, missing: Sequence[str] = ()
+) -> None:
+    """Print comparisons that were corrected as one family, the path of their report, and what is `missing` in both."""
     table = FittedTable(
         "the ladder, corrected for its length (Holm)",
         ["experiment", "phase", "verdict", "hypothesis", "results"],
@@ -68,6 +70,8 @@ def show_comparisons(console: Console, records: Sequence[ComparisonRecord], repo
             style=STYLES.get(comparison.verdict, ""),
         )
     console.print(table)
+    if missing:
+        console.print(f"missing, as these left no comparison: {', '.join(missing)}", style="red")
     counts = Counter(record.comparison.outcome.value for record in records)
     minutes = sum(record.seconds for record in records) / 60
     console.print(", ".join(f"{n} {outcome}" for outcome, n in counts.items()) + f"; {minutes:.1f} minutes: {report}")

@@ -52,6 +52,8 @@ class ComparisonRecord(Struct, frozen=True, kw_only=True):
         remarks: sentences on what the figures mean.
         others_before_cores: cores that other processes used before the comparison began; None if that is not known.
         others_cores: [launches] cores that they used during each launch; empty likewise.
+        ranks: processes of each arm; `environment` is that of rank 0, and so are the arms' memory and traces.
+        cores: numbers of the machine's cores that a job of a ladder had to itself; empty where it is no such job.
     """
 
     schema_version: int = COMPARISON_VERSION
@@ -68,11 +70,18 @@ class ComparisonRecord(Struct, frozen=True, kw_only=True):
     remarks: list[str] = []
     others_before_cores: float | None = None
     others_cores: list[float] = []
+    ranks: int = 1
+    cores: list[int] = []
 
     @property
     def notes(self) -> list[str]:
         """Sentences on what the figures mean, on what does not count as planned, or counts and should not."""
         notes = [*self.remarks]
+        if self.ranks > 1:
+            notes.append(
+                f"Each arm is {self.ranks} ranks of {self.environment.threads} threads: times are those of the slowest "
+                "rank, for the samples of all; memory is that of rank 0."
+            )
         notes += ["Partial result. Interrupted before the planned number of blocks."] if self.partial else []
         timings = next(iter(self.timings.values()), None)
         if timings is not None and timings.apart_launches.any():

@@ -34,6 +34,7 @@ def run_experiment(
     changed: Mapping[str, tuple[Any, Any]],
     common: Sequence[str],
     earlier: Sequence[ComparisonRecord],
+    cores: Sequence[int],
     *,
     is_ladder: bool,
     folder: Path,
@@ -45,6 +46,7 @@ def run_experiment(
         changed: what differs from the plain baseline in it.
         common: overrides that apply to both arms.
         earlier: the ladder's comparisons so far, which know how fast this machine's probe can be.
+        cores: that this job has to itself; none if it is the only one.
         is_ladder: one of several, with a smaller budget.
         folder: where to.
 
@@ -90,6 +92,8 @@ def run_experiment(
         remarks=[] if measured.limit_note is None else [measured.limit_note],
         others_before_cores=others_cores,
         others_cores=list(measured.others_cores),
+        ranks=config.ranks or 1,
+        cores=list(cores),
     )
     leave(record, folder)
     with standard_output(cli.fail, f"the comparison is complete: {folder}"):

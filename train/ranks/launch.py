@@ -1,6 +1,7 @@
 """How this process was started: alone, or by torchrun as one of several ranks. Imports no torch."""
 
 import os
+import socket
 import sys
 from dataclasses import dataclass
 
@@ -49,6 +50,24 @@ def launched() -> Launch | None:
     rank, ranks, local_rank, local_ranks, port = (int(os.environ[name]) for name in NUMBERS)
     restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
     return Launch(rank, ranks, local_rank, local_ranks, port, address, restarts)
+
+
+def number_of_ranks() -> int:
+    """How many processes train the model together."""
+    launch = launched()
+    return launch.ranks if launch else 1
+
+
+def variables(ranks: int) -> list[dict[str, str]]:
+    """What torchrun would tell so many processes of this machine by their environment; to one, nothing."""
+    if ranks == 1:
+        return [{}]
+    with socket.socket() as chosen:
+        chosen.bind(("localhost", 0))
+        port = chosen.getsockname()[1]  # that the system gives to nobody else for some time
+    numbers = {"WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks, "MASTER_PORT": port}
+    of_all = {"MASTER_ADDR": "localhost", **{name: str(number) for name, number in numbers.items()}}
+    return [{**of_all, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(ranks)]
 
 
 def alone_only(what: str) -> None:

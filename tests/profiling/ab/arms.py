@@ -1,5 +1,7 @@
 """Arms that know nothing of train/, for tests of the measurement: they say what they are told to say."""
 
+import os
+import signal
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -53,3 +55,11 @@ class ToyArm:
     def finish(self, folder: Path, started: str, results: Mapping[str, float]) -> ArmOutput:
         self._note("finish")
         return ArmOutput(1, {}, {}, {}, {})
+
+
+class DyingArm(ToyArm):
+    """Its process is killed in its first block."""
+
+    def block(self, steps: Mapping[str, int]) -> BlockTimings:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError("not reached")

@@ -8,18 +8,19 @@ import pytest
 
 from profiling.ab import measure
 from profiling.ab.measure import Measurement
+from profiling.ab.messages import ArmError
 from profiling.ab.plan import Plan
 from profiling.ab.process import ArmProcess
 from profiling.ab.time_limit import TimeUpError
 from profiling.verdict.judge import phase_effect
 from profiling.vocabulary import ARMS, BASELINE, STAGES, VARIANT, Verdict
-from tests.profiling.ab.arms import ToyArm
+from tests.profiling.ab.arms import DyingArm, ToyArm
 from train.ab.arm_config import PRELOADED  # toy arms need none of it, but the tests of train.ab share the fork server
 
 
 def in_a_process(*arguments):
     """A toy arm in a process of its own."""
-    return ArmProcess(partial(ToyArm, *arguments), PRELOADED)
+    return ArmProcess([partial(ToyArm, *arguments)], PRELOADED)
 
 
 def measured(log, probes_s=(), best_probe_s=None, step_s=0.001, budget_s=0.3, started=ToyArm, **options):
@@ -74,12 +75,30 @@ def test_launches_end_early_where_the_machine_became_slow_and_what_was_measured_
     assert "variant finish" in (tmp_path / "log").read_text(), "its window is traced"
 
 
+def test_the_ranks_of_an_arm_get_each_request_together_and_rank_0_answers(tmp_path):
+    starts = [partial(ToyArm, tmp_path / name, name, 0.0, (), tmp_path) for name in ("rank0", "rank1")]
+    with ArmProcess(starts, PRELOADED) as arm:
+        arm.answer()
+        assert arm.probe() == 1.0
+        arm.block({"train": 1})
+    assert [(tmp_path / "rank0").read_text().count(word) for word in ("answer", "probe", "block")] == [1, 1, 1]
+    assert [(tmp_path / "rank1").read_text().count(word) for word in ("answer", "probe", "block")] == [1, 0, 1]
+
+
+def test_a_rank_that_dies_while_another_waits_for_it_is_named(tmp_path):
+    waiting = partial(ToyArm, tmp_path / "log", "rank0", 600.0, (), tmp_path)
+    dying = partial(DyingArm, tmp_path / "log", "rank1", 0.0, (), tmp_path)
+    named = r"^rank 1: the process was ended by SIGKILL"
+    with ArmProcess([waiting, dying], PRELOADED) as arm, pytest.raises(ArmError, match=named):
+        arm.block({"train": 1})
+
+
 @pytest.mark.parametrize("method", ["forkserver", "spawn"])
 def test_an_arm_is_pickled_whatever_the_start_method(tmp_path, monkeypatch, method):
     if method not in multiprocessing.get_all_start_methods():
         pytest.skip(f"this system has no {method}")
     monkeypatch.setattr(multiprocessing, "get_all_start_methods", lambda: [method])
     start = partial(ToyArm, tmp_path / "log", BASELINE, 0.0, (), tmp_path)
-    with ArmProcess(start, PRELOADED) as arm:
+    with ArmProcess([start], PRELOADED) as arm:
         assert arm.probe() == 1.0
     assert (tmp_path / "log").read_text() == "baseline start\nbaseline probe\n"
