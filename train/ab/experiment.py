@@ -1,5 +1,6 @@
 """One experiment from its configuration to its folder: measure, judge, record, show."""
 
+import socket
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -102,8 +103,12 @@ def run_experiment(
 
 
 def best_probe_s(earlier: Sequence[ComparisonRecord]) -> float | None:
-    """Return the shortest probe of any launch so far (`profiling.ab.machine_state`); None if there was none."""
-    probes_s = [s for record in earlier for timings in record.timings.values() for s in timings.probe_s]
+    """Return the shortest probe of any launch on this machine so far (`profiling.ab.machine_state`), None without one.
+
+    The jobs of a ladder may run on several machines.
+    """
+    here = [record for record in earlier if record.environment.host == socket.gethostname()]
+    probes_s = [s for record in here for timings in record.timings.values() for s in timings.probe_s]
     return min(probes_s, default=None)
 
 

@@ -56,10 +56,10 @@ def comparisons_in(sweep: Path) -> list[tuple[Path, ComparisonRecord]]:
 def write_ladder(sweep: Path, missing: Sequence[str] = ()) -> None:
     """Judge the comparisons of a multirun as one family, write one report beside their folders, and print a table.
 
-    Both name the jobs that are `missing`. Nothing is written for fewer than two comparisons.
+    Both name the jobs that are `missing`. Nothing is written for one comparison, which has its own report.
     """
     comparisons = corrected_records(comparisons_in(sweep))
-    if len(comparisons) < 2:
+    if not comparisons or len(comparisons) + len(missing) < 2:
         return
     records = [record for _, record in comparisons]
     report = sweep / "report.html"

@@ -260,7 +260,8 @@ def test_a_baseline_that_fails_is_a_mistake_and_no_verdict(tmp_path):
 def test_a_ladder_knows_the_best_probe_of_its_earlier_comparisons(nograd_off):
     earlier = read_comparison(nograd_off)
     assert best_probe_s([earlier]) == min(earlier.timings["train"].probe_s)
-    assert best_probe_s([]) is None
+    elsewhere = msgspec.structs.replace(earlier, environment=msgspec.structs.replace(earlier.environment, host="far"))
+    assert best_probe_s([elsewhere]) is best_probe_s([]) is None, "another machine says nothing of this one"
 
 
 @pytest.mark.parametrize(("launches", "kept"), [(3, 0), (8, 7)])
