@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from profiling.errors import UserError
+from profiling.terminal.early_signals import ignore_signals
 from train.config.options import Source
 from train.config.schema import Loader
 from train.data import FileSplit, TensorSplit
@@ -66,6 +67,7 @@ def dataloader(split: Split, loader: Loader, workers: int, device: torch.device,
         prefetch_factor=loader.prefetch_factor if workers > 0 else None,
         # Seeds the workers. Otherwise torch's default generator would, which also drives dropout.
         generator=torch.Generator(),
+        worker_init_fn=ignore_signals,
     )
 
 

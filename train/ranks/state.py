@@ -16,7 +16,7 @@ from train.checkpoint import CONVERSION_ERRORS, unpickled
 
 FOLDER = "states"  # in the folder of a run that is not complete
 KEPT = 2  # the newest may be damaged where the machine has lost power
-FORMAT = 1
+FORMAT = 2
 
 log = logging.getLogger(__name__)
 

@@ -19,6 +19,7 @@ from train.run import train
 SETUP = (
     "data=synthetic", "data.train_samples=70", "data.test_samples=20", "data.channels=1", "data.image_size=8",
     "batch_size=16", "epochs=4", "model=mlp", "model.width=4", "model.dropout=0.5", "profiler=off", "precision=fp32",
+    "threads=1",
 )  # fmt: skip
 STEPS = 4 * 5
 WARM_UP_STEPS = 2
