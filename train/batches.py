@@ -13,12 +13,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from profiling.errors import UserError
-from profiling.terminal.early_signals import ignore_signals
 from train.config.options import Source
 from train.config.schema import Loader
 from train.data import FileSplit, TensorSplit
 from train.ranks.launch import cores_of_rank
 from train.ranks.order import Order, Share, whole
+from train.ranks.workers import ignore_signals, kill_at_exit
 
 Batch = tuple[Tensor, Tensor]  # images uint8 [B, C, H, W], labels int64 [B]
 Split = TensorSplit | FileSplit
@@ -58,6 +58,7 @@ def dataloader(split: Split, loader: Loader, workers: int, device: torch.device,
     """
     # More workers than cores are allowed, since they may wait for files. torch warns here and at every new iterator.
     warnings.filterwarnings("ignore", "This DataLoader will create")
+    kill_at_exit()
     return DataLoader(
         split,
         batch_sampler=order,

@@ -46,12 +46,6 @@ def exit_status(stop: BaseException) -> int:
     return 128 + int(number)
 
 
-def ignore_signals(worker: int) -> None:
-    """Let ENDING not end this process, a loader's worker of this number: the process that it works for does that."""
-    for number in ENDING:
-        signal.signal(number, signal.SIG_IGN)
-
-
 def handle(handlers: Mapping[signal.Signals, Any]) -> dict[signal.Signals, Any]:
     """Set the handlers of signals that are not ignored; return the ones they had."""
     before = {number: signal.getsignal(number) for number in handlers}

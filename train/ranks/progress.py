@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from profiling.capture import TimedCapture
-from profiling.errors import Terminated
+from profiling.errors import Terminated, UserError
+from profiling.format import visible
 from train import loop
 from train.config.compose import plain
 from train.config.schema import Config
@@ -99,7 +100,11 @@ class Progress:
         """The numbers of the epochs to train, from 0; the first one may have begun before."""
         first, before_s = 0, 0.0
         if self._saved is not None:
-            self._restore(self._saved)
+            try:
+                self._restore(self._saved)
+            except Exception as error:  # torch and others raise almost anything for what is not theirs
+                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+                raise UserError(f"{self._folder / state.FOLDER}: not a state of this run: {visible(reason)}") from error
             first, before_s = self._saved.epoch, self._saved.epoch_s
         for epoch in range(first, self._parts.config.epochs):
             self._epoch, self._epoch_start_s = epoch, time.perf_counter() - before_s

@@ -1,6 +1,5 @@
 """Ctrl-C, SIGTERM and SIGHUP while a run trains: they take effect after a step, where its state can be saved."""
 
-import multiprocessing
 import signal
 from collections.abc import Callable
 from types import FrameType
@@ -8,11 +7,10 @@ from typing import Self
 
 from profiling.errors import Terminated
 from profiling.terminal.early_signals import ENDING, handle, stop_of
+from train.ranks.workers import kill_workers
 
 PATIENCE_S = 3.0
 """A step that takes longer is given up: whoever sends SIGTERM sends SIGKILL some seconds later."""
-
-JOIN_S = 1.0
 
 
 class StopRequest:
@@ -43,7 +41,7 @@ class StopRequest:
         if self.number is None:
             handle(self._before)
         else:
-            end_workers()
+            kill_workers()
 
     def stop(self) -> KeyboardInterrupt | Terminated:
         """The exception that ends the run now; the time for it no longer counts."""
@@ -71,13 +69,3 @@ def is_inside(function: Callable[..., object], frame: FrameType | None) -> bool:
         frame = frame.f_back
     return frame is not None
 
-
-def end_workers() -> None:
-    """Kill the workers of loaders: they lose nothing, and one that reads a slow file would be waited for."""
-    of_torch = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # raises an error for a killed worker
-    workers = multiprocessing.active_children()
-    for worker in workers:
-        worker.kill()
-    for worker in workers:
-        worker.join(JOIN_S)
-    signal.signal(signal.SIGCHLD, of_torch)
