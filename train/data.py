@@ -177,7 +177,11 @@ def cifar10(root: str, download: bool) -> DataSet:
 
 
 def image_folder(
-    root: str, image_size: int, test_fraction: float, channels: int, max_pixels: int = MAX_PIXELS,
+    root: str,
+    image_size: int,
+    test_fraction: float,
+    channels: int,
+    max_pixels: int = MAX_PIXELS,
     on_error: OnError = OnError["raise"],
 ) -> DataSet:
     """Your own images in the layout of torchvision.datasets.ImageFolder: `<root>/<class>/**/<any name>.jpg|jpeg|png`.

@@ -59,7 +59,9 @@ def main() -> None:
     findings, details = [], {}
     for model, overrides in MODELS.items():
         seconds, steps, every_s = passes(overrides)
-        save_s = median((each - none) / steps for each, none in zip(seconds["each step"], seconds["never"], strict=True))
+        save_s = median(
+            (each - none) / steps for each, none in zip(seconds["each step"], seconds["never"], strict=True)
+        )
         share = save_s / every_s
         findings.append(Finding(name=f"states, share of training time, {model}", measured=share, at_most=MOST))
         looks = stats.paired_effect(seconds["never"], seconds["by default"])

@@ -1,21 +1,23 @@
 """End runs at random moments, let them go on, and compare their weights with those of a run that was not ended."""
 
-import os
 import random
 import signal
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
+import psutil
 from rich.console import Console
 from rich.table import Table
 
 from tests.faults.runs import SMALL, different_weights, finish, run_folder, start, wait_for_state
 from train.ranks.state import files
 
-STEPS_PER_EPOCH, STEPS = 30, 360
+STEPS_PER_EPOCH, STEPS = 30, 1200
+MARGIN_STEPS = 300  # the run should not be complete when the signal comes
 SETUPS: tuple[tuple[str, int, tuple[str, ...]], ...] = (
     ("resident", 1, ()),
     ("2 workers", 1, ("loader.workers=2",)),
@@ -46,22 +48,33 @@ def kill(number: signal.Signals, output: Path, whole: Path, setup: int, source: 
     """End one run by a signal to all of its processes; let it go on, and compare."""
     batches, ranks, overrides = SETUPS[setup]
     process = start((*SMALL, *overrides, f"output={output}"), ranks)
-    wait_for_state(output, source.randrange(1, STEPS - 60), process, STEPS_PER_EPOCH)
+    wait_for_state(output, source.randrange(1, STEPS - MARGIN_STEPS), process, STEPS_PER_EPOCH)
     time.sleep(source.uniform(0, 0.3))
     asked_s, asked_at = time.monotonic(), time.time()
     if number == signal.SIGKILL or ranks == 1:
-        os.killpg(process.pid, number)
+        to_all(process.pid, number)
     else:
         process.send_signal(number)  # torchrun, which tells its ranks
     status, _, said = finish(process)
     end_s = time.monotonic() - asked_s
     folder = run_folder(output)
     assert folder is not None
-    saved_at = files(folder)[0].stat().st_mtime
+    saved = files(folder)
+    if not saved:
+        return Outcome(batches, ranks, status, end_s, 0.0, "complete before the signal came", [])
+    saved_at = saved[0].stat().st_mtime
     resumed = start((f"resume={folder}",), ranks)
     again, _, errors = finish(resumed)
     differences = different_weights(folder, whole) if again == 0 else [f"status {again}: {errors}"]
     return Outcome(batches, ranks, status, end_s, max(0.0, asked_at - saved_at), " ".join(said), differences)
+
+
+def to_all(pid: int, number: signal.Signals) -> None:
+    """Send a signal to a process and all below it: torchrun's ranks are in sessions of their own."""
+    process = psutil.Process(pid)
+    for each in (process, *process.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            each.send_signal(number)
 
 
 def main(count: int, number: signal.Signals, seed: int) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 
 from profiling import run_record
-from tests.faults.runs import finish, run_folder, start
+from tests.faults.runs import finish, run_folder, start, steps_of
 from train.ranks.state import files
 
 STEPS_PER_EPOCH = 100
@@ -35,8 +35,7 @@ def main(steps: int, every_s: float) -> int:
             if folder is None or not states:
                 continue
             try:
-                _, epoch, _, step = states[0].stem.split("-")
-                done = int(epoch) * STEPS_PER_EPOCH + int(step)
+                done = steps_of(states[0], STEPS_PER_EPOCH)
                 resident, handles = watched.memory_info().rss / MIB, watched.num_fds()
                 sizes = [sum(file.stat().st_size for file in some) for some in (folder.glob("events.*"), states)]
             except (OSError, psutil.Error):  # it ended meanwhile, or a state was replaced

@@ -16,10 +16,10 @@ from train.ranks.state import files
 
 SMALL = (
     "data=synthetic", "data.train_samples=600", "data.test_samples=40", "data.channels=1", "data.image_size=12",
-    "batch_size=20", "epochs=12", "model=cnn", "model.width=4", "model.dropout=0.5", "profiler=off", "precision=fp32",
+    "batch_size=20", "epochs=40", "model=cnn", "model.width=4", "model.dropout=0.5", "profiler=off", "precision=fp32",
     "threads=1", "checkpoint_every=25",
 )  # fmt: skip
-"""360 steps, with all that draws random numbers."""
+"""1,200 steps, with all that draws random numbers."""
 START_S = 180.0  # of processes, on a busy machine
 
 
@@ -69,11 +69,15 @@ def wait_for_state(output: Path, steps: int, process: "subprocess.Popen[str]", s
     end_s = time.monotonic() + START_S
     while process.poll() is None and time.monotonic() < end_s:
         folder = run_folder(output)
-        for file in files(folder) if folder else ():
-            _, epoch, _, step = file.stem.split("-")
-            if int(epoch) * steps_per_epoch + int(step) >= steps:
-                return
+        if folder and any(steps_of(file, steps_per_epoch) >= steps for file in files(folder)):
+            return
         time.sleep(0.01)
+
+
+def steps_of(state: Path, steps_per_epoch: int) -> int:
+    """The number of steps after which a state was saved, by the name of its file."""
+    _, epoch, _, step = state.stem.split("-")
+    return int(epoch) * steps_per_epoch + int(step)
 
 
 def different_weights(one: Path, other: Path) -> list[str]:

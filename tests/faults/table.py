@@ -18,7 +18,7 @@ import psutil
 from PIL import Image
 
 from profiling import run_record
-from tests.faults.runs import SMALL, START_S, different_weights, finish, run_folder, start, wait_for_state
+from tests.faults.runs import SMALL, START_S, different_weights, finish, run_folder, start, steps_of, wait_for_state
 from train.ranks.scratch import PREFIX
 from train.ranks.state import FOLDER, files
 
@@ -139,14 +139,17 @@ def no_image(folder: Path) -> Iterator[Row]:
     process = start(on_images(root, folder / "skip", "data.on_error=skip"))
     status, output, said = finish(process)
     notes = [line.partition("note: ")[2] for line in output.splitlines() if "note: " in line]
-    yield Row("the same, `data.on_error=skip`", f"{' / '.join([*notes, *said])} (status {status})", left(folder / "skip"))
+    yield Row(
+        "the same, `data.on_error=skip`", f"{' / '.join([*notes, *said])} (status {status})", left(folder / "skip")
+    )
 
 
 def killed_worker(folder: Path) -> Iterator[Row]:
     """A worker of the loader is killed."""
     process = start((*SMALL, "loader.workers=2", "epochs=2000", f"output={folder}"))
     wait_for_state(folder, 1, process, 30)
-    psutil.Process(process.pid).children()[0].kill()
+    parent = psutil.Process(process.pid)
+    next(child for child in parent.children() if child.cmdline() == parent.cmdline()).kill()  # forked
     yield row("a loader worker killed", process, folder)
 
 
@@ -190,7 +193,9 @@ def ranks(folder: Path) -> Iterator[Row]:
         found = row(f"rank 1 {what}, rank_timeout_s={RANK_TIMEOUT_S}", process, output)
         names = [path.name for path in temporary.glob(f"{PREFIX}*")]
         resumed = start((f"resume={run_folder(output)}", f"rank_timeout_s={RANK_TIMEOUT_S}"), 2, TMPDIR=str(temporary))
-        wait_for_state(output, 3000, resumed, 30)
+        folder_of_run = run_folder(output)
+        assert folder_of_run is not None
+        wait_for_state(output, steps_of(files(folder_of_run)[0], 30) + 25, resumed, 30)
         resumed.send_signal(signal.SIGTERM)
         finish(resumed)
         after = [path.name for path in temporary.glob(f"{PREFIX}*")]
@@ -274,5 +279,3 @@ def main(names: list[str]) -> int:
                 cells = (cell.replace(folder, "…").replace("|", "/") for cell in found)
                 print(f"| {' | '.join(cells)} |", flush=True)
     return 0
-
-

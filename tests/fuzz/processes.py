@@ -22,7 +22,10 @@ BASE = (
     "batch_size=10", "epochs=2", "model=mlp", "model.width=4", "threads=1", "profiler.wait=0", "profiler.active=1",
     "output=runs",
 )  # fmt: skip
-LONGER = ("epochs", "execution", "samples", "hydra", "torch", "~", "--", "download", "task", "root")
+LONGER = (
+    "epochs", "execution", "compile", "samples", "wait", "mnist", "cifar", "jpeg", "hydra", "torch", "~", "--",
+    "download", "task", "root",
+)  # fmt: skip
 """Overrides with one of these may let a run last long, name a place, or print something else."""
 PATIENCE_S = 10
 """`rank_timeout_s`, which counts as no work."""
@@ -46,9 +49,14 @@ def ended(command: Sequence[str], folder: Path, kill: tuple[signal.Signals, floa
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(
-            [sys.executable, *command], cwd=folder, env=environment, stdout=output, stderr=errors,
-            start_new_session=True, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (hard, hard)),
-        )  # fmt: skip
+            [sys.executable, *command],
+            cwd=folder,
+            env=environment,
+            stdout=output,
+            stderr=errors,
+            start_new_session=True,
+        )
+        resource.prlimit(process.pid, resource.RLIMIT_AS, (hard, hard))  # that of a case is of its own process
         try:
             if kill:
                 while process.poll() is None and not any(folder.glob("runs/*/*/states/epoch-*.pt")):

@@ -30,5 +30,5 @@ class Inputs:
 
     def run(self, steps: Any, folder: Path) -> None:
         """Train."""
-        arguments = [text.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for text in steps]
+        arguments = [text.encode("utf-8", "replace").decode() for text in steps]
         check(ended(("-m", "train", *BASE, *arguments), folder), self.work_s, folder)

@@ -35,7 +35,8 @@ class Inputs:
         with EventFile(folder) as events:
             progress = Progress(self.parts, self._timed(), events, folder, None)
             for _ in progress.epochs():
-                self.parts.fit(self.parts.train_batches, self._timed()["train"], progress.after_step)
+                with self._timed()["train"] as capture:
+                    self.parts.fit(self.parts.train_batches, capture, progress.after_step)
         self.valid = (folder / state.FOLDER / NAME).read_bytes()
 
     def _timed(self) -> dict[str, TimedCapture]:

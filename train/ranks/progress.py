@@ -84,11 +84,13 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._request.__exit__()
-        if isinstance(error, KeyboardInterrupt | Terminated):
-            if self._position is not None and not self._request.is_late:
-                self._save(self._position)
-        elif error is None and self._request.number is not None:  # ranks: after their last step
+        if self._request.number is None:
+            return
+        if error is None:  # ranks that were asked to end after their last step
             raise self._request.stop()
+        is_stop = isinstance(error, KeyboardInterrupt | Terminated) and not self._request.is_late
+        if is_stop and self._position is not None:
+            self._save(self._position)
 
     def _ends_at_once(self, frame: FrameType | None) -> bool:
         """Whether a signal need not wait for the end of a step: other ranks may be waiting for this one in it."""

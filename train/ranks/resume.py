@@ -47,7 +47,7 @@ def _check(saved: TrainingState, config: Config, group: RankGroup) -> None:
                 "files of configs/ must be as they were"
             )
     if saved.epoch >= config.epochs:
-        raise UserError(f"resume={config.resume}: not a state of this run: it has {saved.epoch + 1} epochs")
+        raise UserError(f"resume={config.resume}: not a state of this run: in epoch {saved.epoch + 1}")
     if len(saved.ranks) != group.ranks:
         raise UserError(
             f"resume={config.resume}: the run had {len(saved.ranks)} ranks, and there are {group.ranks} now; start it "

@@ -68,4 +68,3 @@ def is_inside(function: Callable[..., object], frame: FrameType | None) -> bool:
     while frame is not None and frame.f_code is not function.__code__:
         frame = frame.f_back
     return frame is not None
-

@@ -7,6 +7,7 @@ import time
 
 import pytest
 import torch
+from torch.distributed import HashStore  # type: ignore[attr-defined]
 
 from profiling import run_record
 from profiling.errors import Terminated
@@ -16,8 +17,10 @@ from tests.train.ranks.test_resume import SETUP, curve_steps, weights
 from train import loop
 from train.config.compose import to_config
 from train.ranks import stop
+from train.ranks.launch import Launch
 from train.ranks.scratch import PREFIX, scratch_folder
 from train.ranks.state import FOLDER, files, load
+from train.ranks.store import Board
 from train.run import train
 
 FIRST = 2  # calls of warm-up: train_step with each size of a batch; predict in evaluation and in inference
@@ -101,3 +104,14 @@ def test_what_a_killed_process_left_in_tmpdir_is_removed_and_nothing_else(monkey
     with scratch_folder() as first, scratch_folder() as second:
         assert {path.name for path in tmp_path.iterdir()} == {first.name, second.name, "other"}
     assert [*tmp_path.iterdir()] == [other]
+
+
+def test_ranks_that_are_asked_at_different_steps_end_after_the_same_one(monkeypatch):
+    shared = HashStore()
+    monkeypatch.setattr("train.ranks.store.open_store", lambda launch, timeout_s: shared)
+    first, second = (Board(Launch(rank, 2, rank, 2, 0, "", 0), 1.0) for rank in range(2))
+    assert not first.all_end_after(5)
+    assert not first.all_end_after(6)  # it is one step ahead, at most
+    assert not second.all_end_after(6)
+    assert first.all_end_after(7)
+    assert second.all_end_after(7)
