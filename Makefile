@@ -21,7 +21,7 @@ accelerator: .venv/installed ## prove everything on this machine's GPU (ARGS="li
 accelerator-wheels: .venv/installed ## fetch what a GPU machine without a network lacks into .wheels/ (ARGS=3.12: its Python)
 	$(BIN)/python -m tests.accelerator.wheels $(ARGS)
 
-fuzz: .venv/installed ## 2,000 odd inputs of each kind, bounded in time and memory (ARGS="traces --seed 1")
+fuzz: .venv/installed ## 10,000 odd inputs of each kind and 280 runs, bounded in time and memory (ARGS="traces --seed 1")
 	$(BIN)/python -m tests.fuzz $(ARGS)
 
 check: .venv/installed ## lint (Python and JavaScript), format check and strict types

@@ -18,6 +18,7 @@ from train.config.schema import Loader
 from train.data import FileSplit, TensorSplit
 from train.ranks.launch import cores_of_rank
 from train.ranks.order import Order, Share, whole
+from train.ranks.workers import ignore_signals, kill_at_exit
 
 Batch = tuple[Tensor, Tensor]  # images uint8 [B, C, H, W], labels int64 [B]
 Split = TensorSplit | FileSplit
@@ -57,6 +58,7 @@ def dataloader(split: Split, loader: Loader, workers: int, device: torch.device,
     """
     # More workers than cores are allowed, since they may wait for files. torch warns here and at every new iterator.
     warnings.filterwarnings("ignore", "This DataLoader will create")
+    kill_at_exit()
     return DataLoader(
         split,
         batch_sampler=order,
@@ -66,6 +68,7 @@ def dataloader(split: Split, loader: Loader, workers: int, device: torch.device,
         prefetch_factor=loader.prefetch_factor if workers > 0 else None,
         # Seeds the workers. Otherwise torch's default generator would, which also drives dropout.
         generator=torch.Generator(),
+        worker_init_fn=ignore_signals,
     )
 
 

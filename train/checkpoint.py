@@ -7,7 +7,7 @@ import reprlib
 import warnings
 import zipfile
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, Any
 
 import msgspec
 import torch
@@ -105,8 +105,7 @@ def load(path: Path) -> Checkpoint:
     """
     if not path.is_file():  # opening a pipe would wait for its writer
         raise UserError(f"checkpoint={path}: {'not a file' if path.exists() else 'no such file'}")
-    with path.open("rb") as file:
-        content = unpickled(path, file)
+    content = unpickled(path, f"checkpoint={path}", "checkpoint", f"; give the {FILE_NAME} of a finished run")
     version = content.pop("format", None) if isinstance(content, dict) else None
     if type(version) is not int or not 1 <= version <= FORMAT:
         raise UserError(
@@ -151,35 +150,36 @@ def refused(path: Path, reason: str) -> UserError:
     )
 
 
-def unpickled(path: Path, file: BinaryIO) -> Any:
+def unpickled(path: Path, shown: str, kind: str, advice: str) -> Any:
     """The object in a file of torch.save, of tensors and plain values alone.
+
+    `shown`, `kind` and `advice` are of messages: where the file is, what it should be, and what to do if it is not.
 
     Raises:
         UserError: it holds something else, or one of its checksums does not match.
     """
-    advice = f"give the {FILE_NAME} of a finished run"
     checked = io.BytesIO()  # torch's own zip reader would believe a damaged directory: it gets a new one
-    try:
-        with warnings.catch_warnings(action="ignore"):
+    with path.open("rb") as file, warnings.catch_warnings(action="ignore"):
+        try:
             with zipfile.ZipFile(file) as archive, zipfile.ZipFile(checked, "w") as copy:
                 if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
                     raise zipfile.BadZipFile("its entries unpack to more than the file's size")
                 if damaged := archive.testzip():  # torch.save writes checksums, torch.load does not compare them
-                    raise UserError(f"checkpoint={path}: damaged: the checksum of {damaged!r} does not match; {advice}")
+                    raise UserError(f"{shown}: damaged: the checksum of {damaged!r} does not match{advice}")
                 for entry in archive.infolist():
                     copy.writestr(entry.filename, archive.read(entry))
             checked.seek(0)
             return torch.load(checked, map_location="cpu", weights_only=True)
-    except UserError:
-        raise
-    except pickle.UnpicklingError as error:
-        raise UserError(
-            f"checkpoint={path}: not a checkpoint: it holds more than tensors and plain values, and reading the rest "
-            f"could execute code; {advice}"
-        ) from error
-    except Exception as error:  # damaged archives and pickles make their readers raise almost anything
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].partition(". ")[0][:200]
-        raise UserError(f"checkpoint={path}: cut short, or not a checkpoint: {reason}; {advice}") from error
+        except UserError:
+            raise
+        except pickle.UnpicklingError as error:
+            raise UserError(
+                f"{shown}: not a {kind}: it holds more than tensors and plain values, and reading the rest could "
+                f"execute code{advice}"
+            ) from error
+        except Exception as error:  # damaged archives and pickles make their readers raise almost anything
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0].partition(". ")[0][:200]
+            raise UserError(f"{shown}: cut short, or not a {kind}: {reason}{advice}") from error
 
 
 def _from_format_1(checkpoint: Checkpoint) -> Checkpoint:

@@ -19,8 +19,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from profiling.errors import UserError
+from train.config.options import OnError
 from train.config.schema import DataConfig
-from train.image_files import MAX_PIXELS, SUFFIXES, FileSplit, unlabeled
+from train.image_files import MAX_PIXELS, SUFFIXES, FileSplit, decodable, unlabeled
 from train.targets import call_target, fields_of, import_target, is_function_of
 
 __all__ = [
@@ -176,12 +177,18 @@ def cifar10(root: str, download: bool) -> DataSet:
 
 
 def image_folder(
-    root: str, image_size: int, test_fraction: float, channels: int, max_pixels: int = MAX_PIXELS
+    root: str,
+    image_size: int,
+    test_fraction: float,
+    channels: int,
+    max_pixels: int = MAX_PIXELS,
+    on_error: OnError = OnError["raise"],
 ) -> DataSet:
     """Your own images in the layout of torchvision.datasets.ImageFolder: `<root>/<class>/**/<any name>.jpg|jpeg|png`.
 
     Raises:
-        UserError: `root` does not exist, has no class folders, or has a class with fewer than two images.
+        UserError: `root` does not exist, has no class folders, or has a class with fewer than two images, of those that
+            can be decoded if `on_error` is skip.
     """
     from torchvision.datasets.folder import find_classes
 
@@ -192,6 +199,9 @@ def image_folder(
     except FileNotFoundError as error:
         raise UserError(f"data.root={root}: no folders in it; there must be one for each class") from error
     files, labels = _labeled_files(Path(root), classes)
+    if on_error is OnError.skip:
+        kept = decodable(FileSplit(files, labels, channels, image_size, max_pixels))
+        files, labels = [files[i] for i in kept], labels[kept]
     for name, count in zip(classes, labels.bincount(minlength=len(classes)).tolist(), strict=True):
         if count < 2:
             raise UserError(

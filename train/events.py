@@ -29,6 +29,7 @@ from train.session import Session
 from train.summary import summarize
 
 PREDICTIONS_SHOWN = 32
+EPOCHS = "epoch"
 CURVE_POINTS = 1024  # TensorBoard shows at most 1000, unless told otherwise
 
 
@@ -36,12 +37,13 @@ class EventFile:
     """One event file in `folder`; a context manager that closes it. Also on a full disk it ends with a whole record.
 
     Attributes:
-        curves: stage -> number of the next step of its curves, and how many steps it had for them before.
+        curves: stage -> number of the next step of its curves, and how many steps it had for them before; for the
+            curves of epochs: EPOCHS -> number of the next step that may have a point, and 0.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.curves = dict.fromkeys(STAGES, (0, 0))
+        self.curves = dict.fromkeys((*STAGES, EPOCHS), (0, 0))
         with whole_records(folder):
             self._writer = SummaryWriter(str(folder))
 
@@ -63,13 +65,16 @@ class EventFile:
         self._writer.add_text("3_model", summarize(session.module, torch.zeros(shape, device=session.device)))
 
     def epoch(self, step: int, training: EpochMetrics, held_out: EpochMetrics, lr: float, samples_per_s: float) -> None:
-        """Write the metrics of one epoch at global step `step`."""
+        """Write the metrics of one epoch at global step `step`, once: a run that goes on may evaluate it again."""
+        if step < self.curves[EPOCHS][0]:
+            return
         for name, metrics in (("train", training), ("test", held_out)):
             self._writer.add_scalar(f"loss/{name}", metrics.mean_loss(), step)
             self._writer.add_scalar(f"accuracy/{name}", metrics.accuracy(), step)
         self._writer.add_scalar("brier/test", held_out.mean_brier(), step)
         self._writer.add_scalar("learning_rate", lr, step)
         self._writer.add_scalar("throughput/train_samples_per_s", samples_per_s, step)
+        self.curves[EPOCHS] = step + 1, 0
 
     def histograms(self, module: nn.Module, step: int) -> None:
         """Write a histogram of every parameter; a trace marks this as the phase `log`."""

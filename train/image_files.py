@@ -1,5 +1,6 @@
 """Images in files, decoded on access."""
 
+import logging
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,9 @@ from profiling.format import visible
 SUFFIXES = (".jpg", ".jpeg", ".png")
 FORMATS = ("JPEG", "PNG")  # other decoders are less well tested against hostile files, or start programs
 MAX_PIXELS = 80_000_000  # as in configs/config.yaml
+NAMED = 100  # of the images that are left out; of more, only their number is told
+
+log = logging.getLogger(__name__)
 
 Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit, which `read_image` replaces by one that the user can raise
 
@@ -77,6 +81,21 @@ def read_image(file: Path, channels: int, image_size: int, max_pixels: int = MAX
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"{shown}: cannot be decoded: {reason}; replace or remove it") from error
     return torch.from_numpy(pixels).reshape(image_size, image_size, channels).permute(2, 0, 1).contiguous()
+
+
+def decodable(split: FileSplit) -> list[int]:
+    """The numbers of the images that can be decoded; the others are named in lines, and counted."""
+    kept: list[int] = []
+    for number in range(len(split)):
+        try:
+            split[number]
+            kept.append(number)
+        except UserError as error:
+            if number - len(kept) < NAMED:
+                log.info("note: skipped: %s", error)
+    if len(kept) < len(split):
+        log.info("note: data.on_error=skip: %d of %d images are left out", len(split) - len(kept), len(split))
+    return kept
 
 
 def unlabeled(folder: Path, channels: int, image_size: int, max_pixels: int = MAX_PIXELS) -> FileSplit:

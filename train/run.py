@@ -1,7 +1,6 @@
 """A training run, from its configuration to the files in its folder: fit, evaluate, infer, trace, record."""
 
 import logging
-import tempfile
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +27,7 @@ from train.loop import EpochMetrics
 from train.ranks.alone import ALONE, RankGroup
 from train.ranks.progress import Progress
 from train.ranks.resume import saved_state
+from train.ranks.scratch import scratch_folder
 from train.ranks.state import TrainingState, discard
 from train.session import Session
 
@@ -72,7 +72,7 @@ def train(
             with EventFile(own) as events:
                 run(parts, timed, events, own, results, saved)
                 # Traced steps log to a temporary folder: they are not part of the run's curves.
-                with tempfile.TemporaryDirectory() as scratch, step_log(parts, Path(scratch)) as scratch_log:
+                with scratch_folder() as scratch, step_log(parts, scratch) as scratch_log:
                     traces.update(session.trace(parts, folder, scratch_log.after_step))
                 stages = stage_records(timed, traces)
                 events.memory(stages)
@@ -118,28 +118,29 @@ def run(
     compiles = config.switches.execution in (Execution.compiled, Execution.cuda_graphs)
     results["compile_s" if compiles else "warmup_s"] = session.warm_up(parts)
     steps_per_epoch = len(parts.train_batches)
-    with progress_bar(PlainConsole(), config.epochs * steps_per_epoch) as bar:
-        for epoch in progress.epochs():
-            after_step = step_callback(parts, bar, events, epoch * steps_per_epoch, progress)
-            with timed["train"] as capture:
-                training = parts.fit(parts.train_batches, capture, after_step, progress.new_metrics)
-                training.mean_loss()  # waits for the device: the time includes all kernels of the epoch
-            samples_per_s = training.samples / progress.epoch_s()
-            with timed["evaluate"] as capture:
-                held_out = parts.evaluate(parts.test_batches, capture)
-            health.check_pass(parts.module, f"the training loss of epoch {epoch + 1}", training.loss)
-            health.check_pass(parts.module, f"the loss on held-out images after epoch {epoch + 1}", held_out.loss)
-            learning_rate = float(parts.schedule.get_last_lr()[0])
-            if has_point(epoch) or epoch == config.epochs - 1:
-                events.epoch((epoch + 1) * steps_per_epoch, training, held_out, learning_rate, samples_per_s)
-            events.steps("train", timed["train"].sample)
-            events.steps("evaluate", timed["evaluate"].sample)
-            bar.show(training.mean_loss(), held_out.accuracy(), samples_per_s)
-            log.debug("epoch %d: loss %.4f, accuracy %.4f", epoch, training.mean_loss(), held_out.accuracy())
-    with timed["infer"] as capture:
-        for _ in range(INFER_PASSES):
-            probabilities = parts.infer(parts.infer_batches, capture)
-    events.steps("infer", timed["infer"].sample)
+    with progress:
+        with progress_bar(PlainConsole(), config.epochs * steps_per_epoch) as bar:
+            for epoch in progress.epochs():
+                after_step = step_callback(parts, bar, events, epoch * steps_per_epoch, progress)
+                with timed["train"] as capture:
+                    training = parts.fit(parts.train_batches, capture, after_step, progress.new_metrics)
+                    training.mean_loss()  # waits for the device: the time includes all kernels of the epoch
+                samples_per_s = training.samples / progress.epoch_s()
+                with timed["evaluate"] as capture:
+                    held_out = parts.evaluate(parts.test_batches, capture)
+                health.check_pass(parts.module, f"the training loss of epoch {epoch + 1}", training.loss)
+                health.check_pass(parts.module, f"the loss on held-out images after epoch {epoch + 1}", held_out.loss)
+                learning_rate = float(parts.schedule.get_last_lr()[0])
+                if has_point(epoch) or epoch == config.epochs - 1:
+                    events.epoch((epoch + 1) * steps_per_epoch, training, held_out, learning_rate, samples_per_s)
+                events.steps("train", timed["train"].sample)
+                events.steps("evaluate", timed["evaluate"].sample)
+                bar.show(training.mean_loss(), held_out.accuracy(), samples_per_s)
+                log.debug("epoch %d: loss %.4f, accuracy %.4f", epoch, training.mean_loss(), held_out.accuracy())
+        with timed["infer"] as capture:
+            for _ in range(INFER_PASSES):
+                probabilities = parts.infer(parts.infer_batches, capture)
+        events.steps("infer", timed["infer"].sample)
     health.check_pass(parts.module, "a probability of inference", probabilities)
     results.update(scores(held_out), **rates(timed, parts.group))
     events.pictures(parts, held_out, probabilities)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from profiling.errors import Terminated
 from profiling.terminal.streams import open_closed_streams
@@ -27,12 +27,17 @@ def exit_at_once(line: str = "") -> None:
             os.write(2, line.encode())
         os._exit(128 + number)
 
-    _handle(dict.fromkeys(ENDING, exit_with_line))
+    handle(dict.fromkeys(ENDING, exit_with_line))
 
 
 def raise_exceptions() -> None:
     """Let SIGINT raise KeyboardInterrupt, and the others of ENDING Terminated."""
-    _handle({**dict.fromkeys(ENDING, _terminate), signal.SIGINT: signal.default_int_handler})
+    handle({**dict.fromkeys(ENDING, _terminate), signal.SIGINT: signal.default_int_handler})
+
+
+def stop_of(number: int) -> KeyboardInterrupt | Terminated:
+    """Return the exception that one of ENDING raises."""
+    return KeyboardInterrupt() if number == signal.SIGINT else Terminated(number)
 
 
 def exit_status(stop: BaseException) -> int:
@@ -41,10 +46,13 @@ def exit_status(stop: BaseException) -> int:
     return 128 + int(number)
 
 
-def _handle(handlers: Mapping[signal.Signals, Callable[[int, FrameType | None], object]]) -> None:
-    for number, handler in handlers.items():
-        if signal.getsignal(number) is not signal.SIG_IGN:  # a background job of a shell, or `nohup`
-            signal.signal(number, handler)
+def handle(handlers: Mapping[signal.Signals, Any]) -> dict[signal.Signals, Any]:
+    """Set the handlers of signals that are not ignored; return the ones they had."""
+    before = {number: signal.getsignal(number) for number in handlers}
+    before = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
+    for number in before:  # an ignored one: that of a background job of a shell, or of `nohup`
+        signal.signal(number, handlers[number])
+    return before
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

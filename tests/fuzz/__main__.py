@@ -29,7 +29,7 @@ def main() -> int:
     """Run the cases; return 1 if one of them failed."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"any of {', '.join(KINDS)}; none is all of them")
-    parser.add_argument("--cases", type=int, default=2000, help="of each kind (default: %(default)s)")
+    parser.add_argument("--cases", type=int, help=f"of each kind (default: {KINDS})")
     parser.add_argument("--first", type=int, default=0, help="number of the first case (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument("--again", type=Path, metavar="FILE", help="run this saved case, and nothing else")
@@ -44,12 +44,13 @@ def main() -> int:
     failed = False
     for kind in options.kinds or KINDS:
         start, faults = time.monotonic(), 0
-        for failure in fuzz(kind, options.seed, range(options.first, options.first + options.cases)):
+        cases = KINDS[kind] if options.cases is None else options.cases
+        for failure in fuzz(kind, options.seed, range(options.first, options.first + cases)):
             case = failure.case
             file = save(case, options.out)
             printed(f"{kind}, case {case.number}: {failure.fault}\n  again: python -m tests.fuzz --again {file}")
             faults += 1
-        printed(f"{kind}: {options.cases} cases, {faults} failed, {time.monotonic() - start:.0f} s")
+        printed(f"{kind}: {cases} cases, {faults} failed, {time.monotonic() - start:.0f} s")
         failed = failed or bool(faults)
     return 1 if failed else 0
 

@@ -46,7 +46,10 @@ class Hang(BaseException):
 
 
 class Kind(Protocol):
-    """A kind of input. Its constructor prepares what all cases share, in an empty folder of its own."""
+    """A kind of input. Its constructor prepares what all cases share, in an empty folder of its own.
+
+    One that starts processes has a `waiting_limit_s`, in place of WAITING_LIMIT_S.
+    """
 
     def __init__(self, folder: Path) -> None: ...
 
@@ -62,8 +65,9 @@ def run(kind: Kind, case: Case, folder: Path) -> str | None:
     for name, content in case.files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
+    waiting_s = getattr(kind, "waiting_limit_s", WAITING_LIMIT_S)
     try:
-        with contextlib.chdir(folder), limited(), warnings.catch_warnings(record=True) as warned:
+        with contextlib.chdir(folder), limited(waiting_s), warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
             kind.run(case.steps, folder)
         expect(not warned, "; ".join(f"warning: {w.category.__name__}: {w.message}" for w in warned))
@@ -72,7 +76,7 @@ def run(kind: Kind, case: Case, folder: Path) -> str | None:
     except FaultError as fault:
         return str(fault)
     except Hang:
-        return f"hang: more than {LIMIT_S:g} s of work, or {WAITING_LIMIT_S:g} s of waiting\n{traceback.format_exc()}"
+        return f"hang: more than {LIMIT_S:g} s of work, or {waiting_s:g} s of waiting\n{traceback.format_exc()}"
     except MemoryError:
         return f"more than {LIMIT_BYTES >> 30} GiB\n{traceback.format_exc()}"
     except BaseException as error:
@@ -87,7 +91,7 @@ def expect(holds: object, message: str) -> None:
 
 
 @contextlib.contextmanager
-def limited() -> Iterator[None]:
+def limited(waiting_s: float) -> Iterator[None]:
     """Bound the time of the block, and the memory that it adds to the process."""
 
     def stop(*_: object) -> None:
@@ -97,7 +101,7 @@ def limited() -> Iterator[None]:
     before = {number: signal.signal(number, stop) for number in (signal.SIGPROF, signal.SIGALRM)}
     resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + LIMIT_BYTES, hard))
     signal.setitimer(signal.ITIMER_PROF, LIMIT_S)
-    signal.setitimer(signal.ITIMER_REAL, WAITING_LIMIT_S)
+    signal.setitimer(signal.ITIMER_REAL, waiting_s)
     try:
         yield
     finally:

@@ -67,12 +67,13 @@ class Inputs:
         overrides = [*DRAWN.values(), "data.train_samples=20", "data.test_samples=5"] if builds else []
         odd = source.random() < 0.5
         for _ in range(source.choice((1, 1, 2, 5, 20))):
-            overrides.append(self._override(source, odd=odd))
+            overrides.append(self.override(source, odd=odd))
         if not odd and source.random() < 0.7:
-            overrides.append(self._override(source, odd=True))
+            overrides.append(self.override(source, odd=True))
         return [builds, overrides], {}
 
-    def _override(self, source: random.Random, *, odd: bool) -> str:
+    def override(self, source: random.Random, *, odd: bool) -> str:
+        """A group's option, or a key with a value; an odd one may be neither."""
         kind = source.random()
         if odd and kind < 0.2:
             return source.choice(LINES)

@@ -14,12 +14,17 @@ from pathlib import Path
 
 import msgspec
 
-from tests.fuzz.case import WAITING_LIMIT_S, Case, Kind, run
+from tests.fuzz.case import Case, Kind, run
+from tests.fuzz.processes import WAITING_LIMIT_S as LONGEST_WAITING_S
 
-KINDS = ("traces", "configs", "checkpoints", "images", "requests")
-"""Modules of this package, each with a class `Inputs`."""
+CASES = 10_000
+KINDS = {
+    "traces": CASES, "configs": CASES, "checkpoints": CASES, "states": CASES, "images": CASES, "requests": CASES,
+    "runs": 200, "ranks": 40, "resumes": 40,
+}  # fmt: skip
+"""Modules of this package, each with a class `Inputs` -> how many cases `make fuzz` has; of processes, fewer."""
 START_S = 120  # imports and the inputs that all cases share, on a busy machine
-STUCK_S = 2 * WAITING_LIMIT_S  # the limit of a case stops Python code alone
+STUCK_S = 2 * LONGEST_WAITING_S  # the limit of a case stops Python code alone
 
 
 class Failure(msgspec.Struct, frozen=True):

@@ -8,13 +8,17 @@ import pytest
 from tests.fuzz.__main__ import read, save
 from tests.fuzz.harness import again, fuzz, make
 
-CASES = {"traces": 40, "configs": 20, "checkpoints": 60, "images": 120, "requests": 60}
+CASES = {"traces": 40, "configs": 20, "checkpoints": 60, "states": 30, "images": 120, "requests": 60}
 
 
-@pytest.mark.parametrize("kind", CASES)
+PROCESSES = {"runs": 4, "ranks": 2, "resumes": 3}
+
+
+@pytest.mark.parametrize("kind", [*CASES, *(pytest.param(kind, marks=pytest.mark.slow) for kind in PROCESSES)])
 def test_odd_input_is_answered_or_told_in_one_line(kind: str) -> None:
-    failures = [f"case {failure.case.number}: {failure.fault}" for failure in fuzz(kind, 0, range(CASES[kind]))]
-    assert not failures, f"{failures}\nagain: python -m tests.fuzz {kind} --cases {CASES[kind]}"
+    cases = {**CASES, **PROCESSES}[kind]
+    failures = [f"case {failure.case.number}: {failure.fault}" for failure in fuzz(kind, 0, range(cases))]
+    assert not failures, f"{failures}\nagain: python -m tests.fuzz {kind} --cases {cases}"
 
 
 def test_a_saved_case_is_the_case(tmp_path: Path) -> None:

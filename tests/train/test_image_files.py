@@ -315,3 +315,22 @@ def with_damaged_chunk(content: bytes, chance: random.Random) -> bytes:
         ]
     )
     return content[:8] + b"".join(png_chunk(*chunk) for chunk in chunks)
+
+
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_an_image_that_is_none_is_told_or_left_out_counted_and_named(on_error, configure, tmp_path, caplog):
+    for label in "ab":
+        (tmp_path / label).mkdir()
+        for number in range(4):
+            Image.new("RGB", (8, 8), (60 * number, 0, 0)).save(tmp_path / label / f"{number}.png")
+    (tmp_path / "a" / "bad.png").write_bytes(b"no image")
+    config = configure("data=image_folder", f"data.root={tmp_path}", "data.image_size=8", f"data.on_error={on_error}")
+    if on_error == "raise":
+        with pytest.raises(UserError, match=r"a/bad.png: cannot be decoded: neither a JPEG nor a PNG file"):
+            data.load(config.data)
+        return
+    with caplog.at_level("INFO"):
+        loaded = data.load(config.data)
+    assert len(loaded.train) + len(loaded.test) == 8
+    assert "a/bad.png: cannot be decoded" in caplog.text
+    assert "data.on_error=skip: 1 of 9 images are left out" in caplog.text

@@ -27,6 +27,7 @@ from tests.conftest import ROOT, TINY, TINY_DATA
 from train import checkpoint
 from train.config import compose
 from train.event_writers import silence_event_writer_threads
+from train.ranks import state
 from train.run import train
 
 DIGITS = ("epochs=2", "model.width=4", "profiler.wait=0", "profiler.active=1")
@@ -67,6 +68,8 @@ def whole(folder: Path) -> dict[str, int]:
         elif file.name == checkpoint.FILE_NAME:
             checkpoint.load(file)
             kinds["checkpoint"] += 1
+        elif file.parent.name == state.FOLDER:
+            state.load(file)
         elif file.name == run_record.FILE_NAME:
             run_record.read(file.parent)
             kinds["record"] += 1
@@ -265,7 +268,8 @@ def test_an_interrupted_run_leaves_whole_files_and_says_where(tmp_path, number, 
     _, errors = run.communicate(timeout=60)
     assert run.returncode == status
     (folder,) = tmp_path.glob("*/*")
-    assert errors == f"interrupted; what was written is whole: {folder}\n"
+    expected = f"interrupted; what was written is whole: {folder}; to go on: python -m train resume={folder}\n"
+    assert errors == expected
     assert whole(folder)["event"] == 1
     left = run_record.read(folder)
     assert left.status == "interrupted"

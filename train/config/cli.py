@@ -26,7 +26,7 @@ from profiling.terminal.streams import print_line, standard_output
 from train.config import changes, compose, folders, messages
 from train.config.options import Topic
 from train.event_writers import silence_event_writer_threads
-from train.ranks.command import command_of
+from train.ranks.command import command_of, how_to_go_on
 from train.ranks.folder import time_of_run
 from train.ranks.launch import is_first, silence_other_ranks
 from train.ranks.tell import tell
@@ -89,7 +89,7 @@ def one_line_errors() -> Iterator[None]:
     except (KeyboardInterrupt, Terminated) as stop:
         folder = folders.of_the_run()
         nothing_written = folders.discard(folder)
-        written = f"interrupted; what was written is whole{f': {folder}' if folder else ''}"
+        written = f"interrupted; what was written is whole{f': {folder}' if folder else ''}{how_to_go_on(folder)}"
         print_line(BEFORE_THE_RUN if nothing_written else written)
         raise SystemExit(exit_status(stop)) from stop
     except NotApplicableError as reason:

@@ -18,6 +18,7 @@ Device = StrEnum("Device", ["auto", "cpu", "cuda", "mps", "xpu"])
 Precision = StrEnum("Precision", ["auto", "fp32", "bf16", "fp16"])
 MatmulPrecision = StrEnum("MatmulPrecision", ["high", "highest"])
 Schedule = StrEnum("Schedule", ["one_cycle", "cosine", "constant"])
+OnError = StrEnum("OnError", ["raise", "skip"])
 Source = StrEnum("Source", ["auto", "resident", "dataloader"])
 
 # --- switches, in the order of `switches:` in configs/config.yaml; the fast option is first ---------------------------

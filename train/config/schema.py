@@ -28,6 +28,7 @@ from train.config.options import (
     MatmulPrecision,
     MemoryFormat,
     Need,
+    OnError,
     OptimizerLoop,
     Parameters,
     Place,
@@ -172,6 +173,7 @@ class FolderDataConfig(DataConfig):
     test_fraction: float
     channels: int
     max_pixels: int
+    on_error: OnError = OnError["raise"]  # checkpoints of before have none
 
     def __post_init__(self) -> None:
         check(8 <= self.image_size <= 1024, "data.image_size", self.image_size, "8 to 1024 pixels")

@@ -63,6 +63,12 @@ class RankGroup(Protocol):
     def of_first(self, numbers: tuple[int, int]) -> tuple[int, int]:
         """The numbers that rank 0 gives, in all processes."""
 
+    def all_end_after(self, step: int) -> bool:
+        """Whether `step` is the one after which all processes end, each of which has been asked to.
+
+        To be called after each step since this one was asked, with their numbers.
+        """
+
     def gathered(self, own: Own) -> list[Own]:
         """What all processes give, in the order of their ranks: in rank 0; nothing in the others."""
 
@@ -105,6 +111,9 @@ class Alone:
 
     def of_first(self, numbers: tuple[int, int]) -> tuple[int, int]:  # noqa: D102
         return numbers
+
+    def all_end_after(self, step: int) -> bool:  # noqa: D102
+        return True
 
     def gathered(self, own: Own) -> list[Own]:  # noqa: D102
         return [own]

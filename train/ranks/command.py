@@ -1,5 +1,6 @@
 """The command line of a run that `resume` names. Imports no torch."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -36,6 +37,12 @@ def command_of(arguments: Sequence[str], config_name: str = "config") -> list[st
     quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
     kept = [f"{key}={given[key]}" for key in ("rank_timeout_s",) if key in given]
     return [*flags, *overrides, *kept, f"resume='{quoted}'", f"hydra.run.dir='{quoted}'", "hydra.output_subdir=null"]
+
+
+def how_to_go_on(folder: Path | None) -> str:
+    """The end of a line that tells how the run in `folder` goes on; nothing if it has no state."""
+    has_state = folder is not None and any(folder.glob(STATES))
+    return f"; to go on: python -m train resume={shlex.quote(str(folder))}" if has_state else ""
 
 
 def _run_folder(path: Path, name: str) -> Path:

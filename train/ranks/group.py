@@ -1,9 +1,8 @@
 """A group of ranks: DistributedDataParallel over shares of batches, with gradients and metrics of whole batches."""
 
 import inspect
-import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from itertools import repeat
@@ -25,6 +24,7 @@ from train.ranks.exchange import ACCUMULATION, DIVISION, EXCHANGE, GRAPH, LOSS
 from train.ranks.launch import Launch
 from train.ranks.options import DDPConfig
 from train.ranks.order import Share, order_of
+from train.ranks.scratch import scratch_folder
 from train.ranks.store import Board
 from train.variants import Recipe
 
@@ -46,6 +46,7 @@ class Ranks:
         self.ranks = launch.ranks
         self.share: Share = partial(DIVISION[ddp.division], launch.rank, launch.ranks)
         self.agree = board.agree
+        self.all_end_after = board.all_end_after
         self._launch = launch
         self._board = board
         self._ddp = ddp
@@ -148,13 +149,7 @@ class Ranks:
 
     def own_folder(self, folder: Path) -> AbstractContextManager[Path]:
         """`folder` for rank 0; for the others one that is removed: what they leave there is the same."""
-        return _scratch() if self.rank else nullcontext(folder)
-
-
-@contextmanager
-def _scratch() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="abtrace-") as folder:
-        yield Path(folder)
+        return scratch_folder() if self.rank else nullcontext(folder)
 
 
 class RankModel(DistributedDataParallel):

@@ -3,11 +3,16 @@
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, cast
+from types import FrameType, TracebackType
+from typing import Any, NamedTuple, Self, cast
 
 import torch
+from torch import Tensor
 
 from profiling.capture import TimedCapture
+from profiling.errors import Terminated, UserError
+from profiling.format import visible
+from train import loop
 from train.config.compose import plain
 from train.config.schema import Config
 from train.events import EventFile
@@ -15,13 +20,33 @@ from train.loop import EpochMetrics
 from train.ranks import state
 from train.ranks.order import order_of
 from train.ranks.state import RankState, TrainingState
+from train.ranks.stop import StopRequest, is_inside
 from train.session import Session
 
 GROWTH = 2  # the clock is read again after at most so many times the steps of the last interval
 
 
+class _Position(NamedTuple):
+    """Between two steps, or after the last of an epoch: where a run can be ended, and go on.
+
+    Attributes:
+        epoch: number of the epoch, from 0.
+        epoch_s: seconds since it began.
+        metrics: of its steps so far.
+        order: state of the generator before it drew the order of the epoch.
+    """
+
+    epoch: int
+    epoch_s: float
+    metrics: EpochMetrics
+    order: Tensor | None
+
+
 class Progress:
     """The epochs of a run, which begin with `saved`, the state of an earlier process, if there is one.
+
+    A context manager: where Ctrl-C, SIGTERM or SIGHUP ends the block, the state is saved, and the signal's exception is
+    raised after the step in progress. Of several ranks, all end after the same step.
 
     Args:
         parts: the run.
@@ -48,12 +73,40 @@ class Progress:
         self._steps = self._counted_steps = 0
         self._next_step = self._every_steps or 1
         self._saved_at_s = self._counted_at_s = time.perf_counter()
+        self._position: _Position | None = None
+        self._request = StopRequest(self._ends_at_once)
+
+    def __enter__(self) -> Self:
+        self._request.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._request.__exit__()
+        if self._request.number is None:
+            return
+        if error is None:  # ranks that were asked to end after their last step
+            raise self._request.stop()
+        is_stop = isinstance(error, KeyboardInterrupt | Terminated) and not self._request.is_late
+        if is_stop and self._position is not None:
+            self._save(self._position)
+
+    def _ends_at_once(self, frame: FrameType | None) -> bool:
+        """Whether a signal need not wait for the end of a step: other ranks may be waiting for this one in it."""
+        if self._parts.config.checkpoint_every is None:
+            return True
+        return self._parts.group.ranks == 1 and not is_inside(loop.fit, frame)
 
     def epochs(self) -> Iterator[int]:
         """The numbers of the epochs to train, from 0; the first one may have begun before."""
         first, before_s = 0, 0.0
         if self._saved is not None:
-            self._restore(self._saved)
+            try:
+                self._restore(self._saved)
+            except Exception as error:  # torch and others raise almost anything for what is not theirs
+                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+                raise UserError(f"{self._folder / state.FOLDER}: not a state of this run: {visible(reason)}") from error
             first, before_s = self._saved.epoch, self._saved.epoch_s
         for epoch in range(first, self._parts.config.epochs):
             self._epoch, self._epoch_start_s = epoch, time.perf_counter() - before_s
@@ -79,12 +132,17 @@ class Progress:
     def after_step(self, metrics: EpochMetrics) -> None:
         """Save the state, if it is time; `metrics` are those of the epoch so far."""
         self._steps += 1
+        if self._parts.config.checkpoint_every is None:
+            return
+        self._position = position = _Position(self._epoch, self.epoch_s(), metrics, self._order.state_of_pass)
+        if self._request.number is not None and self._parts.group.all_end_after(self._steps):
+            raise self._request.stop()
         if self._steps == self._next_step:
-            self._next_step += self._every_steps or self._steps_to_go(metrics)
+            self._next_step += self._every_steps or self._steps_to_go(position)
             if self._every_steps:
-                self._save(metrics)
+                self._save(position)
 
-    def _steps_to_go(self, metrics: EpochMetrics) -> int:
+    def _steps_to_go(self, position: _Position) -> int:
         """Save the state if the last one is old; after how many steps to look again: all ranks at the same step."""
         now_s = time.perf_counter()
         step_s = (now_s - self._counted_at_s) / (self._steps - self._counted_steps)
@@ -92,13 +150,13 @@ class Progress:
         to_go = (left_s if left_s > 0 else self._every_s) / step_s
         is_due, to_go = self._parts.group.of_first((int(left_s <= 0), int(max(1, min(to_go, GROWTH * self._steps)))))
         if is_due:
-            self._save(metrics)
+            self._save(position)
         self._counted_steps, self._counted_at_s = self._steps, time.perf_counter()
         return to_go
 
-    def _save(self, metrics: EpochMetrics) -> None:
-        parts = self._parts
-        assert self._order.state_of_pass is not None  # the order of training is random
+    def _save(self, position: _Position) -> None:
+        parts, metrics = self._parts, position.metrics
+        assert position.order is not None  # the order of training is random
         accelerated = parts.device.type != "cpu"
         ranks = parts.group.gathered(
             RankState(
@@ -117,14 +175,14 @@ class Progress:
             state.save(
                 TrainingState(
                     config=plain(parts.config),
-                    epoch=self._epoch,
+                    epoch=position.epoch,
                     step=metrics.steps,
-                    epoch_s=self.epoch_s(),
+                    epoch_s=position.epoch_s,
                     weights={name: value.detach().cpu() for name, value in parts.module.state_dict().items()},
                     optimizer=parts.optimizer.state_dict(),
                     schedule=parts.schedule.state_dict(),
                     scaler=scaler.state_dict() if (scaler := _scaler(parts)) else {},
-                    order=self._order.state_of_pass,
+                    order=position.order,
                     timings={stage: capture.sample.state() for stage, capture in self._timed.items()},
                     events={file.name: file.stat().st_size for file in self._folder.glob("events.out.tfevents.*")},
                     curves=self._events.curves,

@@ -46,6 +46,8 @@ def _check(saved: TrainingState, config: Config, group: RankGroup) -> None:
                 f"resume={config.resume}: {key} was {then.get(key)} when the run began, and is {now.get(key)} now; the "
                 "files of configs/ must be as they were"
             )
+    if saved.epoch >= config.epochs:
+        raise UserError(f"resume={config.resume}: not a state of this run: in epoch {saved.epoch + 1}")
     if len(saved.ranks) != group.ranks:
         raise UserError(
             f"resume={config.resume}: the run had {len(saved.ranks)} ranks, and there are {group.ranks} now; start it "
@@ -58,7 +60,7 @@ def _cut(folder: Path, lengths: dict[str, int]) -> None:
     for file in folder.glob("events.out.tfevents.*"):
         if file.name in lengths:
             with file.open("r+b") as events:
-                events.truncate(lengths[file.name])
+                events.truncate(min(lengths[file.name], file.stat().st_size))
         else:
             file.unlink()
     for file in folder.glob("*.pt.trace.json.gz"):

@@ -4,19 +4,22 @@ import io
 import logging
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import torch
+from msgspec import Meta
 from torch import Tensor
 
 from profiling.errors import UserError
+from profiling.format import visible
 from profiling.storage import atomic_write
 from train.checkpoint import CONVERSION_ERRORS, unpickled
 
 FOLDER = "states"  # in the folder of a run that is not complete
 KEPT = 2  # the newest may be damaged where the machine has lost power
-FORMAT = 1
+FORMAT = 2
+NotNegative = Annotated[int, Meta(ge=0)]
 
 log = logging.getLogger(__name__)
 
@@ -57,8 +60,8 @@ class TrainingState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     config: dict[str, Any]
-    epoch: int
-    step: int
+    epoch: NotNegative
+    step: NotNegative
     epoch_s: float
     weights: dict[str, Tensor]
     optimizer: dict[str, Any]
@@ -66,7 +69,7 @@ class TrainingState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scaler: dict[str, Any]
     order: Tensor
     timings: dict[str, str]
-    events: dict[str, int]
+    events: dict[str, NotNegative]
     curves: dict[str, tuple[int, int]]
     ranks: list[RankState]
 
@@ -110,11 +113,10 @@ def load(path: Path) -> TrainingState:
     Raises:
         UserError: it is damaged, or not a state that this program wrote.
     """
-    with path.open("rb") as file:
-        content = unpickled(path, file)
+    content = unpickled(path, str(path), "state of training", "")
     if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
         raise UserError(f"{path}: not a state of training of this program's format {FORMAT}")
     try:
         return msgspec.convert(content, TrainingState)
     except CONVERSION_ERRORS as error:
-        raise UserError(f"{path}: not a state of training: {error}") from error
+        raise UserError(f"{path}: not a state of training: {visible(str(error))}") from error

@@ -148,6 +148,15 @@ class Board:
         self.store.set(f"done/{name}/{first}", "")
         return result
 
+    def all_end_after(self, step: int) -> bool:
+        """Whether all ranks end after `step`: the one that follows the step after which the last of them was asked to.
+
+        Ranks exchange gradients in every step: when one says that it has ended step k, none has ended step k + 1.
+        """
+        self.store.compare_set(f"asked_after/{self.launch.rank}", "", str(step))
+        keys = [f"asked_after/{rank}" for rank in range(self.launch.ranks)]
+        return bool(self.store.check(keys)) and step > max(int(self.store.get(key)) for key in keys)
+
     def say(self, message: str) -> bool:
         """Note the error `message`; whether no other rank has said the same before."""
         self.store.add("errors", 1)

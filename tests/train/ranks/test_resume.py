@@ -11,6 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from profiling import run_record
 from profiling.errors import UserError
 from profiling.step_sample import StepSample
+from tests.fuzz.checkpoints import RAN, Code
 from train import checkpoint, loop
 from train.ranks.command import command_of
 from train.ranks.state import FOLDER, files
@@ -19,6 +20,7 @@ from train.run import train
 SETUP = (
     "data=synthetic", "data.train_samples=70", "data.test_samples=20", "data.channels=1", "data.image_size=8",
     "batch_size=16", "epochs=4", "model=mlp", "model.width=4", "model.dropout=0.5", "profiler=off", "precision=fp32",
+    "threads=1",
 )  # fmt: skip
 STEPS = 4 * 5
 WARM_UP_STEPS = 2
@@ -108,6 +110,29 @@ def test_a_damaged_newest_state_is_told_and_the_one_before_is_used(ended, config
     assert "epoch 2, after 4 steps" in caplog.text
     expected, found = weights(whole), weights(cut)
     assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"weights": Code()}, "not a state of training: it holds more than tensors and plain values, and reading"),
+        ({"epoch": -1}, "not a state of training: Expected `int` >= 0 - at `$.epoch`"),
+        ({"epoch": 9}, "not a state of this run: in epoch 10"),
+        ({"optimizer": {"state": {}, "param_groups": []}}, f"{FOLDER}: not a state of this run: "),
+    ],
+    ids=["code", "negative", "late", "optimizer"],
+)
+def test_a_state_that_is_none_of_this_run_is_one_line_and_no_code(
+    change, message, ended, configure, tmp_path, caplog, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    ended(4, tmp_path, "checkpoint_every=3")
+    (file,) = files(tmp_path)
+    torch.save({**torch.load(file, weights_only=True), **change}, file)
+    with caplog.at_level("INFO"), pytest.raises(UserError) as told:
+        train(configure(*SETUP, "checkpoint_every=3", f"resume={tmp_path}"), {}, tmp_path)
+    assert message in f"{caplog.text}{told.value}"
+    assert not (tmp_path / RAN).exists()
 
 
 def test_another_configuration_than_that_of_the_run_is_refused(ended, configure, tmp_path):
