@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from profiling.diff.diff import Cause, diff
 from profiling.diff.totals import StageWindow
+from profiling.format import duration_change
 from profiling.vocabulary import BASELINE, COMPARED_ARMS, VARIANT
 
 
@@ -19,6 +20,22 @@ class Explanation(Struct, frozen=True):
     difference_us: float
     unattributed_us: float
     causes: Sequence[Cause]
+
+    def share(self, time_us: float) -> str:
+        """Write a part as a share of the traced difference: `52 %`; empty where the traces differ by nothing.
+
+        The profiler slows what it records, so that parts in microseconds may exceed the effect that was measured.
+        """
+        if duration_change(self.difference_us) == "+0 µs":
+            return ""
+        return f"{round(100 * time_us / self.difference_us)} %"
+
+    def against(self, measured_us: float) -> str:
+        """Write the traced difference beside the measured one, whose causes it stands for."""
+        return (
+            f"measured {duration_change(measured_us)} per {self.unit}; under the profiler "
+            f"{duration_change(self.difference_us)}, of which"
+        )
 
 
 def explain(windows: Mapping[str, Mapping[str, Sequence[StageWindow]]], phase: str) -> Explanation | None:
