@@ -74,7 +74,7 @@ class StepTime(Struct, frozen=True):
     def words(self) -> str:
         """What the steps consist of, the most first: `mostly operators (85 %); waits most for python`."""
         most = f"mostly {self.mostly} ({100 * self.mostly_share:.0f} %)" if self.mostly else ""
-        waits = "" if self.waits_for == self.mostly else f"waits most for {self.waits_for}"
+        waits = "" if self.waits_for in (self.mostly, "nothing") else f"waits most for {self.waits_for}"
         return "; ".join(filter(None, (most, waits)))
 
 

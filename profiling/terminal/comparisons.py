@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.text import Text
 
 from profiling.diff.diff import load_windows
-from profiling.diff.explanation import explain
+from profiling.diff.explanation import explain, same_operators, shared_code_note
+from profiling.diff.totals import StageWindow
 from profiling.format import duration, duration_change, ratio, size
 from profiling.terminal.tables import FittedTable, PlainConsole
 from profiling.verdict.judge import Comparison, PhaseEffect
@@ -38,6 +39,8 @@ def show_comparison(
         console.print(Text(_verdict(comparison), style="bold"))
     for line in _causes(record, folder):
         console.print(f"  {line}")
+    if shared := _shared(record, folder):
+        console.print(shared_code_note(shared))
     if comparison.numerics is not None:
         largest = f"largest difference {comparison.numerics.max_abs_difference:.2g}"
         console.print("results: ", _numerics(comparison.numerics), f" ({largest})", sep="")
@@ -152,6 +155,18 @@ def _numerics(numerics: NumericsCheck) -> Text:
     if numerics.mismatch:
         return Text(f"{numerics.measured.value}, declared {numerics.declared.value}", style="red")
     return Text(numerics.measured.value)
+
+
+def _shared(record: ComparisonRecord, folder: Path) -> list[str]:
+    """Return the phases with an effect that the hypothesis does not name, though both arms run the same operators."""
+    called = record.comparison.called_elsewhere
+    if not called or not all(arm.traces for arm in record.arms.values()):
+        return []
+    windows: dict[str, dict[str, list[StageWindow]]] = {}
+    for arm in COMPARED_ARMS:
+        for window in load_windows(folder / arm):
+            windows.setdefault(window.stage, {}).setdefault(arm, []).append(window)
+    return same_operators(windows, called)
 
 
 def _causes(record: ComparisonRecord, folder: Path) -> list[str]:

@@ -96,6 +96,12 @@ class Comparison(Struct, frozen=True):
         """The effect in the hypothesis' phase; None where it was not measured."""
         return next((effect for effect in self.phases if effect.phase == self.hypothesis.phase), None)
 
+    @property
+    def called_elsewhere(self) -> list[str]:
+        """The phases that the hypothesis does not name, and that are slower or faster."""
+        called = [effect.phase for effect in self.phases if effect.verdict in (Verdict.slower, Verdict.faster)]
+        return [phase for phase in called if phase != self.hypothesis.phase]
+
 
 def judge_comparison(
     experiment: str,

@@ -4,7 +4,7 @@ import pytest
 
 from profiling.analysis.summary import summarize
 from profiling.diff.diff import Cause, diff
-from profiling.diff.explanation import Explanation
+from profiling.diff.explanation import Explanation, same_operators
 from profiling.diff.totals import StageWindow
 from profiling.figures.comparison import waterfall
 from profiling.trace.trace import read_trace
@@ -34,3 +34,14 @@ def test_summary_and_diff_give_the_same_python_time_in_every_phase(tmp_path, mar
     assert {row.phase for row in found.phases} == {"forward", "other"}
     for row in found.phases:
         assert row.python_us == pytest.approx(summaries[1][row.phase] - summaries[0][row.phase]), row.phase
+
+
+def test_an_effect_where_both_arms_run_the_same_operators_is_none_of_the_code(tmp_path):
+    def arm(name, *loops):
+        events = [event("preprocess", 0, 20, "user_annotation"), event("forward", 30, 50, "user_annotation")]
+        events += [event("aten::sub", ts, 2) for ts in loops] + [event("aten::mm", 35, 10 if loops[1:] else 9)]
+        return [StageWindow(read_trace(write(tmp_path / f"{name}.json", events)), "train", 4)]
+
+    windows = {"train": {"baseline": arm("a", 2), "variant": arm("b", 2, 6, 10)}}
+    assert same_operators(windows, ["preprocess", "forward", "evaluate"]) == ["forward"]
+    assert same_operators(windows, ["train"]) == []
