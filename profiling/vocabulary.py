@@ -26,6 +26,10 @@ COMPARISON_FILE = "comparison.json"
 """The record of a comparison; the folders of its arms are beside it."""
 
 
+DESCRIPTION_KEYS = ("name", "hypothesis.", "output", "ab.")
+"""Where keys of a configuration begin that say why, how it is measured and where to, but not what is done."""
+
+
 class Verdict(StrEnum):
     """What the timings of a phase, or of a whole experiment, say."""
 

@@ -133,12 +133,11 @@ class EventFile:
         """Write one row of the HParams table: the configuration as columns, the results as metrics.
 
         TensorBoard sorts the columns by name and shows the first few; `_changed`, the difference from the baseline,
-        sorts first. `SummaryWriter.add_hparams` is not used: it would open a second event file in a subfolder.
+        sorts first. TensorBoard would write a truth value as 0.0000 or 1.0000, hence text.
+        `SummaryWriter.add_hparams` is not used: it would open a second event file in a subfolder.
         """
         fields = {key: value for key, value in flat(plain(config)).items() if is_column(key)}
-        columns = {
-            key: value if isinstance(value, bool | int | float | str) else str(value) for key, value in fields.items()
-        }
+        columns = {key: value if type(value) in (int, float, str) else _text(value) for key, value in fields.items()}
         differing = (f"{key}={value}" for key, (_, value) in changed.items() if is_column(key) and key != "name")
         columns["_changed"] = ", ".join(differing) or "nothing"
         result_scalars = {f"result/{name}": value for name, value in results.items() if math.isfinite(value)}
@@ -207,15 +206,17 @@ def has_point(index: int) -> bool:
 
 def hypothesis_card(config: Config) -> str:
     """The hypothesis of a run, as Markdown."""
-    hypothesis, expect = config.hypothesis, config.hypothesis.expect
-    expected = ", ".join(
-        f"{name} {value}" for name, value in (("time", expect.time), ("memory", expect.memory)) if value
-    )
+    hypothesis = config.hypothesis
+    expected = ", ".join(f"{name} {value}" for name, value in plain(hypothesis.expect).items() if value)
     return (
         f"**{config.name}** ({hypothesis.topic}): {hypothesis.claim}\n\n"
         f"*because* {hypothesis.because}\n\n"
         f"looked for in: {hypothesis.phase}; expected: {expected or 'no claim'}; results: {hypothesis.numerics}"
     )
+
+
+def _text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def is_column(key: str) -> bool:

@@ -8,6 +8,8 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from profiling.analysis.index import NO_OPERATOR, Index
+from profiling.analysis.nesting import Rows
+from profiling.format import size
 from profiling.trace.trace import Int64s, Trace
 from profiling.vocabulary import PHASE_LABELS
 
@@ -16,8 +18,18 @@ CURVE_POINTS = 400
 _DEVICES = {0: "cpu", 1: "cuda", 2: "mkldnn", 6: "hip", 12: "xpu", 13: "mps", 14: "meta", 15: "hpu", 20: "privateuse1"}
 
 
+_ALLOCATE_FOR_OTHERS = frozenset(
+    f"aten::{name}"
+    for name in ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "resize_", "resize_as_")
+)
+"""Operators that hold nothing for themselves: what they allocate belongs to the operator that called them."""
+
+
 class Holder(Struct, frozen=True):
-    """Memory that one operator allocated in one phase and that was not freed before the peak."""
+    """Memory that one operator allocated in one phase and that was not freed before the peak.
+
+    An allocation by `aten::empty` and the like is that of the nearest caller that is none of them, if there is one.
+    """
 
     operator: str
     phase: str
@@ -39,6 +51,8 @@ class DeviceMemory(Struct, frozen=True):
     in the same process, and misses what was allocated between windows. `before_bytes` is the part of the peak that was
     allocated before the window, as far as the trace shows. `alive_at_peak` is sorted, largest first. `window` numbers
     the traces that are summarized together.
+
+    There are two peaks: `peak_bytes` has what was there before the window, `own_peak_bytes` has not.
     """
 
     window: int
@@ -54,6 +68,22 @@ class DeviceMemory(Struct, frozen=True):
     before_bytes: int
     alive_at_peak: list[Holder]
     curve: Curve
+
+    @property
+    def own_peak_bytes(self) -> int:
+        """The peak above the level at which the window began: what a record calls `peak_allocated_bytes` on a CPU."""
+        return self.peak_bytes - self.start_bytes
+
+    @property
+    def peak_text(self) -> str:
+        """Both peaks in words, where they differ."""
+        return peak_text(self.own_peak_bytes, self.peak_bytes)
+
+
+def peak_text(own_bytes: int, bytes_in_all: int) -> str:
+    """Write the peak of a window without and with what was there before: `30.7 MiB (77.6 MiB with what was before)`."""
+    before = "" if own_bytes == bytes_in_all else f" ({size(bytes_in_all)} with what was there before the window)"
+    return f"{size(own_bytes)}{before}"
 
 
 def memory(index: Index, window: int = 0) -> list[DeviceMemory]:
@@ -72,7 +102,7 @@ def window_memory(trace: Trace, device_type: str) -> tuple[int, int] | tuple[Non
     """Peak and allocated bytes of a device, from a trace: torch keeps no statistics of its CPU allocator."""
     for usage in memory(Index(trace)):
         if usage.device.partition(":")[0] == device_type:
-            return usage.peak_bytes - (usage.start_bytes if device_type == "cpu" else 0), usage.allocated_bytes
+            return usage.own_peak_bytes if device_type == "cpu" else usage.peak_bytes, usage.allocated_bytes
     return None, None
 
 
@@ -120,12 +150,12 @@ def _by_size(moved: Int64s) -> Int64s:
     """Addresses for a trace without, as those of PyTorch 1.8 and 1.9: what is freed is the latest of the same size."""
     living: dict[int, list[int]] = defaultdict(list)
     addresses = []
-    for number, size in enumerate(moved.tolist(), start=1):
-        if size < 0 and living[-size]:
-            addresses.append(living[-size].pop())
+    for number, moved_bytes in enumerate(moved.tolist(), start=1):
+        if moved_bytes < 0 and living[-moved_bytes]:
+            addresses.append(living[-moved_bytes].pop())
         else:
             addresses.append(number)
-            living[size].append(number)
+            living[moved_bytes].append(number)
     return np.array(addresses, dtype=np.int64)
 
 
@@ -139,17 +169,30 @@ def _alive(moved: Int64s, address: Int64s, peak: int) -> NDArray[np.intp]:
 
 def _holders(index: Index, rows: NDArray[np.intp]) -> list[Holder]:
     trace, events = index.trace, index.trace.allocations
-    operator = index.allocating_operators[rows]
+    operator = _responsible(index, index.allocating_operators[rows])
     phase = index.phase_at(events.thread[rows], events.start_ns[rows])
     totals: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
     names = index.operator_names
-    for position, number, size in zip(operator.tolist(), phase.tolist(), events.moved[rows].tolist(), strict=True):
+    moved = events.moved[rows].tolist()
+    for position, number, moved_bytes in zip(operator.tolist(), phase.tolist(), moved, strict=True):
         name = trace.names[names[position]] if position >= 0 else NO_OPERATOR
         entry = totals[name, PHASE_LABELS[number]]
-        entry[0] += size
+        entry[0] += moved_bytes
         entry[1] += 1
     largest = sorted(totals.items(), key=lambda item: (-item[1][0], item[0]))
-    return [Holder(name, phase, size, count) for (name, phase), (size, count) in largest]
+    return [Holder(name, phase, held, count) for (name, phase), (held, count) in largest]
+
+
+def _responsible(index: Index, operators: Rows) -> Rows:
+    """Replace operators that allocate for others by the nearest caller that does not; those without one stay."""
+    names, parents = index.trace.names, index.operators.parent
+    found = []
+    for operator in operators.tolist():
+        at = operator
+        while at >= 0 and names[index.operator_names[at]] in _ALLOCATE_FOR_OTHERS:
+            at = int(parents[at])
+        found.append(at if at >= 0 else operator)
+    return np.array(found, dtype=operators.dtype)
 
 
 def _thin(at: Int64s, level: Int64s) -> Curve:

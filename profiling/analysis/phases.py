@@ -61,12 +61,21 @@ class StepTime(Struct, frozen=True):
 
     `waits_for` is the largest part of the steps outside operators: `data`, `device`, `driver` (calls that block while
     the device has nothing to do: allocating memory, loading code, starting up) or `python`; `nothing` if each is at
-    most a tenth of the time.
+    most a tenth of the time. `mostly` is the largest part of all, also `operators`, and `mostly_share` its share.
     """
 
     marked: bool
     median_us: float
     waits_for: str
+    mostly: str = ""
+    mostly_share: float = 0.0
+
+    @property
+    def words(self) -> str:
+        """What the steps consist of, the most first: `mostly operators (85 %); waits most for python`."""
+        most = f"mostly {self.mostly} ({100 * self.mostly_share:.0f} %)" if self.mostly else ""
+        waits = "" if self.waits_for in (self.mostly, "nothing") else f"waits most for {self.waits_for}"
+        return "; ".join(filter(None, (most, waits)))
 
 
 def phases(account: TimeAccount) -> list[Phase]:
@@ -165,7 +174,11 @@ def step_time(rows: list[Step], *, marked: bool) -> StepTime:
     enough = shares[most] * 10 > sum(step.total_us for step in rows)
     times = sorted(step.total_us for step in rows)
     median = (times[len(times) // 2] + times[(len(times) - 1) // 2]) / 2
-    return StepTime(marked, median, most if enough else "nothing")
+    parts = {**shares, "operators": sum(step.operator_us for step in rows)}
+    mostly = max(parts, key=lambda name: parts[name])
+    total_us = sum(step.total_us for step in rows)
+    share = parts[mostly] / total_us if total_us else 0.0
+    return StepTime(marked, median, most if enough else "nothing", mostly if share else "", share)
 
 
 def _by_phase(phase: PhaseNumbers | NDArray[np.int8], values: Int64s) -> Int64s:

@@ -97,13 +97,15 @@ class ModuleDifference(Struct, frozen=True):
 
 
 class MemoryDifference(Struct, frozen=True):
-    """One device; peaks are absolute, allocated bytes are per unit."""
+    """One device; peaks are with what was there before the windows, own peaks without; allocated bytes are per unit."""
 
     device: str
     a_peak_bytes: int
     b_peak_bytes: int
     a_allocated_bytes: float
     b_allocated_bytes: float
+    a_own_peak_bytes: int
+    b_own_peak_bytes: int
 
 
 class KernelDifference(Struct, frozen=True):
@@ -436,7 +438,15 @@ def _modules(a: TraceTotals, b: TraceTotals) -> list[ModuleDifference]:
 
 def _memory(a: TraceTotals, b: TraceTotals) -> list[MemoryDifference]:
     return [
-        MemoryDifference(device, in_a.peak_bytes, in_b.peak_bytes, in_a.allocated_bytes, in_b.allocated_bytes)
+        MemoryDifference(
+            device,
+            in_a.peak_bytes,
+            in_b.peak_bytes,
+            in_a.allocated_bytes,
+            in_b.allocated_bytes,
+            in_a.own_peak_bytes,
+            in_b.own_peak_bytes,
+        )
         for device in dict.fromkeys((*a.memory, *b.memory))
         for in_a, in_b in [(a.memory.get(device, MemoryTotals()), b.memory.get(device, MemoryTotals()))]
     ]

@@ -1,11 +1,13 @@
 """Where the difference in one phase, or in a whole stage, comes from."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
-from profiling.diff.diff import Cause, diff
+from profiling.diff.diff import Cause, Diff, diff
 from profiling.diff.totals import StageWindow
+from profiling.format import duration_change
 from profiling.vocabulary import BASELINE, COMPARED_ARMS, VARIANT
 
 
@@ -19,6 +21,22 @@ class Explanation(Struct, frozen=True):
     difference_us: float
     unattributed_us: float
     causes: Sequence[Cause]
+
+    def share(self, time_us: float) -> str:
+        """Write a part as a share of the traced difference: `52 %`; empty where the traces differ by nothing.
+
+        The profiler slows what it records, so that parts in microseconds may exceed the effect that was measured.
+        """
+        if duration_change(self.difference_us) == "+0 µs":
+            return ""
+        return f"{round(100 * time_us / self.difference_us)} %"
+
+    def against(self, measured_us: float) -> str:
+        """Write the traced difference beside the measured one, whose causes it stands for."""
+        return (
+            f"measured {duration_change(measured_us)} per {self.unit}; under the profiler "
+            f"{duration_change(self.difference_us)}, of which"
+        )
 
 
 def explain(windows: Mapping[str, Mapping[str, Sequence[StageWindow]]], phase: str) -> Explanation | None:
@@ -44,4 +62,38 @@ def explain(windows: Mapping[str, Mapping[str, Sequence[StageWindow]]], phase: s
         difference_us=sum(row.difference_us for row in rows),
         unattributed_us=sum(row.unattributed_us for row in rows),
         causes=[cause for cause in difference.causes if cause.phase in phases],
+    )
+
+
+def same_operators(windows: Mapping[str, Mapping[str, Sequence[StageWindow]]], phases: Iterable[str]) -> list[str]:
+    """Return those of some phases in which both arms call the same operators equally often.
+
+    A difference there is none of the code: it comes from what other phases leave in caches and memory.
+
+    Args:
+        windows: stage -> arm -> its traced windows.
+        phases: stages, or phases of training.
+    """
+    differences: dict[str, Diff] = {}
+    found = []
+    for phase in phases:
+        stage = phase if phase in windows else "train"
+        arms = windows.get(stage, {})
+        if not all(arm in arms for arm in COMPARED_ARMS):
+            continue
+        if stage not in differences:
+            differences[stage] = diff(arms[BASELINE], arms[VARIANT])
+        difference = differences[stage]
+        every = (*difference.added, *difference.removed, *difference.changed)
+        rows = [row for row in every if stage == phase or row.phase == phase]
+        if rows and all(math.isclose(row.a_calls, row.b_calls) for row in rows):
+            found.append(phase)
+    return found
+
+
+def shared_code_note(phases: Sequence[str]) -> str:
+    """Say what effects mean that were called in phases with the same operators in both arms."""
+    return (
+        f"{', '.join(phases)}: both arms run the same operators there; what differs is what the other phases leave in "
+        "caches and memory, not the code."
     )

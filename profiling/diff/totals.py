@@ -72,10 +72,11 @@ class ModuleTotals:
 
 @dataclass
 class MemoryTotals:
-    """One device: the highest peak of all windows, and the allocated bytes per unit."""
+    """One device: the highest peak of all windows, also without what was there before, and allocated bytes per unit."""
 
     peak_bytes: int = 0
     allocated_bytes: float = 0.0
+    own_peak_bytes: int = 0
 
 
 class CallChains:
@@ -168,6 +169,7 @@ class TraceTotals:
         for device in memory(index):
             memory_totals = self.memory[device.device]
             memory_totals.peak_bytes = max(memory_totals.peak_bytes, device.peak_bytes)
+            memory_totals.own_peak_bytes = max(memory_totals.own_peak_bytes, device.own_peak_bytes)
             memory_totals.allocated_bytes += device.allocated_bytes / units
 
     def _add_operators(self, account: TimeAccount, prefix: str, units: int) -> None:

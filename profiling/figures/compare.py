@@ -26,6 +26,7 @@ from profiling.figures.configuration import Setting, flat
 from profiling.figures.style import LEVEL, SLOWER, Figure, label
 from profiling.format import count, duration, percent, phase_name, ratio, size
 from profiling.run_record import RunRecord
+from profiling.vocabulary import DESCRIPTION_KEYS
 
 _SMALL = 0.005  # phases below this share of the total time form one bar
 _LEVEL_HEIGHT = 34  # of the icicle, in pixels: two lines of text
@@ -105,7 +106,11 @@ def _in_the_traces(diff: Diff, sides: Sides, is_measured: bool) -> Block:
                 "The part of the phases' differences that named causes explain",
             ),
             *(
-                (f"peak, {device.device}", f"{size(device.a_peak_bytes)} → {size(device.b_peak_bytes)}")
+                (
+                    f"peak, {device.device}",
+                    f"{size(device.a_own_peak_bytes)} → {size(device.b_own_peak_bytes)}",
+                    f"with what was there before: {size(device.a_peak_bytes)} → {size(device.b_peak_bytes)}",
+                )
                 for device in diff.memory
             ),
         ),
@@ -363,9 +368,12 @@ def _configurations(records: Sequence[RunRecord | None], sides: Sides) -> Block:
         return panel("Configuration", message("empty", text))
     a, b = (_lines(record) for record in records if record is not None)
     rows = [
-        Setting(key, b.get(key, "–"), a.get(key, "–")) for key in dict.fromkeys([*a, *b]) if a.get(key) != b.get(key)
+        Setting(key, b.get(key, "–"), a.get(key, "–"))
+        for key in dict.fromkeys([*a, *b])
+        if a.get(key) != b.get(key) and not key.startswith(DESCRIPTION_KEYS)
     ]
-    differ = f"{len(rows):,} lines differ" if rows else "no line differs"
+    lines = "1 line differs" if len(rows) == 1 else f"{len(rows):,} lines differ"
+    differ = lines if rows else "no line differs"
     columns = [
         Column("key", "line"),
         Column("a", sides[0].title, value=attrgetter("baseline")),

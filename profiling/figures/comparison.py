@@ -87,7 +87,10 @@ def pair_bars(phases: Sequence[PhasePair], sides: tuple[Side, Side], unit: str) 
 
 
 def waterfall(explanation: Explanation, sides: tuple[Side, Side] = ARMS) -> Figure:
-    """Return a waterfall: the largest causes, the sum of the others, the unattributed time, and their total."""
+    """Return a waterfall: the largest causes, the sum of the others, the unattributed time, and their total.
+
+    Beside each bar stands its share of the total, and its time.
+    """
     top, rest = explanation.causes[:_CAUSES], explanation.causes[_CAUSES:]
     bars = [(f"<i>{label(_place(cause))}</i><br>", cause.name, cause.difference_us) for cause in top]
     if rest:
@@ -96,7 +99,12 @@ def waterfall(explanation: Explanation, sides: tuple[Side, Side] = ARMS) -> Figu
     bars.append(("", "difference", explanation.difference_us))
     unit, unit_us = axis_unit(max(abs(time_us) for _, _, time_us in bars))
     values = [time_us / unit_us for _, _, time_us in bars]
-    texts = [delta(time_us) for _, _, time_us in bars]
+    shares = [explanation.share(time_us) for _, _, time_us in bars[:-1]]
+    texts = [
+        f"{share} ({delta(time_us)})" if share else delta(time_us)
+        for share, (*_, time_us) in zip(shares, bars, strict=False)
+    ]
+    texts.append(delta(explanation.difference_us))
     axis = rows([name for _, name, _ in bars])
     axis["ticktext"] = [above + name for (above, _, _), name in zip(bars, axis["ticktext"], strict=True)]
     a, b = sides

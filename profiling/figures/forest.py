@@ -66,6 +66,11 @@ def _within(value: float, low: float, high: float) -> float:
     return min(max(value, low), high)
 
 
+def _beyond(value: float, low: float, high: float) -> str:
+    """Write a ratio that lies beyond the axis, with an arrow; nothing for others."""
+    return f"{ratio(value)} →  " if value > high else f"  ← {ratio(value)}" if value < low else ""
+
+
 def _traces(verdict: Verdict, lines: Sequence[tuple[int, ForestRow]], low: float, high: float) -> Iterator[Figure]:
     """Return the effects of one verdict with their intervals, and the words beside all its lines."""
     tone = f"var(--{VERDICT_CLASSES[verdict]})"
@@ -76,8 +81,10 @@ def _traces(verdict: Verdict, lines: Sequence[tuple[int, ForestRow]], low: float
         ends = [(_within(effect.ratio_low, low, high), _within(effect.ratio_high, low, high)) for *_, effect in drawn]
         yield {
             "type": "scatter",
-            "mode": "markers",
+            "mode": "markers+text",
             "x": x,
+            "text": [_beyond(effect.ratio, low, high) for _, _, effect in drawn],
+            "textposition": ["middle left" if effect.ratio > high else "middle right" for _, _, effect in drawn],
             "error_x": {
                 "type": "data",
                 "symmetric": False,

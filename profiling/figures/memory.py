@@ -27,7 +27,7 @@ class WindowMemory(NamedTuple):
     @property
     def peak(self) -> str:
         """The peak and its time in words."""
-        peak = f"peak {size(self.device.peak_bytes)} at {duration(self.device.peak_time_us)}"
+        peak = f"peak {self.device.peak_text} at {duration(self.device.peak_time_us)}"
         return f"{self.side} {peak}".strip()
 
 
@@ -91,7 +91,7 @@ def _curves(curves: Sequence[WindowMemory]) -> Figure:
     for each in curves:
         name = each.side or each.device.device
         style = LINES[each.look] if each.look else _ALONE
-        peak = size(each.device.peak_bytes)
+        peak = each.device.peak_text
         lines.append(
             {
                 **curve(each.device, name, style, unit_bytes),
@@ -189,7 +189,8 @@ def _traffic(devices: Sequence[WindowMemory]) -> Block:
                 Column("side", "run", look="brief") if devices[0].look else None,
                 Column("name", "window", value=lambda row: row.window),
                 Column("device", "device", look="brief", value=lambda row: row.device.device),
-                of("peak_bytes", "peak"),
+                of("own_peak_bytes", "peak", help="above the level at which the window began"),
+                of("peak_bytes", "peak with what was before", help="before the window"),
                 of("peak_time_us", "at", duration, "since the window began"),
                 number(
                     "reserved_peak_bytes",

@@ -25,6 +25,7 @@ from profiling.figures.steps import timed_steps, traced_steps
 from profiling.figures.style import LEGEND, PARTS, label, rows
 from profiling.format import axis_unit, count, counted, duration, minute, percent, phase_name, size
 from profiling.run_record import RunRecord
+from profiling.vocabulary import DESCRIPTION_KEYS
 
 _WAITS = {
     "data": "steps wait for the data loader",
@@ -87,7 +88,10 @@ def _cards(summary: Summary, record: RunRecord | None, stage: str | None, names:
         yield card("Accuracy", percent(record.results["accuracy"]), f"loss {loss}, on held-out images")
     yield _memory_card(summary, names)
     yield from _device_cards(summary)
-    yield card("Waits most for", summary.step_time.waits_for, *_waits(summary, names))
+    time = summary.step_time
+    if time.mostly:
+        yield card("A step is mostly", time.mostly, percent(time.mostly_share))
+    yield card("Waits most for", time.waits_for, *_waits(summary, names))
 
 
 def _stage_card(timing: StageTiming) -> Block:
@@ -99,11 +103,13 @@ def _stage_card(timing: StageTiming) -> Block:
 
 
 def _memory_card(summary: Summary, names: Sequence[str]) -> Block:
-    peak = max(summary.memory, key=lambda device: device.peak_bytes, default=None)
+    peak = max(summary.memory, key=lambda device: device.own_peak_bytes, default=None)
     if peak is None:
         return card("Memory peak", "–", "not recorded; use profile_memory=True")
     where = f"{peak.device}, in {names[peak.window]}" if len(names) > 1 else peak.device
-    return card("Memory peak", size(peak.peak_bytes), where)
+    own, in_all = size(peak.own_peak_bytes), size(peak.peak_bytes)
+    before = [] if own == in_all else [f"{in_all} with what was there before the window"]
+    return card("Memory peak", own, where, *before)
 
 
 def _device_cards(summary: Summary) -> Iterator[Block]:
@@ -270,10 +276,9 @@ def _trace(summary: Summary) -> Block:
 def _configuration(record: RunRecord) -> Block:
     """Return the resolved configuration; lines that differ from the baseline come first."""
     values = flat(record.config)
-    changed = [
-        Setting(key, values.get(key, as_text(now)), as_text(before)) for key, (before, now) in record.changed.items()
-    ]
-    same = [Setting(key, value, None) for key, value in values.items() if key not in record.changed]
+    differing = {key: both for key, both in record.changed.items() if not key.startswith(DESCRIPTION_KEYS)}
+    changed = [Setting(key, values.get(key, as_text(now)), as_text(before)) for key, (before, now) in differing.items()]
+    same = [Setting(key, value, None) for key, value in values.items() if key not in differing]
     differ = "1 line differs" if len(changed) == 1 else f"{len(changed):,} lines differ"
     return panel(
         f"Configuration: {differ} from the baseline",

@@ -8,7 +8,7 @@ from profiling.analysis.index import Index
 from profiling.analysis.memory import DeviceMemory, memory
 from profiling.analysis.notes import notes
 from profiling.diff.diff import load_windows
-from profiling.diff.explanation import Explanation, explain
+from profiling.diff.explanation import Explanation, explain, same_operators, shared_code_note
 from profiling.diff.totals import StageWindow
 from profiling.trace.parse import TraceError
 from profiling.verdict.record import ComparisonRecord
@@ -47,7 +47,9 @@ def gather(record: ComparisonRecord, folder: Path) -> Evidence:
                 continue
             missing += [f"{arm}, {stage}: {note}" for window in stage_windows for note in notes(window.trace)]
             windows.setdefault(stage, {})[arm] = stage_windows
-    return Evidence(_memory(windows), explain(windows, record.comparison.hypothesis.phase), missing)
+    shared = same_operators(windows, record.comparison.called_elsewhere)
+    notes_of_all = [*missing, *([shared_code_note(shared)] if shared else [])]
+    return Evidence(_memory(windows), explain(windows, record.comparison.hypothesis.phase), notes_of_all)
 
 
 def _memory(windows: Mapping[str, Mapping[str, Sequence[StageWindow]]]) -> dict[str, dict[str, DeviceMemory]]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from profiling.diff.explanation import Explanation
 from profiling.figures.comparison import waterfall
 from profiling.figures.measured import memory_curves, phase_bars
 from profiling.figures.style import Figure
@@ -13,7 +14,7 @@ from profiling.report.evidence import Evidence
 from profiling.run_record import Environment
 from profiling.verdict.judge import Comparison
 from profiling.verdict.record import ArmRecord, ComparisonRecord
-from profiling.verdict.wording import describe_numerics
+from profiling.verdict.wording import describe_expectation, describe_numerics
 
 
 @dataclass(frozen=True)
@@ -74,13 +75,10 @@ def machine(environment: Environment) -> str:
 
 
 def _hypothesis(comparison: Comparison) -> list[tuple[str, str]]:
-    expect = comparison.hypothesis.expect
-    expected = [f"time {expect.time.value}"] if expect.time else []
-    expected += [f"memory {expect.memory.value}"] if expect.memory else []
     rows = [
         ("claim", comparison.hypothesis.claim),
         ("because", comparison.hypothesis.because),
-        ("expected", f"{', '.join(expected) or 'nothing'}, in {comparison.hypothesis.phase}"),
+        ("expected", f"{describe_expectation(comparison.hypothesis.expect)}, in {comparison.hypothesis.phase}"),
     ]
     if comparison.reason is not None:
         rows.append(("reason", comparison.reason))
@@ -102,7 +100,7 @@ def _charts(comparison: Comparison, evidence: Evidence, figures: list[Figure]) -
     if comparison.phases:
         charts.append(("bars", "Time per sample in each phase", phase_bars(comparison.phases)))
     if evidence.explanation is not None:
-        charts.append(("causes", "Causes of the difference", waterfall(evidence.explanation)))
+        charts.append(("causes", _causes_title(comparison, evidence.explanation), waterfall(evidence.explanation)))
     if evidence.memory:
         charts.append(("memory", "Memory in the traced window", memory_curves(evidence.memory)))
     for _, text, figure in charts:
@@ -113,6 +111,14 @@ def _charts(comparison: Comparison, evidence: Evidence, figures: list[Figure]) -
         Chart(kind, text, number, figure["layout"]["height"])
         for number, (kind, text, figure) in enumerate(charts, start=first)
     ]
+
+
+def _causes_title(comparison: Comparison, explanation: Explanation) -> str:
+    effect = comparison.declared_effect
+    if effect is None:
+        return "Causes of the traced difference"
+    measured_us = (effect.variant_s_per_sample - effect.baseline_s_per_sample) * 1e6
+    return f"Causes of the difference: {explanation.against(measured_us)}"
 
 
 def _figures(arms: Mapping[str, ArmRecord]) -> ArmFigures:

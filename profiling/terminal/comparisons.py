@@ -7,7 +7,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from profiling.diff.diff import diff, load_windows
+from profiling.diff.diff import load_windows
+from profiling.diff.explanation import explain, same_operators, shared_code_note
+from profiling.diff.totals import StageWindow
 from profiling.format import duration, duration_change, ratio, size
 from profiling.terminal.tables import FittedTable, PlainConsole
 from profiling.verdict.judge import Comparison, PhaseEffect
@@ -30,11 +32,15 @@ def show_comparison(
         console.print(_phase_table(record))
     console.print(f"{comparison.experiment}: {comparison.hypothesis.claim}")
     if comparison.hypothesis.claims_something:
-        console.print(Text(comparison.outcome.value, style="bold"), f": {_verdict(comparison)}", sep="")
+        console.print(
+            Text(comparison.outcome.value, style="bold"), f": {_verdict(comparison)}{_claimed(comparison)}", sep=""
+        )
     else:
         console.print(Text(_verdict(comparison), style="bold"))
     for line in _causes(record, folder):
         console.print(f"  {line}")
+    if shared := _shared(record, folder):
+        console.print(shared_code_note(shared))
     if comparison.numerics is not None:
         largest = f"largest difference {comparison.numerics.max_abs_difference:.2g}"
         console.print("results: ", _numerics(comparison.numerics), f" ({largest})", sep="")
@@ -140,11 +146,31 @@ def _verdict(comparison: Comparison) -> str:
     return f"{verdict}: {comparison.reason}".removeprefix(f"{verdict}: {verdict}: ")
 
 
+def _claimed(comparison: Comparison) -> str:
+    """Return the size that the hypothesis claims, beside the interval that it is held against; empty without one."""
+    effect, at_least = comparison.declared_effect, comparison.hypothesis.expect.at_least
+    if effect is None or at_least is None:
+        return ""
+    return f", {_ratio(effect)}; claimed: at least {ratio(at_least)}"
+
+
 def _numerics(numerics: NumericsCheck) -> Text:
     """Whether the results stayed the same."""
     if numerics.mismatch:
         return Text(f"{numerics.measured.value}, declared {numerics.declared.value}", style="red")
     return Text(numerics.measured.value)
+
+
+def _shared(record: ComparisonRecord, folder: Path) -> list[str]:
+    """Return the phases with an effect that the hypothesis does not name, though both arms run the same operators."""
+    called = record.comparison.called_elsewhere
+    if not called or not all(arm.traces for arm in record.arms.values()):
+        return []
+    windows: dict[str, dict[str, list[StageWindow]]] = {}
+    for arm in COMPARED_ARMS:
+        for window in load_windows(folder / arm):
+            windows.setdefault(window.stage, {}).setdefault(arm, []).append(window)
+    return same_operators(windows, called)
 
 
 def _causes(record: ComparisonRecord, folder: Path) -> list[str]:
@@ -154,12 +180,17 @@ def _causes(record: ComparisonRecord, folder: Path) -> list[str]:
         return []
     phase = comparison.hypothesis.phase
     stage = phase if phase in STAGES else "train"
-    arms = ([window for window in load_windows(folder / arm) if window.stage == stage] for arm in COMPARED_ARMS)
+    windows = {arm: [window for window in load_windows(folder / arm) if window.stage == stage] for arm in COMPARED_ARMS}
+    explanation, effect = explain({stage: windows}, phase), comparison.declared_effect
     sign = 1 if comparison.verdict is Verdict.slower else -1
-    causes = [cause for cause in diff(*arms).causes if cause.difference_us * sign > 0 and phase in (stage, cause.phase)]
-    if not causes:
+    if explanation is None or effect is None or explanation.difference_us * sign <= 0:
         return ["the traced windows do not show it"]
+    measured_us = (effect.variant_s_per_sample - effect.baseline_s_per_sample) * 1e6
     return [
-        f"{duration_change(cause.difference_us)} per sample: {cause.text} in {cause.phase}"
-        for cause in causes[:CAUSES_SHOWN]
+        explanation.against(measured_us),
+        *(
+            f"  {explanation.share(cause.difference_us)} ({duration_change(cause.difference_us)}): {cause.text} "
+            f"in {cause.phase}"
+            for cause in explanation.causes[:CAUSES_SHOWN]
+        ),
     ]

@@ -14,9 +14,10 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from profiling.format import duration, size
 from profiling.run_record import RunRecord, StageRecord, StepTimings
 from profiling.terminal.tables import FittedTable
-from profiling.vocabulary import STEP_PHASES
+from profiling.vocabulary import DESCRIPTION_KEYS, STEP_PHASES
 
 PERCENTILES = (50, 90, 99)
+SHOWN_CHANGES = 8
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,28 @@ def print_run(console: Console, record: RunRecord, folder: Path) -> None:
         f"inference {record.results['infer_samples_per_s']:,.0f} samples/s; "
         f"{latency_line(record.stages['infer'].timed)}"
     )
+    resident = max(stage.peak_resident_bytes for stage in record.stages.values())
+    console.print(f"peak resident memory {size(resident)}")
+    for line in claim_lines(record):
+        console.print(line)
     console.print(f"run:  {folder}")
     output = Path(record.config["output"]).absolute()
     shown = record.config["output"] if output in folder.absolute().parents else folder.parent  # hydra.run.dir decides
     console.print(f"show: tensorboard --logdir {shlex.quote(str(shown))}")
+
+
+def claim_lines(record: RunRecord) -> list[str]:
+    """What the experiment of a run claims, what differs from the baseline, and how to measure it; empty if nothing."""
+    differing = {key: both for key, both in record.changed.items() if not key.startswith(DESCRIPTION_KEYS)}
+    lines = [f"differs from the baseline: {key}: {before} -> {now}" for key, (before, now) in differing.items()]
+    hypothesis = record.config.get("hypothesis", {})
+    if hypothesis.get("topic", "baseline") == "baseline":
+        return lines[:SHOWN_CHANGES]
+    return [
+        f"claim: {hypothesis['claim']}; one run cannot tell",
+        *lines[:SHOWN_CHANGES],
+        f"measure it: python -m train.ab +experiment={record.name}",
+    ]
 
 
 def latency_line(steps: StepTimings) -> str:
@@ -85,7 +104,6 @@ def phase_table(name: str, stage: StageRecord) -> FittedTable:
     """Median time of each phase of a stage and its share of the median step; the caption shows peak memory."""
     overhead = stage.measurable_overhead()
     notes = [f"medians{stage.timed.sample_note}"] if stage.timed.totals else []
-    notes += [f"peak resident {size(stage.peak_resident_bytes)}"]
     if stage.peak_accelerator_bytes is not None:
         notes.append(f"accelerator {size(stage.peak_accelerator_bytes)}")
     if stage.trace is not None and stage.trace.peak_allocated_bytes is not None:

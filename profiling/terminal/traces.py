@@ -30,7 +30,7 @@ def show_summary(summary: Summary, by: str, top: int) -> None:
     time = summary.step_time
     steps = f"{len(summary.steps)} steps, median {duration(time.median_us)}" if time.marked else "no steps are marked"
     busy = f"; device busy {duration(summary.device_busy_us)}" if summary.devices else ""
-    console.print(f"{steps}; waits most for: {time.waits_for}{busy}")
+    console.print(f"{steps}; {time.words}{busy}")
     _show_step(console, summary)
     for timing in summary.timings:
         overhead = timing.profiler_overhead
@@ -116,9 +116,10 @@ def show_diff(difference: Diff, top: int) -> None:
             f"({duration_change(swap.difference_us)})",
         )
     for device in difference.memory:
-        console.print(
-            f"{device.device}: peak {size(device.a_peak_bytes)} -> {size(device.b_peak_bytes)}", highlight=False
-        )
+        peaks = f"{size(device.a_own_peak_bytes)} -> {size(device.b_own_peak_bytes)}"
+        in_all = f"{size(device.a_peak_bytes)} -> {size(device.b_peak_bytes)}"
+        before = "" if peaks == in_all else f" ({in_all} with what was there before the windows)"
+        console.print(f"{device.device}: peak {peaks}{before}", highlight=False)
 
 
 def _change(difference_us: float, uncertain: bool) -> str:
@@ -148,7 +149,8 @@ def _phases(summary: Summary, top: int) -> FittedTable:
         times = [row.total_us, row.self_us, row.operator_us, row.python_us]
         times += [row.wait_us, row.device_us] if summary.devices else []
         name = phase_name(row.name, row.derived)
-        table.add_row(name, f"{row.calls:,}", *map(duration, times), *_allocated(summary, row.allocated_bytes))
+        calls = f"{row.calls:,}" if row.calls else "–"  # what is derived has time, but no call of its own
+        table.add_row(name, calls, *map(duration, times), *_allocated(summary, row.allocated_bytes))
     return table
 
 
@@ -261,7 +263,7 @@ _TABLES = {
 
 def _show_device_memory(console: Console, device: DeviceMemory, top: int) -> None:
     console.print(
-        f"{device.device}: peak {size(device.peak_bytes)} at {duration(device.peak_time_us)}; allocated "
+        f"{device.device}: peak {device.peak_text} at {duration(device.peak_time_us)}; allocated "
         f"{size(device.allocated_bytes)} in {device.allocations:,} allocations, freed {size(device.freed_bytes)}",
     )
     if not top:

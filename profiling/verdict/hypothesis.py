@@ -17,10 +17,15 @@ MEMORY_TOLERANCE = 0.02
 
 
 class Expectation(Struct, frozen=True):
-    """The part of a hypothesis that a measurement can refute; None claims nothing."""
+    """The part of a hypothesis that a measurement can refute; None claims nothing.
+
+    Attributes:
+        at_least: the size of a claim of `slower` or `faster`: 3 is at least three times as slow, or as fast.
+    """
 
     time: ExpectedTime | None = None
     memory: ExpectedMemory | None = None
+    at_least: float | None = None
 
 
 class Hypothesis(Struct, frozen=True):
@@ -44,11 +49,24 @@ class PeakMemory(Struct, frozen=True):
     variant_bytes: int
 
 
-def outcome_of(expect: Expectation, verdict: Verdict, memory: PeakMemory | None) -> Outcome:
-    """Compare what was expected with what was measured."""
+def outcome_of(
+    expect: Expectation, verdict: Verdict, memory: PeakMemory | None, interval: tuple[float, float] | None = None
+) -> Outcome:
+    """Compare what was expected with what was measured.
+
+    Args:
+        expect: what was expected.
+        verdict: that of the declared phase.
+        memory: None if it was not measured.
+        interval: of the ratio variant / baseline in the declared phase; None if it was not measured. A claim with a
+            size holds if all of it is at least as large, and is refuted if all of it is smaller.
+    """
     holds = []
     if expect.time is not None:
         holds.append(_time_holds(expect.time, verdict))
+    if expect.at_least is not None and interval is not None:
+        low, high = interval if expect.time is ExpectedTime.slower else (1 / interval[1], 1 / interval[0])
+        holds.append(True if low >= expect.at_least else False if high < expect.at_least else None)
     if expect.memory is not None:
         holds.append(_memory_holds(expect.memory, memory))
     if False in holds:

@@ -96,6 +96,12 @@ class Comparison(Struct, frozen=True):
         """The effect in the hypothesis' phase; None where it was not measured."""
         return next((effect for effect in self.phases if effect.phase == self.hypothesis.phase), None)
 
+    @property
+    def called_elsewhere(self) -> list[str]:
+        """The phases that the hypothesis does not name, and that are slower or faster."""
+        called = [effect.phase for effect in self.phases if effect.verdict in (Verdict.slower, Verdict.faster)]
+        return [phase for phase in called if phase != self.hypothesis.phase]
+
 
 def judge_comparison(
     experiment: str,
@@ -113,12 +119,12 @@ def judge_comparison(
         raise ValueError(f"{experiment}: phase {hypothesis.phase!r} was not measured, only {', '.join(timings)}")
     effects = tuple(phase_effect(phase, of_phase) for phase, of_phase in timings.items())
     phases = _with_shares(_correct_undeclared(effects, hypothesis.phase))
-    verdict = next(effect.verdict for effect in phases if effect.phase == hypothesis.phase)
+    declared = next(effect for effect in phases if effect.phase == hypothesis.phase)
     return Comparison(
         experiment=experiment,
         hypothesis=hypothesis,
-        verdict=verdict,
-        outcome=outcome_of(hypothesis.expect, verdict, memory),
+        verdict=declared.verdict,
+        outcome=_outcome(hypothesis, declared, memory),
         reason=None,
         phases=phases,
         memory=memory,
@@ -258,8 +264,13 @@ def _with_declared_effect(comparison: Comparison, effect: PhaseEffect) -> Compar
         comparison,
         phases=tuple(effect if other.phase == effect.phase else other for other in comparison.phases),
         verdict=effect.verdict,
-        outcome=outcome_of(comparison.hypothesis.expect, effect.verdict, comparison.memory),
+        outcome=_outcome(comparison.hypothesis, effect, comparison.memory),
     )
+
+
+def _outcome(hypothesis: Hypothesis, effect: PhaseEffect, memory: PeakMemory | None) -> Outcome:
+    """Return what became of a hypothesis whose phase shows this effect."""
+    return outcome_of(hypothesis.expect, effect.verdict, memory, (effect.ratio_low, effect.ratio_high))
 
 
 def _correct(effect: PhaseEffect, p_holm: float) -> PhaseEffect:

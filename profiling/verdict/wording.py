@@ -2,7 +2,8 @@
 
 import math
 
-from profiling.format import interval
+from profiling.format import interval, ratio
+from profiling.verdict.hypothesis import Expectation
 from profiling.verdict.judge import SIGNIFICANCE, Comparison, PhaseEffect, bound
 from profiling.verdict.numerics import NumericsCheck
 from profiling.vocabulary import Agreement, Verdict
@@ -37,6 +38,14 @@ def describe_verdict(comparison: Comparison) -> str:
     """Spell out the verdict of the hypothesis' phase."""
     effect = comparison.declared_effect
     return comparison.verdict.value if effect is None else describe_effect(effect)
+
+
+def describe_expectation(expect: Expectation) -> str:
+    """Write what a hypothesis predicts: `time slower, at least ×3.000, memory more`, or `no claim`."""
+    parts = [f"time {expect.time.value}"] if expect.time else []
+    parts += [f"at least {ratio(expect.at_least)}"] if expect.at_least else []
+    parts += [f"memory {expect.memory.value}"] if expect.memory else []
+    return ", ".join(parts) or "no claim"
 
 
 def describe_numerics(numerics: NumericsCheck) -> str:

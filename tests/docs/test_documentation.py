@@ -79,6 +79,9 @@ def test_a_command_of_the_traces_parses(name: str, line: str, tmp_path: Path, mo
 def test_the_readme_lists_every_experiment_and_is_short() -> None:
     text = TEXTS["README.md"]
     assert [name for name in EXPERIMENTS if f"`{name}`" not in text] == []
+    listed = re.search(r"^\| topic \| experiments \|\n(?:\|.*\n)*", text, re.MULTILINE)
+    assert listed
+    assert sorted(re.findall(r"`(\w+)`", listed[0])) == EXPERIMENTS, "once each, and none that is gone"
     assert len(text.splitlines()) <= 150
 
 
@@ -88,6 +91,15 @@ def test_the_configuration_names_every_option_of_every_switch() -> None:
         lines = re.search(rf"^  {switch}: .*(?:\n {{20,}}#.*)*", text, re.MULTILINE)
         assert lines, switch
         assert [str(option) for option in table.options if str(option) not in lines[0]] == [], switch
+
+
+@pytest.mark.parametrize("group", ["data", "model", "optimizer", "profiler"])
+def test_the_configuration_names_every_option_of_every_group_and_none_that_is_gone(group: str) -> None:
+    text = (ROOT / "configs" / "config.yaml").read_text()
+    comment = re.search(rf"^  - {group}: .*?# (.*)$", text, re.MULTILINE)
+    assert comment
+    named = [words.split()[0] for words in re.sub(r"\(.*?\)", "", comment[1]).split("|")]
+    assert sorted(named) == sorted(path.stem for path in (ROOT / "configs" / group).glob("*.yaml"))
 
 
 def test_the_page_of_json_is_that_of_the_code() -> None:

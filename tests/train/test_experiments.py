@@ -1,5 +1,6 @@
 """Every file of configs/experiment/: composes, changes what it declares and nothing else, and runs."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,16 @@ def test_the_label_of_a_run_says_what_differs_from_the_baseline():
     assert (
         changes.run_label("baseline", ["model=vit", "data.root=/a b"], "train") == "baseline+model-vit+data.root-_a_b"
     )
+
+
+SIZES = re.compile(r"\b(much|far|many|twice|times|magnitude|half|double|whole|huge|dramatically)\b")
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_claim_speaks_of_a_size_if_it_can_be_held_to_it(file):
+    hypothesis = yaml.safe_load(file.read_text())["hypothesis"]
+    of_others = "the whole set in one batch"  # what is done, no effect
+    assert bool(SIZES.search(hypothesis["claim"].replace(of_others, ""))) == ("at_least" in hypothesis["expect"])
 
 
 def test_every_need_has_a_check():

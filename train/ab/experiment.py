@@ -19,14 +19,13 @@ from profiling.terminal.tables import wide_console
 from profiling.verdict.hypothesis import Expectation, Hypothesis
 from profiling.verdict.judge import Comparison
 from profiling.verdict.record import ComparisonRecord
-from profiling.vocabulary import BASELINE, STAGES, VARIANT
+from profiling.vocabulary import BASELINE, DESCRIPTION_KEYS, STAGES, VARIANT
 from train.ab.arm_config import ArmConfig
 from train.config import changes, cli
 from train.config.compose import flat, plain, to_config
 from train.config.schema import Config
 
 LADDER_BUDGET_S = 15.0
-DESCRIPTION = ("name", "hypothesis.", "output", "ab.")  # keys that say why and where to, not what is done
 SHOWN_CHANGES = 8
 
 
@@ -114,7 +113,7 @@ def best_probe_s(earlier: Sequence[ComparisonRecord]) -> float | None:
 
 def effective_changes(changed: Mapping[str, tuple[Any, Any]]) -> dict[str, tuple[Any, Any]]:
     """Leave out the keys that say why and where to."""
-    return {key: values for key, values in changed.items() if not key.startswith(DESCRIPTION)}
+    return {key: values for key, values in changed.items() if not key.startswith(DESCRIPTION_KEYS)}
 
 
 def one_change(baseline: Config, variant: Config) -> dict[str, tuple[Any, Any]]:
@@ -144,7 +143,6 @@ def one_change(baseline: Config, variant: Config) -> dict[str, tuple[Any, Any]]:
 def judge(config: Config, measured: Measured) -> Comparison:
     """Say what the measurement means for the hypothesis of `config`."""
     claim = config.hypothesis
-    expect = Expectation(time=claim.expect.time, memory=claim.expect.memory)
-    hypothesis = Hypothesis(claim.claim, claim.because, claim.phase, expect)
+    hypothesis = Hypothesis(claim.claim, claim.because, claim.phase, Expectation(**vars(claim.expect)))
     stage = claim.phase if claim.phase in STAGES else "train"
     return judge_measured(config.name, hypothesis, stage, claim.numerics, measured)

@@ -111,6 +111,13 @@ class ExpectationConfig:
 
     time: ExpectedTime | None
     memory: ExpectedMemory | None
+    at_least: float | None
+
+    def __post_init__(self) -> None:
+        if self.at_least is not None:
+            check(self.at_least > 1, "hypothesis.expect.at_least", self.at_least, "null, or a ratio above 1")
+            has_direction = self.time in (ExpectedTime.slower, ExpectedTime.faster)
+            check(has_direction, "hypothesis.expect.at_least", self.at_least, "null, unless time is slower or faster")
 
 
 @dataclass(frozen=True)

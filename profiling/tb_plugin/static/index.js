@@ -22,6 +22,7 @@ const VIEWS = {
 const POLICY =
   "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; object-src 'none'; form-action 'none'";
 const POLL_MS = 30_000;
+const LONGEST = 60; // characters of a run's name in a choice
 const LOADING_DELAY_MS = 150; // delay of the loading message, so that fast answers do not flicker
 
 let listing = null; // the answer of `runs`
@@ -198,7 +199,7 @@ function describe({ view, run, window, against, runs }) {
     if (name === view) tab.setAttribute("aria-current", "page");
     else tab.removeAttribute("aria-current");
   }
-  const names = runs.map((info) => [info.run, [info.run, ...info.links].join(" = ")]);
+  const names = runs.map((info) => [info.run, shortened([info.run, ...info.links].join(" = "))]);
   const windows = runs.find((info) => info.run === run)?.windows ?? [];
   const files = windows.map(({ file, stage }) => [file, stage ? `${stage}: ${file}` : file]);
   offer(choices.run.select, names, run);
@@ -213,10 +214,13 @@ function describe({ view, run, window, against, runs }) {
   }
 }
 
+/** A long name without its middle: runs differ in their beginning (what they are) and their end (when they were). */
+const shortened = (name) => (name.length > LONGEST ? `${name.slice(0, LONGEST / 2)}…${name.slice(-LONGEST / 2)}` : name);
+
 /** Fill a select; a chosen value that does not exist is added as an option. */
 function offer(select, options, chosen) {
   const known = options.some(([value]) => value === chosen);
   const all = known ? options : [...options, [chosen, `${chosen} (not found)`]];
-  select.title = all.find(([value]) => value === chosen)[1]; // the full text, which the select may cut
+  select.title = chosen; // the full name, which the select may cut
   select.replaceChildren(...all.map(([value, text]) => el("option", { value, selected: value === chosen }, text)));
 }

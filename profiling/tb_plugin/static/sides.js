@@ -20,11 +20,16 @@ export function comparison({ run, against, runs }) {
   return folder === named(against, runs).comparison ? folder : null;
 }
 
-/** The run of the baseline if `run` is the variant of a comparison; otherwise "". @returns {string} */
+/**
+ * The run with which `run` is compared unless the user chooses: the baseline of its comparison, else the newest
+ * baseline outside of comparisons; "" if there is none, or `run` is a baseline itself. @returns {string}
+ */
 export function baseline(run, runs) {
   const variant = named(run, runs);
-  if (!variant?.comparison || variant.arm === "baseline") return "";
-  return runs.find(({ comparison, arm }) => comparison === variant.comparison && arm === "baseline")?.run ?? "";
+  const isBaseline = ({ arm, name }) => (arm ?? name) === "baseline";
+  if (!variant || isBaseline(variant)) return "";
+  const candidates = runs.filter((other) => isBaseline(other) && other.comparison === variant.comparison);
+  return candidates.sort((a, b) => (b.started ?? "").localeCompare(a.started ?? ""))[0]?.run ?? "";
 }
 
 /** Suggestions of runs to compare with, shown while none is chosen. */

@@ -313,6 +313,24 @@ def test_outcome(shift: float, expect: Expectation, memory: PeakMemory | None, o
     assert compared(shift, expect, memory).outcome is outcome
 
 
+@pytest.mark.parametrize(
+    ("shift", "time", "at_least", "outcome"),
+    [
+        (3.36, ExpectedTime.slower, 10.0, Outcome.refuted),
+        (3.36, ExpectedTime.slower, 3.0, Outcome.confirmed),
+        (3.36, ExpectedTime.slower, 4.36, Outcome.undecided),
+        (-0.75, ExpectedTime.faster, 3.0, Outcome.confirmed),
+        (-0.75, ExpectedTime.faster, 5.0, Outcome.refuted),
+        (0.0, ExpectedTime.slower, 2.0, Outcome.refuted),
+        (-0.75, ExpectedTime.slower, 2.0, Outcome.refuted),
+    ],
+)
+def test_a_claim_with_a_size_is_held_against_the_interval(shift, time, at_least, outcome) -> None:
+    expect = Expectation(time, at_least=at_least)
+    assert compared(shift, expect).outcome is outcome
+    assert correct_ladder([compared(shift, expect)])[0].outcome is outcome
+
+
 def test_noise_leaves_a_hypothesis_undecided() -> None:
     comparison = compared(0.0, noise=0.4)
     assert (comparison.verdict, comparison.outcome) == (Verdict.inconclusive, Outcome.undecided)
