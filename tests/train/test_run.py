@@ -26,7 +26,7 @@ from profiling.format import duration
 from tests.conftest import ROOT, TINY, TINY_DATA
 from train import checkpoint
 from train.config import compose
-from train.event_writers import silence_event_writer_threads
+from profiling.terminal.event_writers import silence_event_writer_threads
 from train.run import train
 
 DIGITS = ("epochs=2", "model.width=4", "profiler.wait=0", "profiler.active=1")

@@ -9,7 +9,7 @@ from typing import Any
 from profiling.ab.messages import Arm
 from profiling.ab.process import ArmProcess
 from train.config.schema import Config
-from train.event_writers import silence_event_writer_threads
+from profiling.terminal.event_writers import silence_event_writer_threads
 
 # torch._inductor, with torch._dynamo, is what a first optimizer or deterministic algorithms import.
 PRELOADED = ("train.ab.__main__", "train.ab.arm", "sklearn.datasets", "torch._inductor")
