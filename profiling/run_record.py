@@ -133,12 +133,11 @@ class StageRecord(msgspec.Struct, frozen=True, kw_only=True):
         return _median_per_image(self.trace) / _median_per_image(self.timed) - 1
 
     def measurable_overhead(self) -> float | None:
-        """As `profiler_overhead`; None also where the traced steps are within the middle 90 % of the others."""
+        """As `profiler_overhead`; None also where the traced steps are no slower than the slowest 5 % of the others."""
         if self.trace is None:
             return None
         rank = bisect(sorted(_seconds_per_image(self.timed)), _median_per_image(self.trace))
-        is_noise = 0.05 <= rank / len(self.timed.step_s) <= 0.95
-        return None if is_noise else self.profiler_overhead()
+        return self.profiler_overhead() if rank / len(self.timed.step_s) > 0.95 else None
 
 
 def _seconds_per_image(steps: StepTimings | TraceFile) -> list[float]:
@@ -158,7 +157,8 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
         changed: key -> [baseline's value, this run's] for every configuration value that differs.
         results: figures such as `accuracy` (0 to 1), `loss` (nats), `train_samples_per_s`, `compile_s`.
         ranks: processes that trained one model together; `results` are those of all, `stages` and `environment` those
-            of rank 0.
+            of rank 0; in an arm of an A/B, timings are those of all, too.
+        others_before_cores: cores that other processes used while this one started; None if that is not known.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -172,6 +172,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     stages: dict[str, StageRecord]
     results: dict[str, float]
     ranks: int = 1
+    others_before_cores: float | None = None
 
 
 def write(record: RunRecord, folder: Path) -> Path:

@@ -31,14 +31,16 @@ INSIDE_PROFILING = {
     "run_record": {"storage"},
     "step_sample": {"run_record"},
     "machine": {"run_record"},
+    "machine_load": set(),
     "trace": EVERYBODY | {"parent_process"},
     # `summary` shows the unprofiled timings of a run's record beside what its traces say.
     "analysis": EVERYBODY | {"trace", "run_record"},
     "capture": EVERYBODY | {"trace", "analysis", "run_record", "step_sample"},
     "diff": EVERYBODY | {"trace", "analysis", "run_record"},
-    "verdict": EVERYBODY | {"run_record"},
+    "verdict": EVERYBODY | {"run_record", "machine_load"},
     # A comparison of scripts goes from the command line to the report; what a traced window held is in the trace.
-    "ab": EVERYBODY | {"verdict", "run_record", "step_sample", "machine", "trace", "analysis", "report", "terminal"},
+    "ab": EVERYBODY
+    | {"verdict", "run_record", "step_sample", "machine", "machine_load", "trace", "analysis", "report", "terminal"},
     # The views of the tab show a run's record beside what its traces say: `figures` reads both, once.
     "figures": EVERYBODY | {"trace", "analysis", "diff", "verdict", "run_record"},
     "report": EVERYBODY | {"trace", "analysis", "diff", "verdict", "run_record", "figures"},
@@ -53,6 +55,7 @@ TRAIN_MAY_USE = EVERYBODY | {
     "diff",
     "figures",
     "machine",
+    "machine_load",
     "out_of_memory",
     "report",
     "run_record",

@@ -13,12 +13,15 @@ def job(composed: "DictConfig") -> None:
     """Run the configured task, in the folder that Hydra created for it."""
     from hydra.core.hydra_config import HydraConfig
 
+    from profiling.machine_load import OthersMeter
     from train.config import changes, cli
     from train.config.compose import to_config
     from train.config.options import Task
-    from train.ranks.launch import alone_only
+    from train.ranks.cores import own_cores
+    from train.ranks.launch import alone_only, root_process
 
-    with cli.one_line_errors():
+    others = OthersMeter(root_process())
+    with cli.one_line_errors(), own_cores():
         config = to_config(composed)
         folder = Path(HydraConfig.get().runtime.output_dir)
         if config.task is Task.infer:
@@ -31,7 +34,7 @@ def job(composed: "DictConfig") -> None:
             from train.run import train
 
             with joined(config) as group:
-                train(config, changes.changed_from_baseline(composed), folder, group)
+                train(config, changes.changed_from_baseline(composed), folder, group, others.cores())
 
 
 def start() -> int:

@@ -2,12 +2,12 @@
 
 import ctypes
 import os
-import platform
 from functools import cache
 
 import torch
 
 from profiling.errors import UserError
+from profiling.machine import has_glibc
 from profiling.out_of_memory import limit_memory
 from train.config.options import Device, Precision
 from train.config.schema import Config
@@ -50,11 +50,6 @@ def has_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "xpu"
-
-
-def has_glibc() -> bool:
-    """Whether the C library is glibc, whose heap `keep_heap` configures."""
-    return platform.libc_ver()[0] == "glibc"
 
 
 @cache

@@ -11,11 +11,13 @@ from torch import nn
 
 from models.interface import has_backbone
 from profiling.errors import NotApplicableError
+from profiling.machine import has_glibc
 from train.batches import source_of
 from train.config.options import Need, Source
 from train.config.schema import Config
 from train.data import DataSet, FileSplit
-from train.device import has_bf16, has_glibc
+from train.device import has_bf16
+from train.ranks.launch import number_of_ranks
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,14 @@ NEEDS: Mapping[Need, tuple[str, Callable[[ExperimentContext], bool]]] = {
     Need.dataloader: (
         "batches from a DataLoader: add loader.source=dataloader",
         lambda context: source_of(context.data.train, context.config.loader, context.device) is Source.dataloader,
+    ),
+    Need.ranks: (
+        "several processes: start it with torchrun, or give ranks=2",
+        lambda context: number_of_ranks() > 1,
+    ),
+    Need.micro_batches: (
+        "an update of several passes: add micro_batches=4",
+        lambda context: context.config.micro_batches > 1,
     ),
 }
 

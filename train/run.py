@@ -11,6 +11,7 @@ import numpy as np
 
 from profiling import run_record
 from profiling.capture import TimedCapture
+from profiling.machine_load import warning
 from profiling.run_record import RunRecord, StageRecord, TraceFile
 from profiling.terminal.runs import PERCENTILES, Bar, print_run, progress_bar
 from profiling.terminal.streams import standard_output
@@ -35,7 +36,13 @@ INFER_PASSES = 5  # over the test split: one pass has too few requests for perce
 log = logging.getLogger(__name__)
 
 
-def train(config: Config, changed: Mapping[str, tuple[Any, Any]], folder: Path, group: RankGroup = ALONE) -> None:
+def train(
+    config: Config,
+    changed: Mapping[str, tuple[Any, Any]],
+    folder: Path,
+    group: RankGroup = ALONE,
+    others_cores: float | None = None,
+) -> None:
     """Train, evaluate and infer, then trace one window of each stage; write all files to `folder`.
 
     A run that fails or is interrupted also writes a record, with its status and what was measured before.
@@ -45,11 +52,14 @@ def train(config: Config, changed: Mapping[str, tuple[Any, Any]], folder: Path, 
         changed: dotted key -> (baseline's value, this run's value), for the record.
         folder: the run's folder.
         group: the processes that train together; each leaves its traces, the first one everything else.
+        others_cores: cores that other processes use, see `profiling.machine_load`.
 
     Raises:
         UserError: an error that the user can correct.
         NotApplicableError: a need of the experiment is not met.
     """
+    if (line := warning(others_cores)) is not None:
+        log.warning("warning: %s", line)
     with group.own_folder(folder) as own:
         parts = session.prepare(config, group)
         timed = {stage: TimedCapture(parts.device, is_queued=stage != "infer") for stage in STAGES}
@@ -83,6 +93,7 @@ def train(config: Config, changed: Mapping[str, tuple[Any, Any]], folder: Path, 
                 stages=stage_records(timed, traces),
                 results=results,
                 ranks=group.ranks,
+                others_before_cores=others_cores,
             )
             run_record.write(record, own)
         discard(own)

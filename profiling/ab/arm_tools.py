@@ -72,6 +72,13 @@ def peaks_bytes() -> dict[str, int | None]:
     return {"resident_bytes": _resident_peak_bytes(), "accelerator_bytes": max(allocated, default=None)}
 
 
+def page_faults() -> int:
+    """Page faults of this process so far that needed no disk: mostly memory that was given back and is taken again."""
+    import resource  # there is none on Windows, where no arm runs
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+
 def _accelerators() -> list[Any]:
     """Modules of torch for the accelerators that this process uses."""
     torch: Any = sys.modules.get("torch")

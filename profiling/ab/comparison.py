@@ -1,22 +1,26 @@
 """What every A/B does with a measurement, whatever its arms are: show its progress, keep what the arms left, report."""
 
 import math
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from profiling.ab.measure import ArmResult, Measured, VariantError
+from profiling.ab.plan import Plan
 from profiling.errors import NotApplicableError
+from profiling.format import duration
+from profiling.machine_load import others_now, warning
 from profiling.report.page import write_report
+from profiling.terminal.streams import print_line
 from profiling.verdict.hypothesis import Hypothesis, PeakMemory
 from profiling.verdict.judge import Comparison, failed, inconclusive, judge_comparison, not_applicable
 from profiling.verdict.numerics import NumericsCheck, check_numerics
 from profiling.verdict.record import ArmRecord, ComparisonRecord, write_comparison
-from profiling.vocabulary import COMPARED_ARMS, Agreement
+from profiling.vocabulary import ARMS, COMPARED_ARMS, Agreement
 
 BUDGET_S = 45.0  # of a single comparison
 
@@ -45,7 +49,7 @@ def judge_measured(
     if measured.difference is not None:
         numerics = check_numerics(declared, *measured.difference, CLOSE_RTOL, CLOSE_ATOL)
     if not measured.timings:
-        reason = "interrupted before there was enough for an interval"
+        reason = measured.limit_note or "interrupted before there was enough for an interval"
         return inconclusive(experiment, hypothesis, reason, numerics)
     return judge_comparison(experiment, hypothesis, measured.timings, peak_memory(stage, measured), numerics)
 
@@ -99,15 +103,49 @@ def _arm_record(name: str, arm: ArmResult) -> ArmRecord:
     )
 
 
+class ComparisonProgress:
+    """Says what will be done and how far it is: a bar on a terminal, else a line on standard error for each launch."""
+
+    def __init__(self, name: str, bar: Progress, task: TaskID) -> None:
+        self._name = name
+        self._bar = bar
+        self._task = task
+        self._start_s = time.perf_counter()
+        self._plan: Plan | None = None
+
+    def planned(self, plan: Plan, limit_s: float) -> None:
+        """Say beforehand how long it will take, and how long at most."""
+        self._plan = plan
+        print_line(
+            f"{self._name}: {plan.launches} launches of {len(ARMS)} processes, rounds in each: {plan.rounds}; "
+            f"about {duration(plan.expected_s * 1e6)}, at most {duration(limit_s * 1e6)}"
+        )
+
+    def block_done(self, done: int, blocks: int) -> None:
+        """Count a block."""
+        assert self._plan is not None
+        launch, rest = divmod(done, blocks // self._plan.launches)
+        launches = f"{launch + bool(rest)} of {self._plan.launches}"
+        self._bar.update(self._task, description=f"{self._name}: launch {launches}", completed=done, total=blocks)
+        if self._bar.disable and not rest:
+            print_line(f"{self._name}: launch {launches} done, {time.perf_counter() - self._start_s:.0f} s so far")
+
+
 @contextmanager
-def progress_bar(console: Console, name: str) -> Iterator[Any]:
-    """Yield a function to tell how many blocks of how many are done; draws nothing where the output is no terminal."""
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TextColumn("{task.completed}/{task.total} blocks"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
-        task = progress.add_task(name, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+def shown_progress(console: Console, name: str) -> Iterator[ComparisonProgress]:
+    """Show the progress of the comparison `name` on `console` while the context is open."""
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        yield ComparisonProgress(name, bar, bar.add_task(f"{name}: first start", total=None))
+
+
+def warned_of_others() -> float | None:
+    """Watch what others use of the cores, and warn in one line where that is too much.
+
+    Returns:
+        Cores, for the record; None where the system does not tell.
+    """
+    cores = others_now()
+    if (line := warning(cores)) is not None:
+        print_line(f"warning: {line}")
+    return cores

@@ -9,6 +9,7 @@ baselines (`profiling.verdict.judge`).
 docs/measurement.md tells why it is done this way, with the figures.
 """
 
+import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,16 +24,23 @@ import numpy as np
 from profiling.ab.machine_state import CoreWatch, cores_apart
 from profiling.ab.messages import Answer, Arm, ArmError, ArmOutput, BlockTimings, Ready
 from profiling.ab.plan import MIN_LAUNCHES, SETTLE_TURNS, Plan, plan_measurement, turn_order
+from profiling.ab.time_limit import TimeUpError, time_limit
 from profiling.errors import NotApplicableError, Terminated, UserError
+from profiling.machine_load import OthersMeter
 from profiling.run_record import Environment
 from profiling.verdict.timings import PhaseTimings
 from profiling.vocabulary import ARMS, BASELINE, COMPARED_ARMS, TWIN, VARIANT
 
 PAUSE_S = 0.002  # before a block: OpenMP threads of the previous arm keep spinning for some time
 PATIENCE_SHARE = 0.5  # extra time to wait for cores that share a cache, as a share of the budget
+LIMIT_RATIO = 2.0  # the time limit, where none is given, over the time that the plan expects
+FINISH_RATIO = 2.0  # what the traced windows and the report take, at most, over the start of a launch
 
 StartArm = Callable[[Path], AbstractContextManager[Arm]]
-"""Starts an arm in a process of its own, given a folder for scratch files; leaving the context ends the process."""
+"""Starts an arm in a process of its own, given a folder for scratch files; leaving the context ends the process.
+
+It returns when the arm has warmed up, or lets `Arm.ready` wait for that: then all arms start at the same time.
+"""
 
 
 @dataclass(frozen=True)
@@ -52,9 +60,13 @@ class Measured:
         timings: phase -> timings; empty if it was stopped before there were enough for an interval.
         difference: largest absolute difference and largest relative error of the answers; None if they were not given.
         twin_difference: likewise, of the baseline and its twin: not zero if the baseline's code is not reproducible.
-        stop: what stopped it before its time: VariantError, NotApplicableError, Ctrl-C or SIGTERM.
+        stop: what stopped it before its time: VariantError, NotApplicableError, TimeUpError, Ctrl-C or SIGTERM.
         startup_s: seconds spent on starting processes and on their first steps, outside the budget.
         waited_s: seconds spent on waiting for cores that share a cache.
+        limit_s: the time limit that was given, or followed from the plan; infinite before there was one.
+        launches: so many were measured.
+        plan: None if it was stopped before there was one.
+        others_cores: [launches] cores that other processes used meanwhile; empty where the system does not tell.
     """
 
     timings: dict[str, PhaseTimings]
@@ -65,6 +77,26 @@ class Measured:
     stop: BaseException | None
     startup_s: float
     waited_s: float
+    limit_s: float = math.inf
+    launches: int = 0
+    plan: Plan | None = None
+    others_cores: Sequence[float] = ()
+
+    @property
+    def limit_note(self) -> str | None:
+        """What the time limit has cut off, as a sentence; None if nothing."""
+        is_over = isinstance(self.stop, TimeUpError)
+        if self.plan is None:
+            return f"The time limit of {self.limit_s:.3g} s was over before the first launch." if is_over else None
+        if is_over and not self.launches:
+            return (
+                f"The time limit of {self.limit_s:.3g} s is too short: {self.plan.launches} launches take "
+                f"{self.plan.expected_s:.0f} s."
+            )
+        if is_over or (self.stop is None and self.launches < self.plan.launches):
+            launches = f"{self.launches} of {self.plan.launches} launches"
+            return f"The time limit of {self.limit_s:.3g} s ended it after {launches}."
+        return None
 
 
 class VariantError(Exception):
@@ -82,8 +114,11 @@ class Measurement:
         started: when, ISO 8601, for the records.
         progress: told how many blocks of how many are done.
         warmed_up: told what the arms say of themselves, before the first block; it may refuse them.
-        planned: told the plan, before the launches.
+        planned: told the plan and the seconds that are left for it, before the launches.
         best_probe_s: the shortest probe (`profiling.ab.machine_state`) that is known of this machine; None if none is.
+        max_s: seconds for everything, starting processes and traced windows included; None is LIMIT_RATIO times what
+            the plan expects, from its making.
+        began_s: when `max_s` began, by `time.perf_counter`; None is now.
     """
 
     def __init__(
@@ -95,8 +130,10 @@ class Measurement:
         started: str,
         progress: Callable[[int, int], None],
         warmed_up: Callable[[Mapping[str, Ready]], None] = lambda arms: None,
-        planned: Callable[[Plan], None] = lambda plan: None,
+        planned: Callable[[Plan, float], None] = lambda plan, limit_s: None,
         best_probe_s: float | None = None,
+        max_s: float | None = None,
+        began_s: float | None = None,
     ) -> None:
         self._start = {TWIN: arms[BASELINE], **arms}
         self._phase = phase
@@ -108,7 +145,12 @@ class Measurement:
         self._progress = progress
         self._cores = CoreWatch(PATIENCE_SHARE * budget_s, best_probe_s)
         self._best_probe_s = best_probe_s
-        self._rounds = 0
+        self._max_s = max_s
+        self._began_s = time.perf_counter() if began_s is None else began_s
+        self._limit_s = max_s or math.inf
+        self._plan: Plan | None = None
+        self._others = OthersMeter()
+        self._others_cores: list[float | None] = []
         self._launches: list[list[dict[str, BlockTimings]]] = []
         self._probes_s: list[float] = []
         self._ready: dict[str, Ready] = {}
@@ -116,6 +158,8 @@ class Measurement:
         self._outputs: dict[str, ArmOutput] = {}
         self._environment: Environment | None = None
         self._startup_s = 0.0
+        self._arm_start_s: list[float] = []  # one after the other; the first also starts a fork server, and imports
+        self._common_start_s = 0.0  # what is left of it for arms that start at the same time
 
     def run(self) -> Measured:
         """Measure until done or stopped.
@@ -125,14 +169,18 @@ class Measurement:
         """
         stop: BaseException | None = None
         try:
-            with tempfile.TemporaryDirectory() as scratch:
-                self._run(Path(scratch))
-        except (VariantError, NotApplicableError, KeyboardInterrupt, Terminated) as reason:
+            with tempfile.TemporaryDirectory() as scratch, time_limit() as end_after:
+                self._run(Path(scratch), end_after)
+        except (VariantError, NotApplicableError, KeyboardInterrupt, Terminated, TimeUpError) as reason:
             if self._environment is None:  # not even the baseline had started
+                if isinstance(reason, TimeUpError):
+                    raise UserError(f"{self._limit_s:g} s were over before the baseline had started") from None
                 raise
             stop = reason
+        rounds = self._plan.rounds if self._plan else 0
+        others_cores = [cores for cores in self._others_cores if cores is not None]
         return Measured(
-            timings=phase_timings(self._launches, self._rounds, self._probes_s, self._best_probe_s),
+            timings=phase_timings(self._launches, rounds, self._probes_s, self._best_probe_s),
             arms={
                 arm: ArmResult(ready, self._answers[arm].results, self._outputs.get(arm))
                 for arm, ready in self._ready.items()
@@ -144,6 +192,10 @@ class Measurement:
             stop=stop,
             startup_s=self._startup_s,
             waited_s=self._cores.waited_s,
+            limit_s=self._limit_s,
+            launches=len(self._launches),
+            plan=self._plan,
+            others_cores=others_cores if len(others_cores) == len(self._launches) else [],
         )
 
     def _difference(self, arm: str) -> tuple[float, float] | None:
@@ -152,48 +204,75 @@ class Measurement:
             return None
         return difference(self._answers[BASELINE], self._answers[arm])
 
-    def _run(self, scratch: Path) -> None:
-        start = time.perf_counter()
+    def _left_s(self) -> float:
+        """Seconds until the time limit."""
+        return self._limit_s - (time.perf_counter() - self._began_s)
+
+    def _run(self, scratch: Path, end_after: Callable[[float], object]) -> None:
+        if self._max_s is not None:
+            end_after(self._left_s())
         with self._launched(ARMS, scratch) as processes:
             self._ready = {arm: process.ready for arm, process in processes.items()}
             self._warmed_up(self._ready)
             for arm, process in processes.items():
                 with attribute_failure(arm):
                     self._answers[arm] = process.answer()
-            self._settle(processes)
-            start_s = time.perf_counter() - start
+            start_s = len(ARMS) * min(self._arm_start_s) + self._common_start_s + self._settle(processes)
             self._wait_for_cores(processes[BASELINE])
             stages = list(processes[BASELINE].ready.settle_steps)
             stage = self._phase if self._phase in stages else stages[0]
-            plan = plan_measurement(partial(timed_block, processes), stages, stage, self._budget_s, start_s)
-        self._planned(plan)
-        self._rounds = plan.rounds
+            finish_s = FINISH_RATIO * start_s
+            left_s = self._left_s() - finish_s
+            block = partial(timed_block, processes)
+            plan = self._plan = plan_measurement(block, stages, stage, self._budget_s, start_s, left_s)
+        if self._max_s is None:
+            after_s = LIMIT_RATIO * plan.expected_s + finish_s
+            self._limit_s = time.perf_counter() - self._began_s + after_s
+            end_after(after_s)
+        self._planned(plan, self._left_s())
+        if plan.expected_s > self._left_s():
+            raise TimeUpError
+        self._others.cores()  # from here on, launch by launch
+        longest_s = 0.0
         for number in range(plan.launches):
+            start = time.perf_counter()
             with self._launched(turn_order(number, 0), scratch) as processes:
                 self._settle(processes)
                 self._launch(processes, plan, number)
-                if number == plan.launches - 1:
+                longest_s = max(longest_s, time.perf_counter() - start)
+                is_last = number == plan.launches - 1 or longest_s + finish_s > self._left_s()
+                if is_last:
                     self._finish(processes)
+            if is_last:
+                break
 
     @contextmanager
     def _launched(self, arms: Sequence[str], scratch: Path) -> Iterator[dict[str, Arm]]:
-        """Start the processes of the arms one after the other, since their warm-ups need all cores; end them."""
-        start = time.perf_counter()
+        """Start the processes of the arms, and end them."""
         with ExitStack() as stack:
             processes: dict[str, Arm] = {}
             for arm in arms:
+                start = time.perf_counter()
                 with attribute_failure(arm):
                     processes[arm] = stack.enter_context(self._start[arm](scratch))
-                self._environment = self._environment or processes[arm].ready.environment
-            self._startup_s += time.perf_counter() - start
+                self._arm_start_s.append(time.perf_counter() - start)
+            start = time.perf_counter()
+            for arm in arms:
+                with attribute_failure(arm):
+                    environment = processes[arm].ready.environment
+                self._environment = self._environment or environment
+            self._common_start_s = time.perf_counter() - start
+            self._startup_s += sum(self._arm_start_s[-len(arms) :]) + self._common_start_s
             yield processes
 
-    def _settle(self, processes: Mapping[str, Arm]) -> None:
-        """Run the first steps of each process, which do not count."""
+    def _settle(self, processes: Mapping[str, Arm]) -> float:
+        """Run the first steps of each process, which do not count; return the seconds that takes."""
         start = time.perf_counter()
         for arm in [*processes] * SETTLE_TURNS:
             timed_block(processes, arm, processes[arm].ready.settle_steps)
-        self._startup_s += time.perf_counter() - start
+        seconds = time.perf_counter() - start
+        self._startup_s += seconds
+        return seconds
 
     def _launch(self, processes: Mapping[str, Arm], plan: Plan, number: int) -> None:
         """Run and keep all rounds of one launch."""
@@ -207,6 +286,7 @@ class Measurement:
                 self._progress(len(ARMS) * (plan.rounds * number + round_number) + len(blocks), plan.blocks)
             rounds.append(blocks)
         self._launches.append(rounds)
+        self._others_cores.append(self._others.cores())
         self._probes_s.append(float(np.median(probes_s)))
 
     def _wait_for_cores(self, baseline: Arm) -> float:

@@ -98,6 +98,7 @@ class ArmOutput:
     Attributes:
         peak_accelerator_bytes: stage -> bytes; empty without an accelerator.
         traces: stage -> path of its trace, relative to the arm's own folder.
+        page_faults_per_step: of timed blocks, in one process; None where they were not counted.
     """
 
     peak_resident_bytes: int
@@ -105,6 +106,7 @@ class ArmOutput:
     allocated_bytes_per_sample: Mapping[str, float]
     peak_accelerator_bytes: Mapping[str, int]
     traces: Mapping[str, str]
+    page_faults_per_step: float | None = None
 
 
 @dataclass(frozen=True)

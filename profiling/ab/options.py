@@ -32,7 +32,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--git-a", metavar="REVISION", help="A runs in a worktree of that revision")
     parser.add_argument("--samples", metavar="N", type=count, help="samples in a step (default: found out)")
     parser.add_argument("--seed", metavar="N", type=_seed, default=0, help="of random, numpy and torch (default: 0)")
+    parser.add_argument(
+        "--keep-heap", action="store_true", help="freed memory stays with both arms' processes: less noise on CPUs"
+    )
     parser.add_argument("--budget-s", metavar="S", type=_seconds, help="seconds of timed work, beside start-up")
+    parser.add_argument("--max-s", metavar="S", type=_seconds, help="end after so many seconds (default: by the plan)")
     parser.add_argument("--fail-slower", metavar="PERCENT", type=_share, help="exit 1 if B is slower by that: 3%%")
     parser.add_argument("--strict", action="store_true", help="with --fail-slower: exit 2 if it could not decide")
     parser.add_argument("--json", action="store_true", help="the whole comparison, as JSON")

@@ -3,6 +3,7 @@
 docs/measurement.md tells why there are launches, and how their number and the length of a block were chosen.
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -52,13 +53,19 @@ TimedBlock = Callable[[str, Mapping[str, int]], BlockTimings]
 
 
 def plan_measurement(
-    timed_block: TimedBlock, stages: Sequence[str], stage: str, budget_s: float, start_s: float
+    timed_block: TimedBlock,
+    stages: Sequence[str],
+    stage: str,
+    budget_s: float,
+    start_s: float,
+    left_s: float = math.inf,
 ) -> Plan:
     """Choose the steps of a block, the rounds of a launch and the launches.
 
     A pilot times a few steps of each arm, which gives the steps of a block. One round of such blocks is timed; the
     number of rounds and launches then follows from the rest of the budget. Launches are a multiple of ORDERS, because
-    the order of the arms repeats. Arms that start slowly get MIN_LAUNCHES.
+    the order of the arms repeats. Arms that start slowly get MIN_LAUNCHES, and so do those whose usual number does not
+    fit into `left_s`.
 
     Args:
         timed_block: runs a block; the processes of the baseline and of the variant are alive.
@@ -66,6 +73,7 @@ def plan_measurement(
         stage: the stage of the hypothesis.
         budget_s: seconds for this pilot and all blocks.
         start_s: seconds that it takes to start a launch.
+        left_s: seconds from now on for all launches; the plan may need more if even one round of each is too long.
     """
     start = time.perf_counter()
     pilot_steps = {name: PILOT_STEPS[name] for name in stages}
@@ -78,12 +86,15 @@ def plan_measurement(
     for arm in (BASELINE, VARIANT, BASELINE):
         timed_block(arm, steps[arm])
     now = time.perf_counter()
-    rounds_in_all = int((budget_s - (now - start)) / (now - round_start))
-    slow = LAUNCHES * start_s > SLOW_START_RATIO * budget_s
-    rounds = max(1, rounds_in_all // (MIN_LAUNCHES if slow else LAUNCHES))
-    most = MIN_LAUNCHES if slow else MAX_LAUNCHES
-    launches = min(most, max(MIN_LAUNCHES, rounds_in_all // rounds // ORDERS * ORDERS))
-    return Plan({**steps, TWIN: steps[BASELINE]}, rounds, launches, launches * (start_s + rounds * (now - round_start)))
+    round_s, left_s = now - round_start, left_s - (now - start)
+    slow = LAUNCHES * start_s > SLOW_START_RATIO * budget_s or LAUNCHES * (start_s + round_s) > left_s
+    usual, most = (MIN_LAUNCHES, MIN_LAUNCHES) if slow else (LAUNCHES, MAX_LAUNCHES)
+    timed_s = min(budget_s - (now - start), left_s - usual * start_s)
+    rounds_in_all = max(0, int(timed_s / round_s))
+    rounds = max(1, rounds_in_all // usual)
+    fitting = min(rounds_in_all // rounds, left_s // (start_s + rounds * round_s))
+    launches = int(min(most, max(MIN_LAUNCHES, fitting // ORDERS * ORDERS)))
+    return Plan({**steps, TWIN: steps[BASELINE]}, rounds, launches, launches * (start_s + rounds * round_s))
 
 
 def steps_per_block(step_s: Mapping[str, float], favored: str) -> dict[str, int]:

@@ -61,6 +61,7 @@ class ScriptWorker:
         self._started = time.perf_counter()
         self._heap = arm_tools.randomize_heap()
         self._is_ready = False
+        self._page_faults = 0
         self._profiler: Any = None
         self._traced: list[script_steps.ScriptStep] = []
         self._traced_steps = 0  # with that of the profiler's warm-up
@@ -103,6 +104,7 @@ class ScriptWorker:
             self._start_trace(request["traced"], request["path"])
         else:
             arm_tools.reset_peaks()
+            self._page_faults = arm_tools.page_faults()
             self.recorder.start(max(request["steps"], self._workers()))
 
     def _send(self, reply: dict[str, Any]) -> None:
@@ -114,9 +116,10 @@ class ScriptWorker:
 
     def _reply(self) -> dict[str, Any]:
         """What the block has shown."""
+        page_faults = arm_tools.page_faults() - self._page_faults
         steps = self.recorder.steps()
         timings = self.recorder.timings(steps, self._workers())
-        return {**timings, "steps": steps, **arm_tools.peaks_bytes()}
+        return {**timings, "steps": steps, "page_faults": page_faults, **arm_tools.peaks_bytes()}
 
     def _describe(self) -> dict[str, Any]:
         """What the parent must know of an arm that has warmed up."""

@@ -15,6 +15,7 @@ from profiling.ab.script_process import TORCHRUN, Script
 from profiling.ab.worktree import worktree
 from profiling.errors import UserError
 from profiling.format import file_name
+from profiling.machine import has_glibc
 from profiling.vocabulary import BASELINE, VARIANT
 
 
@@ -49,6 +50,8 @@ def script_pair(options: argparse.Namespace, stack: ExitStack) -> ScriptPair:
     variables_b = dict(options.env_b)
     shared = {**os.environ}
     shared.setdefault("PYTHONHASHSEED", str(options.seed))
+    if options.keep_heap:
+        shared |= _kept_heap()
     tree = stack.enter_context(worktree(options.git_a)) if options.git_a else None
     baseline = Script(
         command=a,
@@ -85,6 +88,17 @@ def script_pair(options: argparse.Namespace, stack: ExitStack) -> ScriptPair:
     name = " ".join([*settings, variant.text, *(["(working tree)"] if tree else [])])
     baseline_name = f"{baseline.text} at {options.git_a}" if tree else baseline.text if changed else "itself"
     return ScriptPair({BASELINE: baseline, VARIANT: variant}, changed, name, baseline_name, _label(name))
+
+
+def _kept_heap() -> dict[str, str]:
+    """Variables that let glibc keep freed memory instead of returning it: man 3 mallopt.
+
+    Raises:
+        UserError: the C library is another one.
+    """
+    if not has_glibc():
+        raise UserError("--keep-heap: only the C library glibc can be told that by variables, and this is another one")
+    return {"MALLOC_TRIM_THRESHOLD_": str(sys.maxsize), "MALLOC_MMAP_MAX_": "0"}
 
 
 def _command(option: str, text: str) -> tuple[tuple[str, ...], bool]:

@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -113,7 +114,7 @@ class _RankProcess:
 class ScriptProcess:
     """A context manager around a script's process; leaving it leaves no process behind. It is an `Arm` itself.
 
-    A script that ends before the measurement does is started again.
+    `ready` waits until the script has warmed up. A script that ends before the measurement does is started again.
 
     Args:
         script: what to run.
@@ -134,6 +135,7 @@ class ScriptProcess:
         self._resident_bytes = 0
         self._accelerator_bytes: int | None = None
         self._stage = ""
+        self._page_faults: list[float] = []
         self._start()
 
     def __enter__(self) -> "ScriptProcess":
@@ -143,6 +145,11 @@ class ScriptProcess:
         self.close()
 
     # --- requests
+
+    @property
+    def ready(self) -> Ready:
+        """As `Arm.ready`."""
+        return self._wait_until_ready()
 
     def answer(self) -> Answer:
         """As `Arm.answer`: the parameters of all optimizers, after the steps of the warm-up."""
@@ -161,11 +168,12 @@ class ScriptProcess:
 
     def block(self, steps: Mapping[str, int]) -> BlockTimings:
         """As `Arm.block`. Of several ranks the slowest counts, and the samples of all."""
-        request = {"steps": steps[self._stage]}
+        request = {"steps": steps[next(iter(self.ready.settle_steps))]}
         replies = self._ask(request, request)
         for of_ranks in zip(*(reply["steps"] for reply in replies), strict=False):  # a script's end cuts blocks short
             samples, _, phase_s = of_ranks[0]
             self._steps.add((samples or 1) * self._samples_factor, max(row[1] for row in of_ranks), phase_s)
+        self._page_faults += [reply["page_faults"] / len(reply["steps"]) for reply in replies]
         self._resident_bytes = max(self._resident_bytes, sum(reply["resident_bytes"] for reply in replies))
         accelerator_bytes = [self._accelerator_bytes, *(reply["accelerator_bytes"] for reply in replies)]
         self._accelerator_bytes = max((peak for peak in accelerator_bytes if peak is not None), default=None)
@@ -219,16 +227,18 @@ class ScriptProcess:
             allocated_bytes_per_sample={} if traffic_bytes is None else {self._stage: traffic_bytes / sum(samples)},
             peak_accelerator_bytes=accelerator_bytes,
             traces={self._stage: name},
+            page_faults_per_step=median(self._page_faults),
         )
 
     # --- the process
 
     def _start(self) -> None:
-        """Start the script and wait until it has warmed up."""
+        """Start the script."""
         address = self._scratch / f"arm-{time.monotonic_ns()}"
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(address))
         self._listener.listen()
+        self._ready: Ready | None = None
         self._ranks: list[_RankProcess] = []
         self._groups: set[int] = set()
         output = os.open(self._output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o666)
@@ -245,14 +255,14 @@ class ScriptProcess:
         finally:
             os.close(output)
         self._groups.add(self._process.pid)
-        try:
-            self._describe(self._receive(None))
-        except _ScriptEndedError as ended:
-            self.close()
-            raise self._error(_too_short(ended.steps)) from ended
-        except BaseException:
-            self.close()
-            raise
+
+    def _wait_until_ready(self) -> Ready:
+        if self._ready is None:
+            try:
+                self._ready = self._described(self._receive(None))
+            except _ScriptEndedError as ended:
+                raise self._error(_too_short(ended.steps)) from ended
+        return self._ready
 
     def _task(self) -> dict[str, Any]:
         script = self._script
@@ -264,8 +274,8 @@ class ScriptProcess:
             "foreign": None if script.foreign is None else str(script.foreign),
         }
 
-    def _describe(self, replies: Mapping[_RankProcess, Mapping[str, Any]]) -> None:
-        """Keep what the script's arm says of itself once it has warmed up."""
+    def _described(self, replies: Mapping[_RankProcess, Mapping[str, Any]]) -> Ready:
+        """What the script's arm says of itself once it has warmed up."""
         self._ranks.sort(key=lambda rank: int(replies[rank]["rank"]))
         reply = replies[self._ranks[0]]
         if foreign := reply["foreign"]:
@@ -280,7 +290,7 @@ class ScriptProcess:
             reply["device"], reply["device_name"], reply["precision"], reply["threads"], reply["versions"]
         )
         in_all_ranks = None if samples is None else samples * self._samples_factor
-        self.ready = Ready(reply["warmup_s"], environment, {self._stage: SETTLE_STEPS}, in_all_ranks)
+        return Ready(reply["warmup_s"], environment, {self._stage: SETTLE_STEPS}, in_all_ranks)
 
     def _ask(self, first: Mapping[str, Any], others: Mapping[str, Any] | None) -> list[dict[str, Any]]:
         """Let the script work until it has an answer; start it again if it ends before.
@@ -289,11 +299,13 @@ class ScriptProcess:
             first: what the first rank is asked; a script without ranks is its only one.
             others: what all other ranks are asked; None asks them nothing.
         """
+        self._wait_until_ready()
         try:
             return self._exchange(first, others)
         except _ScriptEndedError:
             self.close()
             self._start()
+        self._wait_until_ready()
         try:
             return self._exchange(first, others)
         except _ScriptEndedError as ended:

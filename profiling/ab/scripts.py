@@ -12,14 +12,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-from profiling.ab.comparison import BUDGET_S, arm_records, judge_measured, leave, progress_bar
+from profiling.ab.comparison import BUDGET_S, arm_records, judge_measured, leave, shown_progress, warned_of_others
 from profiling.ab.measure import Measured, Measurement, VariantError
 from profiling.ab.messages import Ready
-from profiling.ab.plan import Plan
 from profiling.ab.script_pair import ScriptPair, script_pair
 from profiling.ab.script_process import ScriptError, ScriptProcess
+from profiling.ab.time_limit import TimeUpError
 from profiling.errors import Terminated, UserError
-from profiling.format import duration, visible
+from profiling.format import visible
+from profiling.machine import has_glibc
 from profiling.terminal.arguments import UNREADABLE
 from profiling.terminal.comparisons import show_comparison
 from profiling.terminal.early_signals import exit_status, raise_exceptions
@@ -34,6 +35,7 @@ from profiling.vocabulary import ARMS, BASELINE, VARIANT, Agreement, Verdict
 OUTPUT = Path("runs") / "ab"
 SHOWN_LINES = 10  # of what a script printed before it failed
 UNDECIDED = 2
+MANY_PAGE_FAULTS = 100  # in a step: at about 0.5 µs each they are seen in steps of some milliseconds
 
 
 def run(options: argparse.Namespace) -> int:
@@ -59,25 +61,29 @@ def _compare(pair: ScriptPair, options: argparse.Namespace) -> int:
     folder.mkdir(parents=True)
     budget_s = options.budget_s or BUDGET_S
     console = Console(stderr=True) if options.json else wide_console()
+    others_cores = warned_of_others()
     try:
-        with progress_bar(console, pair.name) as progress:
+        with shown_progress(console, pair.name) as progress:
             measured = Measurement(
                 {arm: partial(_started, pair, arm, folder) for arm in ARMS},
                 "train",
                 budget_s,
                 folder,
                 started.isoformat(timespec="seconds"),
-                progress,
+                progress.block_done,
                 warmed_up=_check_arms,
-                planned=_announce,
+                planned=progress.planned,
+                max_s=options.max_s,
+                began_s=start,
             ).run()
     except BaseException:
         if not any(file.stat().st_size for file in folder.iterdir()):
             shutil.rmtree(folder)
         raise
+    stop = None if isinstance(measured.stop, VariantError | TimeUpError) else measured.stop
     record = ComparisonRecord(
         comparison=_judge(pair, measured),
-        partial=measured.stop is not None and not isinstance(measured.stop, VariantError),
+        partial=stop is not None,
         started=started.isoformat(timespec="seconds"),
         seconds=time.perf_counter() - start,
         budget_s=budget_s,
@@ -86,7 +92,9 @@ def _compare(pair: ScriptPair, options: argparse.Namespace) -> int:
         environment=measured.environment,
         timings=measured.timings,
         arms=arm_records(measured),
-        remarks=remarks(measured),
+        remarks=remarks(measured, keeps_heap=options.keep_heap or not has_glibc()),
+        others_before_cores=others_cores,
+        others_cores=list(measured.others_cores),
     )
     leave(record, folder)
     if options.json:
@@ -96,9 +104,9 @@ def _compare(pair: ScriptPair, options: argparse.Namespace) -> int:
     if isinstance(measured.stop, VariantError):
         _show_output(measured.stop.__cause__)
         return UNREADABLE
-    if measured.stop is not None:
+    if stop is not None:
         print_line(f"interrupted; what was written is whole: {folder}")
-        return exit_status(measured.stop)
+        return exit_status(stop)
     return 0 if options.fail_slower is None else gate(record.comparison, options.fail_slower, strict=options.strict)
 
 
@@ -121,14 +129,6 @@ def _check_arms(arms: Mapping[str, Ready]) -> None:
         raise UserError("the samples in a step are known of one arm only; --samples tells them")
 
 
-def _announce(plan: Plan) -> None:
-    """Say beforehand how long it will take."""
-    sys.stderr.write(
-        f"{plan.launches} launches of {len(ARMS)} processes, rounds in each: {plan.rounds}; "
-        f"about {duration(plan.expected_s * 1e6)}\n"
-    )
-
-
 def _judge(pair: ScriptPair, measured: Measured) -> Comparison:
     stage = next(iter(measured.arms[BASELINE].ready.settle_steps), "train") if measured.arms else "train"
     hypothesis = Hypothesis(f"compared with {pair.baseline_name}", "no claim is made", stage, Expectation())
@@ -143,11 +143,11 @@ def _changed_versions(measured: Measured) -> dict[str, tuple[str | None, str | N
     return {name: (ours.get(name), theirs.get(name)) for name in ours | theirs if ours.get(name) != theirs.get(name)}
 
 
-def remarks(measured: Measured) -> list[str]:
+def remarks(measured: Measured, *, keeps_heap: bool) -> list[str]:
     """What a reader must know of the figures."""
+    sentences = [] if measured.limit_note is None else [measured.limit_note]
     if not measured.arms:
-        return []
-    sentences = []
+        return sentences
     samples = [arm.ready.samples_per_step for arm in measured.arms.values()]
     if None in samples:
         sentences.append("The samples in a step are not known: times are per step.")
@@ -155,6 +155,13 @@ def remarks(measured: Measured) -> list[str]:
         sentences.append(f"A step has {samples[0]} samples in the baseline and {samples[1]} in the variant.")
     else:
         sentences.append(f"A step has {samples[0]} samples.")
+    faults = [arm.output.page_faults_per_step or 0.0 for arm in measured.arms.values() if arm.output is not None]
+    if max(faults, default=0.0) >= MANY_PAGE_FAULTS and not keeps_heap:
+        counts = " and ".join(f"{number:,.0f}" for number in faults)
+        sentences.append(
+            f"A step has {counts} page faults: its memory is returned to the system and taken again, which takes "
+            "another time in each process. With --keep-heap both arms keep it."
+        )
     if measured.twin_difference is None:
         sentences.append("There are no parameters of an optimizer: the answers are not compared.")
     elif measured.twin_difference != (0.0, 0.0):

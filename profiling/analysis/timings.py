@@ -15,8 +15,8 @@ class StageTiming(Struct, frozen=True):
 
     `samples_per_s` is the throughput over all of them, `median_us` the median over the `kept_steps` whose timings the
     record has: all, or a random sample. `profiler_overhead` is the additional time per sample while the
-    profiler runs, as a share of the unprofiled time; None if no step was profiled, or if the profiled steps are within
-    the middle 90 % of the others.
+    profiler runs, as a share of the unprofiled time; None if no step was profiled, or if the profiled steps are no
+    slower than the slowest 5 % of the others.
     """
 
     stage: str

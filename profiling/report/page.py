@@ -35,14 +35,22 @@ _READING = (
 )
 
 
-def write_report(records: Sequence[ComparisonRecord], folders: Sequence[Path], out: Path) -> None:
-    """Write the report of `records`, whose traces are in `folders`, to `out`, atomically."""
+def write_report(
+    records: Sequence[ComparisonRecord], folders: Sequence[Path], out: Path, missing: Sequence[str] = ()
+) -> None:
+    """Write the report of `records`, whose traces are in `folders`, to `out`, atomically; see `render`."""
     with atomic_write(out) as temporary:
-        temporary.write_bytes(render(records, folders).encode())
+        temporary.write_bytes(render(records, folders, missing).encode())
 
 
-def render(records: Sequence[ComparisonRecord], folders: Sequence[Path]) -> str:
-    """Return the HTML of the report; `folders` holds the traces of each record."""
+def render(records: Sequence[ComparisonRecord], folders: Sequence[Path], missing: Sequence[str] = ()) -> str:
+    """Return the HTML of the report.
+
+    Args:
+        records: what was measured.
+        folders: hold the traces of each record.
+        missing: names of what was to be measured, and left nothing.
+    """
     from plotly.offline import get_plotlyjs  # slow to import; only the report needs it
 
     names = titles(records)
@@ -64,6 +72,7 @@ def render(records: Sequence[ComparisonRecord], folders: Sequence[Path]) -> str:
             style=Markup(_static("page.css")),
             counts=_counts(records),
             subtitle=_subtitle(records),
+            missing=", ".join(missing),
             ladder=Markup(ladder_svg(records)),
             reading=_READING,
             topics=topics,

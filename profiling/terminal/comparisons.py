@@ -42,13 +42,15 @@ def show_comparison(
         console.print(note, style="red")
     console.print(
         f"measured in {record.seconds:.0f} s, {startup_s:.0f} s of it starting processes and {waited_s:.0f} s waiting "
-        f"for cores that are near each other: {folder}",
+        f"for cores that are free and near each other: {folder}",
         style="dim",
     )
 
 
-def show_comparisons(console: Console, records: Sequence[ComparisonRecord], report: Path) -> None:
-    """Print comparisons that were corrected as one family, and the path of their report."""
+def show_comparisons(
+    console: Console, records: Sequence[ComparisonRecord], report: Path, missing: Sequence[str] = ()
+) -> None:
+    """Print comparisons that were corrected as one family, the path of their report, and what is `missing` in both."""
     table = FittedTable(
         "the ladder, corrected for its length (Holm)",
         ["experiment", "phase", "verdict", "hypothesis", "results"],
@@ -68,6 +70,8 @@ def show_comparisons(console: Console, records: Sequence[ComparisonRecord], repo
             style=STYLES.get(comparison.verdict, ""),
         )
     console.print(table)
+    if missing:
+        console.print(f"missing, as these left no comparison: {', '.join(missing)}", style="red")
     counts = Counter(record.comparison.outcome.value for record in records)
     minutes = sum(record.seconds for record in records) / 60
     console.print(", ".join(f"{n} {outcome}" for outcome, n in counts.items()) + f"; {minutes:.1f} minutes: {report}")

@@ -9,6 +9,7 @@ from typing import Any
 
 from msgspec import Struct, field
 
+from profiling.machine_load import BUSY_CORES, described
 from profiling.run_record import Environment
 from profiling.storage import read_json, write_json
 from profiling.verdict.judge import Comparison
@@ -49,6 +50,10 @@ class ComparisonRecord(Struct, frozen=True, kw_only=True):
         timings: phase -> every timing; empty where an arm failed or the experiment does not apply.
         arms: `baseline` and `variant`; without those that never ran.
         remarks: sentences on what the figures mean.
+        others_before_cores: cores that other processes used before the comparison began; None if that is not known.
+        others_cores: [launches] cores that they used during each launch; empty likewise.
+        ranks: processes of each arm; `environment` is that of rank 0, and so are the arms' memory and traces.
+        cores: numbers of the machine's cores that a job of a ladder had to itself; empty where it is no such job.
     """
 
     schema_version: int = COMPARISON_VERSION
@@ -63,21 +68,41 @@ class ComparisonRecord(Struct, frozen=True, kw_only=True):
     timings: dict[str, PhaseTimings]
     arms: dict[str, ArmRecord]
     remarks: list[str] = []
+    others_before_cores: float | None = None
+    others_cores: list[float] = []
+    ranks: int = 1
+    cores: list[int] = []
 
     @property
     def notes(self) -> list[str]:
         """Sentences on what the figures mean, on what does not count as planned, or counts and should not."""
         notes = [*self.remarks]
+        if self.ranks > 1:
+            notes.append(
+                f"Each arm is {self.ranks} ranks of {self.environment.threads} threads: times are those of the slowest "
+                "rank, for the samples of all; memory is that of rank 0."
+            )
         notes += ["Partial result. Interrupted before the planned number of blocks."] if self.partial else []
         timings = next(iter(self.timings.values()), None)
         if timings is not None and timings.apart_launches.any():
-            launches = f"{timings.apart_launches.sum()} of {len(timings.apart_launches)} launches"
+            apart = timings.apart_launches
+            launches = f"{apart.sum()} of {len(apart)} launches"
+            others = [cores for cores, is_apart in zip(self.others_cores, apart.tolist(), strict=False) if is_apart]
+            cause = _busy(others) or "the machine's cores were far from each other"
             notes.append(
-                f"{launches} count though the machine's cores were far from each other: too few others remain."
+                f"{launches} count though {cause}: too few others remain."
                 if timings.counted_launches.all()
-                else f"{launches} left out: the machine's cores were far from each other."
+                else f"{launches} left out: {cause}."
             )
+        elif (reason := _busy(self.others_cores)) is not None:
+            notes.append(f"All launches count, though {reason}: the noise floor contains that.")
         return notes
+
+
+def _busy(others_cores: Sequence[float]) -> str | None:
+    """Say what other processes used in these launches on average; None if next to nothing, or not known."""
+    cores = sum(others_cores) / len(others_cores) if others_cores else 0.0
+    return f"other processes were using {described(cores)}" if cores >= BUSY_CORES else None
 
 
 def write_comparison(record: ComparisonRecord, folder: Path) -> Path:

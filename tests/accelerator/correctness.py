@@ -25,7 +25,7 @@ NO_DROPOUT = {  # each device has a random sequence of its own
     "vit": ("model=vit", "model.dim=16", "model.depth=1", "model.heads=2", "model.dropout=0"),
     "resnet18": ("model=resnet18",),
 }
-DEVICES = {Need.accelerator, Need.cuda, Need.two_devices}
+DEVICES = {Need.accelerator, Need.cuda, Need.two_devices, Need.ranks}
 SLOW = ("compile_on", "cuda_graphs_on", "execution=compiled", "execution=cuda_graphs")
 
 

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 SCRIPTS = Path(__file__).with_name("scripts")
 VALIDITY_SCRIPT = "loop"
 SHARE = 0.05  # that a step is longer, in the comparisons of the validity
-BUDGET_S = {"kinds": 5.0, "validity": 3.0}
+BUDGET_S = 10.0
 COLUMNS = ("script", "B", "verdict", "B / A, 95 % interval", "noise floor", "results", "seconds")
 
 
@@ -52,13 +52,22 @@ CASES = [
 ]
 
 
-def measured(case: Case, file: Path, budget_s: float) -> ComparisonRecord | str:
+def measured(case: Case, file: Path) -> ComparisonRecord | str:
     """The comparison that `file` holds, or that is made now and kept there; why it failed, which is not kept."""
     if not file.exists():
         script = str(SCRIPTS / f"{case.script}.py")
-        command = [sys.executable, "-m", "profiling", "ab", script, f"{script} {case.options}".strip(), "--json"]
+        command = [
+            sys.executable,
+            "-m",
+            "profiling",
+            "ab",
+            script,
+            f"{script} {case.options}".strip(),
+            "--json",
+            "--keep-heap",
+        ]
         done = subprocess.run(
-            [*command, "--budget-s", str(budget_s)],
+            [*command, "--budget-s", str(BUDGET_S)],
             cwd=file.parent,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             capture_output=True,
@@ -121,9 +130,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     pairs = []
     for number, case in enumerate(cases):
-        result = measured(
-            case, folder / f"{number:02}-{case.script}{case.options.replace(' ', '')}.json", BUDGET_S[kind]
-        )
+        result = measured(case, folder / f"{number:02}-{case.script}{case.options.replace(' ', '')}.json")
         pairs.append((case, result))
         print(" | ".join(row(case, result)), flush=True)
     text = table([row(*pair) for pair in pairs])

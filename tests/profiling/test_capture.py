@@ -177,7 +177,7 @@ def test_the_overhead_of_the_profiler_compares_seconds_per_image():
     assert stage.profiler_overhead() == pytest.approx(0.2)
 
 
-@pytest.mark.parametrize(("traced_s", "measurable"), [(1.02, False), (0.98, False), (1.6, True), (0.5, True)])
+@pytest.mark.parametrize(("traced_s", "measurable"), [(1.02, False), (0.98, False), (1.6, True), (0.5, False)])
 def test_an_overhead_within_the_noise_of_the_steps_is_none(traced_s, measurable, capsys):
     timed = StepTimings(samples=[1] * 40, step_s=[0.95 + 0.0025 * i for i in range(40)], phase_s={})
     trace = TraceFile(path="t", samples=[1], step_s=[traced_s], peak_allocated_bytes=None)

@@ -14,10 +14,10 @@ from profiling.analysis.index import Index
 from profiling.analysis.memory import memory
 from profiling.analysis.operators import operators
 from profiling.analysis.phases import phases
+from profiling.machine import has_glibc
 from profiling.trace.trace import read_trace
 from tests.conftest import ROOT
 from train import session
-from train.device import has_glibc
 
 STEPS = 4  # active steps of profiler=light
 SAMPLES = 96

@@ -63,6 +63,10 @@ def test_runs(file, configure, command, tmp_path):
             train(config, {}, tmp_path)
         assert command("train", f"+experiment={file.stem}", *tiny, *small, f"output={tmp_path}").returncode == 0
         return
+    if Need.ranks in config.hypothesis.needs:  # tests/train/ranks/test_exchange.py runs them
+        with pytest.raises(NotApplicableError, match="needs several processes: start it with torchrun, or give ranks"):
+            train(config, {}, tmp_path)
+        return
     missing = [need for need in config.hypothesis.needs if need in (Need.accelerator, Need.cuda, Need.two_devices)]
     if missing and choose_device(config.device).type == "cpu":
         with pytest.raises(NotApplicableError, match=f"not applicable here: {file.stem} needs an? "):

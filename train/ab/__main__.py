@@ -18,7 +18,6 @@ more than the noise floor of the new measurement: the optimization is worth less
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from profiling.errors import Terminated
 from profiling.terminal.early_signals import run_command
 
 if TYPE_CHECKING:
@@ -31,18 +30,11 @@ def job(composed: "DictConfig") -> None:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    from train.ab.ladder import write_ladder
     from train.config import cli
 
     run = HydraConfig.get()
-    sweep = Path(run.sweep.dir) if run.mode is RunMode.MULTIRUN else None
     with cli.one_line_errors():
-        try:
-            _compare(composed, run, sweep)
-        except (KeyboardInterrupt, Terminated):
-            if sweep is not None:  # Hydra ends an interrupted multirun without calling its callbacks
-                write_ladder(sweep)
-            raise
+        _compare(composed, run, Path(run.sweep.dir) if run.mode is RunMode.MULTIRUN else None)
 
 
 def _compare(composed: "DictConfig", run: "HydraConf", sweep: Path | None) -> None:
@@ -51,19 +43,22 @@ def _compare(composed: "DictConfig", run: "HydraConf", sweep: Path | None) -> No
     from train.ab.ladder import comparisons_in
     from train.config import changes
     from train.config.compose import to_config
+    from train.ranks.cores import own_cores
     from train.ranks.launch import alone_only
 
     alone_only("train.ab")
     config = to_config(composed)
     recorded = gate.read(Path(config.ab.gate)) if config.ab.gate else None
-    record, stop = run_experiment(
-        config,
-        changes.changed_from_baseline(composed),
-        [override for override in run.overrides.task if override.lstrip("+").partition("=")[0] != "experiment"],
-        [record for _, record in comparisons_in(sweep)] if sweep else [],
-        is_ladder=sweep is not None,
-        folder=Path(run.runtime.output_dir),
-    )
+    with own_cores() as cores:
+        record, stop = run_experiment(
+            config,
+            changes.changed_from_baseline(composed),
+            [override for override in run.overrides.task if override.lstrip("+").partition("=")[0] != "experiment"],
+            [record for _, record in comparisons_in(sweep)] if sweep else [],
+            cores,
+            is_ladder=sweep is not None,
+            folder=Path(run.runtime.output_dir),
+        )
     if stop is not None:
         raise stop
     if recorded is not None:
@@ -72,9 +67,13 @@ def _compare(composed: "DictConfig", run: "HydraConf", sweep: Path | None) -> No
 
 def start() -> int:
     """Run `job` as a Hydra application; return its exit status."""
+    from train.ab.ladder import write_unfinished
     from train.config import cli
 
-    return cli.run(job, "ab")
+    try:
+        return cli.run(job, "ab")
+    finally:
+        write_unfinished()
 
 
 def main() -> None:

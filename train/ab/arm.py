@@ -1,7 +1,10 @@
-"""One arm of this pipeline, in its own process: a session that answers the requests of `profiling.ab.messages`."""
+"""One arm of this pipeline, in its own process: a session that answers the requests of `profiling.ab.messages`.
+
+With several ranks, each is such a process. They answer together: timings are joined before rank 0 replies.
+"""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import chain, islice, repeat
 from pathlib import Path
@@ -22,6 +25,7 @@ from train.batches import Batch
 from train.config.compose import plain
 from train.config.schema import Config
 from train.events import EventFile, step_log
+from train.ranks.join import joined
 
 SETTLE_STEPS = {"train": 4, "evaluate": 1, "infer": 1}  # the first steps of a process, which do not count
 ANSWER_STEPS = 8  # enough for a wrong gradient to show in the weights
@@ -41,17 +45,19 @@ class ArmWorker:
         self._heap = randomize_heap()
         self._probe = Probe()
         self._changed = changed
-        parts = self._parts = session.prepare(config)
+        self._open = ExitStack()
+        self._group = self._open.enter_context(joined(config))
+        parts = self._parts = session.prepare(config, self._group)
         warmup_s = session.warm_up(parts)
         self.ready = Ready(warmup_s, environment.describe(parts.device, parts.precision), SETTLE_STEPS)
         sources = {"train": parts.train_batches, "evaluate": parts.test_batches, "infer": parts.infer_batches}
         self._batches: dict[str, Iterator[Batch]] = {
             stage: chain.from_iterable(repeat(source)) for stage, source in sources.items()
         }
-        loaders = {stage: source for stage, source in sources.items() if isinstance(source, DataLoader)}
+        unshared = {stage: getattr(source, "source", source) for stage, source in sources.items()}
+        loaders = {stage: source for stage, source in unshared.items() if isinstance(source, DataLoader)}
         self._workers = {stage: loader.num_workers for stage, loader in loaders.items()}
         self._ahead = {stage: loader.num_workers * (loader.prefetch_factor or 0) for stage, loader in loaders.items()}
-        self._open = ExitStack()
         log = self._log = self._open.enter_context(step_log(parts, scratch))
         self._ahead["train"] = self._ahead.get("train", 0) + log.ahead
         # These must not refer to `self`. A DataLoader in a reference cycle loses its queues before it ends its workers,
@@ -102,7 +108,8 @@ class ArmWorker:
             with capture:
                 self._passes[stage](islice(self._batches[stage], untimed + count), capture)
             self._log.flush()
-            timed = _slice(capture.timings(), untimed, untimed + count)
+            own = _slice(capture.timings(), untimed, untimed + count)
+            timed = joint_steps(self._group.gathered(own) or [own])
             fastest = fastest_steps(timed, max(1, workers))
             samples = sum(fastest.samples)
             if stage == "train":
@@ -125,13 +132,14 @@ class ArmWorker:
 
     def finish(self, folder: Path, started: str, results: Mapping[str, float]) -> ArmOutput:
         """Trace one window of each stage; leave record, traces and event file in `folder`."""
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)  # another rank may have been first
         traces = dict(session.trace(self._parts, folder, self._log.after_step))
         stages = self._stages(traces)
         rates = {f"{stage}_samples_per_s": record.timed.samples_per_s for stage, record in stages.items()}
         figures = {**results, **rates}
         config = self._parts.config
-        with EventFile(folder) as events:
+        own = self._open.enter_context(self._group.own_folder(folder))
+        with EventFile(own) as events:
             events.describe(self._parts)
             for stage, steps in self._steps.items():
                 events.steps(stage, steps)
@@ -147,8 +155,9 @@ class ArmWorker:
             environment=self.ready.environment,
             stages=stages,
             results={name: value for name, value in figures.items() if math.isfinite(value)},
+            ranks=self._group.ranks,
         )
-        run_record.write(record, folder)
+        run_record.write(record, own)
         peaks = {stage: trace.peak_allocated_bytes for stage, trace in traces.items()}
         allocated_per_sample = {
             s: t.allocated_bytes / sum(t.samples) for s, t in traces.items() if t.allocated_bytes is not None
@@ -172,6 +181,18 @@ class ArmWorker:
             )
             for stage, steps in self._steps.items()
         }
+
+
+def joint_steps(of_ranks: Sequence[StepTimings]) -> StepTimings:
+    """The same steps of all ranks together: samples of all, and times of the slowest, for which the others wait."""
+    return StepTimings(
+        samples=[sum(samples) for samples in zip(*(timed.samples for timed in of_ranks), strict=True)],
+        step_s=[max(seconds) for seconds in zip(*(timed.step_s for timed in of_ranks), strict=True)],
+        phase_s={
+            phase: [max(seconds) for seconds in zip(*(timed.phase_s[phase] for timed in of_ranks), strict=True)]
+            for phase in of_ranks[0].phase_s
+        },
+    )
 
 
 def fastest_steps(timed: StepTimings, count: int) -> StepTimings:

@@ -8,8 +8,9 @@ from typing import Any
 
 import hydra
 
-from profiling.ab.comparison import BUDGET_S, arm_records, judge_measured, leave, progress_bar
+from profiling.ab.comparison import BUDGET_S, arm_records, judge_measured, leave, shown_progress, warned_of_others
 from profiling.ab.measure import Measured, Measurement, VariantError
+from profiling.ab.time_limit import TimeUpError
 from profiling.errors import NotApplicableError, UserError
 from profiling.terminal.comparisons import show_comparison
 from profiling.terminal.streams import standard_output
@@ -33,6 +34,7 @@ def run_experiment(
     changed: Mapping[str, tuple[Any, Any]],
     common: Sequence[str],
     earlier: Sequence[ComparisonRecord],
+    cores: Sequence[int],
     *,
     is_ladder: bool,
     folder: Path,
@@ -44,6 +46,7 @@ def run_experiment(
         changed: what differs from the plain baseline in it.
         common: overrides that apply to both arms.
         earlier: the ladder's comparisons so far, which know how fast this machine's probe can be.
+        cores: that this job has to itself; none if it is the only one.
         is_ladder: one of several, with a smaller budget.
         folder: where to.
 
@@ -60,17 +63,21 @@ def run_experiment(
     budget_s = config.ab.budget_s or (LADDER_BUDGET_S if is_ladder else BUDGET_S)
     started, start = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
     console = wide_console()
-    with progress_bar(console, config.name) as progress:
+    others_cores = warned_of_others()
+    with shown_progress(console, config.name) as progress:
         measured = Measurement(
             {name: arm.start for name, arm in arms.items()},
             config.hypothesis.phase,
             budget_s,
             folder,
             started,
-            progress,
+            progress.block_done,
+            planned=progress.planned,
             best_probe_s=best_probe_s(earlier),
+            max_s=config.ab.max_s,
+            began_s=start,
         ).run()
-    stop = None if isinstance(measured.stop, VariantError | NotApplicableError) else measured.stop
+    stop = None if isinstance(measured.stop, VariantError | NotApplicableError | TimeUpError) else measured.stop
     record = ComparisonRecord(
         comparison=judge(config, measured),
         partial=stop is not None,
@@ -82,6 +89,11 @@ def run_experiment(
         environment=measured.environment,
         timings=measured.timings,
         arms=arm_records(measured),
+        remarks=[] if measured.limit_note is None else [measured.limit_note],
+        others_before_cores=others_cores,
+        others_cores=list(measured.others_cores),
+        ranks=config.ranks or 1,
+        cores=list(cores),
     )
     leave(record, folder)
     with standard_output(cli.fail, f"the comparison is complete: {folder}"):

@@ -57,13 +57,15 @@ def experiment_list() -> str:
     return "\n".join(lines).replace("$", "$$")  # Hydra treats the help as a string.Template
 
 
-_failures: list[str] = []
+failures: list[str] = []
+"""What jobs of this process have told by `fail`."""
+
 _wants_traceback = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("0", "")
 
 
 def fail(message: str) -> None:
     """Report an error in one line; `run` returns 1."""
-    _failures.append(message)
+    failures.append(message)
     tell(message)
 
 
@@ -133,7 +135,8 @@ def run(job: Callable[[DictConfig], None], config_name: str) -> int:
         sys.argv[1:] = command_of(sys.argv[1:], config_name)
         application()
         return 0
-    _failures.clear()
+    failures.clear()
+    folders.jobs.clear()
     logging.raiseExceptions = False  # Hydra's messages on standard output: `standard_output` reports the error
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # hides the profiler's messages at its start and stop
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # hides "allocated before the profiling started" and the like
@@ -162,4 +165,4 @@ def run(job: Callable[[DictConfig], None], config_name: str) -> int:
         del os.environ["HYDRA_FULL_ERROR"]
     with standard_output(fail):
         pass  # what is left in its buffer, such as Hydra's messages
-    return 1 if _failures else 0
+    return 1 if failures else 0

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 HYDRAS_OWN = {".hydra", "multirun.yaml"}
+jobs: list[tuple[list[str], Path]] = []  # of a multirun, that have ended: their overrides and folders
 _new: list[Path] = []  # made for this command: the folder of the run or multirun, then those above it
 _of_job: list[Path] = []  # of a multirun: the job's folder, then those above it up to the multirun's
 
@@ -45,21 +46,22 @@ class NoteNewFolders(Callback):
             _of_job[:] = [path for path in (folder, *folder.parents) if sweep in path.parents]
 
 
-class ShowJobs(Callback):
-    """Prints a table of a multirun's jobs, also of those that failed; configs/config.yaml names this class, too."""
-
-    def __init__(self) -> None:
-        self.jobs: list[tuple[list[str], Path]] = []
+class NoteJobs(Callback):
+    """Notes the jobs of a multirun; configs/config.yaml names this class, too."""
 
     def on_job_end(self, config: DictConfig, job_return: Any, **kwargs: Any) -> None:
-        """Note the job; a launcher that starts processes does not tell of them here."""
-        self.jobs.append((list(job_return.overrides), Path(config.hydra.runtime.output_dir)))
+        """Note the job, if it ran in this process; `train.ranks.jobs` notes others."""
+        jobs.append((list(job_return.overrides), Path(config.hydra.runtime.output_dir)))
+
+
+class ShowJobs(NoteJobs):
+    """Prints a table of a multirun's jobs, also of those that failed."""
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Print the table."""
         from profiling.terminal.sweep import print_sweep  # rich is slow to import, and most commands print no table
 
-        print_sweep(self.jobs)
+        print_sweep(jobs)
 
 
 def _note(place: DictConfig) -> None:

@@ -9,7 +9,7 @@ from enum import StrEnum
 Task = StrEnum("Task", ["train", "infer"])
 Topic = StrEnum("Topic", [
     "baseline", "autograd", "batching", "data", "vectorization", "broadcasting", "tensors", "device", "kernels",
-    "execution",
+    "execution", "ranks",
 ])  # fmt: skip
 
 # --- where and how a run computes -------------------------------------------------------------------------------------
@@ -46,5 +46,5 @@ Histograms = StrEnum("Histograms", ["never", "every_step"])
 
 Need = StrEnum("Need", [
     "accelerator", "cuda", "two_devices", "compiler", "bf16", "multicore", "glibc", "attention", "batch_norm",
-    "frozen_backbone", "image_files", "dataloader",
+    "frozen_backbone", "image_files", "dataloader", "ranks", "micro_batches",
 ])  # fmt: skip

@@ -40,6 +40,7 @@ from train.config.options import (
     Topic,
     ZeroGrad,
 )
+from train.ranks.options import DDPConfig
 
 MAX_SAMPLES = 2**31 - 1  # in a split or a batch: more than any data set of images has
 MAX_SEED = 2**63 - 1  # what torch's and NumPy's generators, and all readers of records, accept
@@ -337,11 +338,13 @@ class ABConfig:
     """The measurement of an experiment against the baseline."""
 
     budget_s: float | None
+    max_s: float | None
     allow_many: bool
     gate: str | None
 
     def __post_init__(self) -> None:
-        check(self.budget_s is None or self.budget_s > 0, "ab.budget_s", self.budget_s, "null, or above 0 seconds")
+        for key, seconds in (("ab.budget_s", self.budget_s), ("ab.max_s", self.max_s)):
+            check(seconds is None or seconds > 0, key, seconds, "null, or above 0 seconds")
 
 
 @dataclass(frozen=True)
@@ -360,6 +363,7 @@ class Config:
     device: Device
     precision: Precision
     threads: int | None
+    ranks: int | None
     rank_timeout_s: float
     keep_heap: bool
     tf32: bool
@@ -379,6 +383,7 @@ class Config:
     infer_batch_size: int
     loader: Loader
     switches: Switches
+    ddp: DDPConfig
     hypothesis: HypothesisConfig
     data: Any  # a DataConfig; Any, because a field of the base type rejects fields of subclasses
     model: Any  # a ModelConfig
@@ -391,6 +396,7 @@ class Config:
         check(bool(self.output.strip()), "output", repr(self.output), "a folder")
         check_range("seed", self.seed, 0, MAX_SEED)
         check_optional("threads", self.threads, 1, most_per_core())
+        check_optional("ranks", self.ranks, 1, most_per_core())
         check(self.rank_timeout_s > 0, "rank_timeout_s", self.rank_timeout_s, "above 0 seconds")
         every = self.checkpoint_every
         is_interval = every is None or re.fullmatch(r"[1-9]\d{0,8}s?", every) is not None

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
+from itertools import repeat
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,7 +21,9 @@ from train.config.schema import DataConfig, DownloadDataConfig
 from train.data import DataSet, load
 from train.loop import EpochMetrics
 from train.ranks.alone import Own
+from train.ranks.exchange import ACCUMULATION, DIVISION, EXCHANGE, GRAPH, LOSS
 from train.ranks.launch import Launch
+from train.ranks.options import DDPConfig
 from train.ranks.order import Share, order_of
 from train.ranks.store import Board
 from train.variants import Recipe
@@ -35,22 +38,17 @@ _BUFFERS_IN_FORWARD = "forward_sync_buffers" if "forward_sync_buffers" in _PARAM
 _SEEDS_APART = 0x9E3779B1  # an odd constant: no seed that a user types for another run
 
 
-def share_of(rank: int, ranks: int, batch: range) -> range:
-    """The part of a batch that `rank` takes: the parts follow each other, and differ by at most one sample."""
-    size = len(batch)
-    return batch[-(-rank * size // ranks) : -(-(rank + 1) * size // ranks)]
-
-
 class Ranks:
     """The ranks that torchrun started, as one of them sees them: a `train.ranks.alone.RankGroup`."""
 
-    def __init__(self, launch: Launch, board: Board) -> None:
+    def __init__(self, launch: Launch, board: Board, ddp: DDPConfig) -> None:
         self.rank = launch.rank
         self.ranks = launch.ranks
-        self.share: Share = partial(share_of, launch.rank, launch.ranks)
+        self.share: Share = partial(DIVISION[ddp.division], launch.rank, launch.ranks)
         self.agree = board.agree
         self._launch = launch
         self._board = board
+        self._ddp = ddp
 
     def device(self, device: torch.device) -> torch.device:
         """The accelerator with the number of this rank on its machine.
@@ -86,21 +84,29 @@ class Ranks:
         self, module: nn.Module, recipe: Recipe, train_batches: Batches, test_batches: Batches
     ) -> tuple[nn.Module, Recipe, Batches, Batches]:
         """Let the mean of the ranks' gradients be that of the whole batch, also where their shares differ in size."""
-        options: dict[str, Any] = {_BUFFERS_IN_FORWARD: False}
-        model = RankModel(module, gradient_as_bucket_view=True, **options)
+        ddp = self._ddp
+        options: dict[str, Any] = {_BUFFERS_IN_FORWARD: False, **GRAPH[ddp.graph]}
+        model = RankModel(module, bucket_cap_mb=ddp.bucket_mb, gradient_as_bucket_view=ddp.gradient_view, **options)
+        EXCHANGE[ddp.exchange](model)
+        between_exchanges = ACCUMULATION[ddp.accumulation]
         shares = Shares(train_batches)
 
         def loss(logits: Tensor, labels: Tensor, own_samples: int) -> Tensor:
             return recipe.loss(logits, labels, shares.batch_samples) * self.ranks
 
         def micro_batches(images: Tensor, labels: Tensor) -> Iterator[Batch]:
-            *first, last = recipe.micro_batches(images, labels)
+            # As many as rank 0 has, whose share is the largest: each may be an exchange, in which all take part.
+            largest = labels.new_empty(len(DIVISION[ddp.division](0, self.ranks, range(shares.batch_samples))))
+            count = len(list(recipe.micro_batches(largest, largest)))
+            *first, last = [*recipe.micro_batches(images, labels), *repeat((images[:0], labels[:0]), count)][:count]
             for part in first:
-                with model.no_sync():  # gradients add up here, and are exchanged once for each update
+                with between_exchanges(model):
                     yield part
             yield last
 
-        return model, replace(recipe, loss=loss, micro_batches=micro_batches), shares, Shares(test_batches)
+        running_loss = LOSS[ddp.loss](recipe.running_loss)
+        of_ranks = replace(recipe, loss=loss, micro_batches=micro_batches, running_loss=running_loss)
+        return model, of_ranks, shares, Shares(test_batches)
 
     def same_buffers(self, module: nn.Module) -> None:
         """Send the buffers of rank 0, such as batch norm's running statistics, to all others."""
@@ -158,12 +164,21 @@ class RankModel(DistributedDataParallel):
     stand in, whose logits are dropped, so that its gradients are zero.
     """
 
+    _has_graph = False
+
     def forward(self, images: Tensor) -> Tensor:
         """Logits float [B, classes] of images [B, C, H, W]."""
+        self._has_graph |= self.training
         call = super().forward if self.training else self.module
         if len(images):
             return cast(Tensor, call(images))
         return cast(Tensor, call(images.new_zeros((2, *images.shape[1:])))[:0])
+
+    @contextmanager
+    def no_sync(self) -> Iterator[None]:
+        """Exchange no gradients, except in the very first step, in which a static graph is recorded."""
+        with super().no_sync() if self._has_graph else nullcontext():
+            yield
 
 
 class Shares:

@@ -33,6 +33,11 @@ def joined(config: Config) -> Iterator[RankGroup]:
         SystemExit: another rank tells why all end.
     """
     launch = launched()
+    if config.ranks not in (None, launch.ranks if launch else 1):
+        raise UserError(
+            f"ranks={config.ranks}: for train.ab, which starts them; here torchrun does: "
+            f"torchrun --nproc-per-node {config.ranks} -m train"
+        )
     if launch is None:
         yield ALONE
         return
@@ -55,7 +60,7 @@ def joined(config: Config) -> Iterator[RankGroup]:
             timeout=timedelta(seconds=config.rank_timeout_s),
         )
         log.info("%s", describe(config, launch, device.type))
-        yield Ranks(launch, board)
+        yield Ranks(launch, board, config.ddp)
         dist.destroy_process_group()
     except (KeyboardInterrupt, Terminated) as stop:
         if launch.rank or board.has_error():
@@ -85,7 +90,7 @@ def refuse_unsupported(config: Config, launch: Launch, device: str, backends: Ma
     """Raise UserError for what cannot be done, or has not been built, with several ranks."""
     if device not in backends:
         raise UserError(f"device={device}: takes no ranks; start it without torchrun, or with device=cpu")
-    if HydraConfig.get().mode is RunMode.MULTIRUN:
+    if HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN:  # not so in an arm of train.ab
         raise UserError("a multirun (-m): not with ranks; start each of its runs by a torchrun of its own")
     if config.switches.execution is Execution.compiled:
         raise UserError("switches.execution=compiled: not with ranks; start it without torchrun, or leave it out")

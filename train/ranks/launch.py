@@ -1,6 +1,7 @@
 """How this process was started: alone, or by torchrun as one of several ranks. Imports no torch."""
 
 import os
+import socket
 import sys
 from dataclasses import dataclass
 
@@ -51,6 +52,24 @@ def launched() -> Launch | None:
     return Launch(rank, ranks, local_rank, local_ranks, port, address, restarts)
 
 
+def number_of_ranks() -> int:
+    """How many processes train the model together."""
+    launch = launched()
+    return launch.ranks if launch else 1
+
+
+def variables(ranks: int) -> list[dict[str, str]]:
+    """What torchrun would tell so many processes of this machine by their environment; to one, nothing."""
+    if ranks == 1:
+        return [{}]
+    with socket.socket() as chosen:
+        chosen.bind(("localhost", 0))
+        port = chosen.getsockname()[1]  # that the system gives to nobody else for some time
+    numbers = {"WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks, "MASTER_PORT": port}
+    of_all = {"MASTER_ADDR": "localhost", **{name: str(number) for name, number in numbers.items()}}
+    return [{**of_all, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(ranks)]
+
+
 def alone_only(what: str) -> None:
     """Raise UserError if torchrun started this process, which `what` has no use for."""
     if launched() is not None:
@@ -68,6 +87,11 @@ def silence_other_ranks() -> None:
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # c10d logs a backtrace for each lost connection
     if not is_first():
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def root_process() -> int:
+    """The process that all of this run descend from on this machine: torchrun, or this process itself."""
+    return os.getpid() if launched() is None else os.getppid()
 
 
 def usable_cores() -> int:

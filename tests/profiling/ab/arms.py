@@ -1,5 +1,7 @@
 """Arms that know nothing of train/, for tests of the measurement: they say what they are told to say."""
 
+import os
+import signal
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,6 +27,12 @@ class ToyArm:
         self.log, self.name, self.step_s, self.probes_s = log, name, step_s, list(probes_s)
         self._note("start")
 
+    def __enter__(self) -> "ToyArm":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing is left to be ended."""
+
     def _note(self, request: str) -> None:
         with self.log.open("a") as file:
             file.write(f"{self.name} {request}\n")
@@ -47,3 +55,11 @@ class ToyArm:
     def finish(self, folder: Path, started: str, results: Mapping[str, float]) -> ArmOutput:
         self._note("finish")
         return ArmOutput(1, {}, {}, {}, {})
+
+
+class DyingArm(ToyArm):
+    """Its process is killed in its first block."""
+
+    def block(self, steps: Mapping[str, int]) -> BlockTimings:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError("not reached")

@@ -1,35 +1,42 @@
 """The measurement knows nothing of configurations: whatever answers the messages can be measured."""
 
 import multiprocessing
+import time
 from functools import partial
 
 import pytest
 
+from profiling.ab import measure
 from profiling.ab.measure import Measurement
+from profiling.ab.messages import ArmError
+from profiling.ab.plan import Plan
 from profiling.ab.process import ArmProcess
+from profiling.ab.time_limit import TimeUpError
 from profiling.verdict.judge import phase_effect
-from profiling.vocabulary import BASELINE, VARIANT, Verdict
-from tests.profiling.ab.arms import ToyArm
+from profiling.vocabulary import ARMS, BASELINE, STAGES, VARIANT, Verdict
+from tests.profiling.ab.arms import DyingArm, ToyArm
 from train.ab.arm_config import PRELOADED  # toy arms need none of it, but the tests of train.ab share the fork server
 
 
-def started(*arguments):
+def in_a_process(*arguments):
     """A toy arm in a process of its own."""
-    return ArmProcess(partial(ToyArm, *arguments), PRELOADED)
+    return ArmProcess([partial(ToyArm, *arguments)], PRELOADED)
 
 
-def measured(log, probes_s=(), best_probe_s=None):
-    """A measurement of two toy arms, of which the variant takes twice as long."""
+def measured(log, probes_s=(), best_probe_s=None, step_s=0.001, budget_s=0.3, started=ToyArm, **options):
+    """A measurement of two toy arms, of which the variant takes twice as long; they are in this process."""
     arms = {
-        BASELINE: partial(started, log, BASELINE, 0.001, probes_s),
-        VARIANT: partial(started, log, VARIANT, 0.002, ()),
+        BASELINE: lambda scratch: started(log, BASELINE, step_s, probes_s, scratch),
+        VARIANT: lambda scratch: started(log, VARIANT, 2 * step_s, (), scratch),
     }
     quiet = lambda done, total: None  # noqa: E731
-    return Measurement(arms, "train", 1.0, log.parent, "", quiet, best_probe_s=best_probe_s).run()
+    return Measurement(arms, "train", budget_s, log.parent, "", quiet, best_probe_s=best_probe_s, **options).run()
 
 
-def test_any_arm_that_answers_the_messages_can_be_measured(tmp_path):
-    result = measured(tmp_path / "log")
+def test_any_arm_that_answers_the_messages_can_be_measured(tmp_path, monkeypatch):
+    for name in ("LAUNCHES", "MAX_LAUNCHES"):
+        monkeypatch.setattr(f"profiling.ab.plan.{name}", 6)
+    result = measured(tmp_path / "log", started=in_a_process)
     effect = phase_effect("train", result.timings["train"])
     assert (effect.verdict, effect.ratio) == (Verdict.slower, pytest.approx(2.0))
     assert result.difference == result.twin_difference == (0.0, 0.0)
@@ -48,7 +55,42 @@ def test_every_round_and_both_traced_windows_come_after_a_probe_of_the_baseline(
 def test_launches_are_marked_whose_probes_say_that_cores_share_no_cache(tmp_path):
     result = measured(tmp_path / "log", probes_s=[2.0] * 1000, best_probe_s=1.0)
     assert result.timings["train"].apart_launches.all()
-    assert result.waited_s > 0.5, "half of the budget, then it goes on"
+    assert result.waited_s > 0.15, "half of the budget, then it goes on"
+
+
+def test_a_time_limit_holds_whatever_an_arm_does(tmp_path):
+    start = time.perf_counter()
+    result = measured(tmp_path / "log", step_s=0.5, max_s=0.1)  # not even the first steps are done by then
+    assert time.perf_counter() - start < 0.5
+    assert isinstance(result.stop, TimeUpError) and result.timings == {}
+    assert result.limit_note == "The time limit of 0.1 s was over before the first launch."
+
+
+def test_launches_end_early_where_the_machine_became_slow_and_what_was_measured_counts(tmp_path, monkeypatch):
+    plan = Plan({arm: dict.fromkeys(STAGES, 1) for arm in ARMS}, rounds=1, launches=1000, expected_s=0.1)
+    monkeypatch.setattr(measure, "plan_measurement", lambda *_: plan)
+    result = measured(tmp_path / "log", step_s=0.0, max_s=0.5)
+    assert result.stop is None and 6 <= result.launches < 1000
+    assert result.limit_note == f"The time limit of 0.5 s ended it after {result.launches} of 1000 launches."
+    assert "variant finish" in (tmp_path / "log").read_text(), "its window is traced"
+
+
+def test_the_ranks_of_an_arm_get_each_request_together_and_rank_0_answers(tmp_path):
+    starts = [partial(ToyArm, tmp_path / name, name, 0.0, (), tmp_path) for name in ("rank0", "rank1")]
+    with ArmProcess(starts, PRELOADED) as arm:
+        arm.answer()
+        assert arm.probe() == 1.0
+        arm.block({"train": 1})
+    assert [(tmp_path / "rank0").read_text().count(word) for word in ("answer", "probe", "block")] == [1, 1, 1]
+    assert [(tmp_path / "rank1").read_text().count(word) for word in ("answer", "probe", "block")] == [1, 0, 1]
+
+
+def test_a_rank_that_dies_while_another_waits_for_it_is_named(tmp_path):
+    waiting = partial(ToyArm, tmp_path / "log", "rank0", 600.0, (), tmp_path)
+    dying = partial(DyingArm, tmp_path / "log", "rank1", 0.0, (), tmp_path)
+    named = r"^rank 1: the process was ended by SIGKILL"
+    with ArmProcess([waiting, dying], PRELOADED) as arm, pytest.raises(ArmError, match=named):
+        arm.block({"train": 1})
 
 
 @pytest.mark.parametrize("method", ["forkserver", "spawn"])
@@ -57,6 +99,6 @@ def test_an_arm_is_pickled_whatever_the_start_method(tmp_path, monkeypatch, meth
         pytest.skip(f"this system has no {method}")
     monkeypatch.setattr(multiprocessing, "get_all_start_methods", lambda: [method])
     start = partial(ToyArm, tmp_path / "log", BASELINE, 0.0, (), tmp_path)
-    with ArmProcess(start, PRELOADED) as arm:
+    with ArmProcess([start], PRELOADED) as arm:
         assert arm.probe() == 1.0
     assert (tmp_path / "log").read_text() == "baseline start\nbaseline probe\n"

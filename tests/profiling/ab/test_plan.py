@@ -30,3 +30,17 @@ def test_what_starts_slowly_gets_fewer_launches_with_more_rounds(monkeypatch, st
     assert plan.launches == launches
     assert plan.rounds * plan.launches * 0.15 == pytest.approx(10.0, rel=0.15)
     assert plan.expected_s == pytest.approx(launches * start_s + 10.0, rel=0.15)
+
+
+@pytest.mark.parametrize(("left_s", "launches"), [(100.0, LAUNCHES), (20.0, LAUNCHES), (9.0, MIN_LAUNCHES)])
+def test_a_plan_fits_into_the_time_that_is_left(monkeypatch, left_s, launches):
+    now_s = [0.0]
+
+    def timed_block(arm, steps):
+        now_s[0] += 0.01 * steps["train"]
+        return BlockTimings({}, {"train": 0.01})
+
+    monkeypatch.setattr("profiling.ab.plan.time.perf_counter", lambda: now_s[0])
+    plan = plan_measurement(timed_block, ["train"], "train", 10.0, 1.0, left_s)
+    assert plan.launches == launches
+    assert plan.expected_s <= left_s

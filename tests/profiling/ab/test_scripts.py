@@ -9,6 +9,7 @@ import sysconfig
 import time
 import venv
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -18,8 +19,9 @@ import yaml
 
 from profiling import run_record
 from profiling.ab.measure import ArmResult, Measured
-from profiling.ab.messages import Ready
+from profiling.ab.messages import ArmOutput, Ready
 from profiling.ab.scripts import UNDECIDED, gate, remarks
+from profiling.machine import has_glibc
 from profiling.verdict.hypothesis import Expectation, Hypothesis
 from profiling.verdict.judge import judge_comparison
 from profiling.verdict.ladder import read_ladder
@@ -49,7 +51,7 @@ def ab(tmp_path):
         cwd: Path = tmp_path,
         **variables: str,
     ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
+        done = subprocess.run(
             [*command, *arguments],
             cwd=cwd,
             env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **variables},
@@ -58,6 +60,9 @@ def ab(tmp_path):
             timeout=600,
             check=False,
         )
+        lines = done.stderr.splitlines(keepends=True)
+        done.stderr = "".join(line for line in lines if not line.startswith("warning: other processes use"))
+        return done
 
     return run
 
@@ -118,21 +123,26 @@ def test_a_slower_working_tree_is_called_and_fails_the_gate_in_ci(ab, tmp_path):
     assert listed.stdout.count("\n") == 1, "the worktree is removed"
 
 
-def shown(difference: tuple[float, float] | None, *samples: int | None) -> Measured:
+def shown(difference: tuple[float, float] | None, *samples: int | None, page_faults: float = 0.0) -> Measured:
     """A measurement of arms with so many samples in a step; the answers of baseline and twin differ by `difference`."""
+    output = ArmOutput(0, {}, {}, {}, {}, page_faults_per_step=page_faults)
     arms = {
-        arm: ArmResult(Ready(1.0, ENVIRONMENT, {"train": 1}, count), {}, None)
+        arm: ArmResult(Ready(1.0, ENVIRONMENT, {"train": 1}, count), {}, output)
         for arm, count in zip(("baseline", "variant"), samples, strict=True)
     }
     return Measured({}, arms, ENVIRONMENT, None, difference, None, 0.0, 0.0)
 
 
 def test_what_the_figures_mean_is_said():
-    assert remarks(shown((0.0, 0.0), 4, 4)) == ["A step has 4 samples."]
-    assert remarks(shown((0.0, 0.0), 4, 8)) == ["A step has 4 samples in the baseline and 8 in the variant."]
-    assert remarks(shown((0.0, 0.0), None, None)) == ["The samples in a step are not known: times are per step."]
-    assert remarks(shown(None, 4, 4))[1] == "There are no parameters of an optimizer: the answers are not compared."
-    assert remarks(shown((1.0, 0.5), 4, 4))[1].startswith("The script is not reproducible: from one seed, the baseline")
+    says = partial(remarks, keeps_heap=False)
+    assert says(shown((0.0, 0.0), 4, 4)) == ["A step has 4 samples."]
+    assert says(shown((0.0, 0.0), 4, 8)) == ["A step has 4 samples in the baseline and 8 in the variant."]
+    assert says(shown((0.0, 0.0), None, None)) == ["The samples in a step are not known: times are per step."]
+    assert says(shown(None, 4, 4))[1] == "There are no parameters of an optimizer: the answers are not compared."
+    assert says(shown((1.0, 0.5), 4, 4))[1].startswith("The script is not reproducible: from one seed, the baseline")
+    many = shown((0.0, 0.0), 4, 4, page_faults=1900.4)
+    assert says(many)[1].startswith("A step has 1,900 and 1,900 page faults: its memory is returned to the system")
+    assert len(remarks(many, keeps_heap=True)) == 1
 
 
 # --- what is refused, and what fails ----------------------------------------------------------------------------------
@@ -263,6 +273,21 @@ def test_a_folder_with_names_of_ours_runs_its_own(ab, tmp_path):
     result = ab(command=command)
     assert result.returncode == 1
     assert "  the own ones" in result.stderr.splitlines(), "as the installed command: the folder is not searched"
+
+
+@pytest.mark.skipif(not has_glibc(), reason="only glibc's heap can be kept")
+def test_a_kept_heap_is_not_faulted_in_again(ab, tmp_path):
+    (tmp_path / "script.py").write_text(
+        "import resource\n"
+        "def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "b'x' * 2**26\n"
+        "before = faults()\n"
+        "for _ in range(3): b'x' * 2**26\n"
+        "print('often' if faults() - before > 1000 else 'hardly')\n"
+        "raise SystemExit(3)\n"
+    )
+    assert "  often" in ab("script.py").stderr.splitlines()
+    assert "  hardly" in ab("script.py", "--keep-heap").stderr.splitlines()
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from msgspec import structs
 
 from profiling.verdict.record import read_comparison, write_comparison
 from profiling.vocabulary import COMPARISON_FILE
@@ -42,6 +43,13 @@ def test_version_3_is_read_and_its_launches_are_marked(record, tmp_path):
     as_version_3(tmp_path)
     assert read_comparison(tmp_path) == record
     assert "4 of " in read_comparison(tmp_path).notes[0]
+
+
+def test_the_reason_for_slow_probes_is_what_others_used_where_that_is_known(record):
+    launches = len(record.timings["evaluate"].apart_launches)
+    assert "4 of 40 launches left out: the machine's cores were far from each other." in record.notes
+    busy = structs.replace(record, others_cores=[0.0] * (launches - 4) + [0.66] * 4)
+    assert busy.notes == ["4 of 40 launches left out: other processes were using 66 % of a core."]
 
 
 def test_another_version_is_refused_in_one_line(record, tmp_path):

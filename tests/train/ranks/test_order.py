@@ -12,7 +12,8 @@ from train import session
 from train.batches import make_batches
 from train.config.schema import Loader
 from train.data import TensorSplit
-from train.ranks.group import Shares, share_of
+from train.ranks.exchange import equal_part
+from train.ranks.group import Shares
 
 SAMPLES = 22
 SPLIT = TensorSplit(torch.arange(SAMPLES * 4, dtype=torch.uint8).view(SAMPLES, 1, 2, 2), torch.arange(SAMPLES))
@@ -24,7 +25,7 @@ LOADER = Loader(
 @given(st.integers(1, 40), st.integers(1, 7), st.integers(0, 100))
 def test_shares_follow_each_other_and_differ_by_one_sample_at_most(samples, ranks, start):
     batch = range(start, start + samples)
-    shares = [share_of(rank, ranks, batch) for rank in range(ranks)]
+    shares = [equal_part(rank, ranks, batch) for rank in range(ranks)]
     assert [place for share in shares for place in share] == list(batch)
     sizes = [len(share) for share in shares]
     assert max(sizes) - min(sizes) <= 1
@@ -42,7 +43,7 @@ def test_all_ranks_together_see_what_one_process_sees_at_every_step(source, shuf
         return make_batches(SPLIT, loader, torch.device("cpu"), batch_size, order, **share)
 
     alone = batches()
-    ranks = [Shares(batches(share=partial(share_of, rank, 3))) for rank in range(3)]
+    ranks = [Shares(batches(share=partial(equal_part, rank, 3))) for rank in range(3)]
     for _ in range(2):  # the second pass is shuffled anew
         for whole, *shares in zip(alone, *ranks, strict=True):
             for part, pieces in zip(whole, zip(*shares, strict=True), strict=True):
@@ -50,7 +51,7 @@ def test_all_ranks_together_see_what_one_process_sees_at_every_step(source, shuf
 
 
 def test_a_rank_knows_the_size_of_the_whole_batch():
-    shares = Shares(make_batches(SPLIT, LOADER, torch.device("cpu"), 21, share=partial(share_of, 2, 3)))
+    shares = Shares(make_batches(SPLIT, LOADER, torch.device("cpu"), 21, share=partial(equal_part, 2, 3)))
     assert [(len(labels), shares.batch_samples) for _, labels in shares] == [(7, 21), (0, 1)]
 
 

@@ -1,0 +1,36 @@
+"""How ranks divide work and exchange gradients: the keys of `ddp` in configs/config.yaml. Imports no torch.
+
+train/ranks/exchange.py implements the options; the fast one is first.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from train.config.checks import check
+
+GradientExchange = StrEnum("GradientExchange", ["overlapped", "after_backward"])
+StepGraph = StrEnum("StepGraph", ["static", "dynamic", "searched"])
+Accumulation = StrEnum("Accumulation", ["local", "exchanged"])
+LossExchange = StrEnum("LossExchange", ["every_pass", "every_step"])
+Division = StrEnum("Division", ["equal", "unequal"])
+
+
+@dataclass(frozen=True)
+class DDPConfig:
+    """DistributedDataParallel, and what is around it."""
+
+    bucket_mb: float | None
+    gradient_view: bool
+    exchange: GradientExchange
+    graph: StepGraph
+    accumulation: Accumulation
+    loss: LossExchange
+    division: Division
+
+    def __post_init__(self) -> None:
+        check(
+            self.bucket_mb is None or 0 < self.bucket_mb <= 2**20,
+            "ddp.bucket_mb",
+            self.bucket_mb,
+            "null, or above 0 MiB",
+        )
