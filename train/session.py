@@ -172,19 +172,20 @@ def build_model(config: Config, data: DataSet) -> nn.Module:
 
 
 def check_model(module: nn.Module, data: DataSet, device: torch.device, target: str) -> None:
-    """Classify two empty images: what a class of the user's does not fit is known before training.
+    """Classify two empty images in both modes: what a class of the user's does not fit is known before training.
 
     Raises:
         UserError: the model does not take images of this shape, or does not return one logit for each class.
     """
     shape, classes = (2, data.channels, data.image_size, data.image_size), len(data.classes)
-    with torch.no_grad():
+    with torch.no_grad(), torch.random.fork_rng([]):
         images = torch.zeros(shape, device=device)
-        logits = call_target(module.eval(), f"model={target}: does not fit this data, images {list(shape)}", images)
+        for each in (module.eval(), copy.deepcopy(module).train()):  # a copy: its running statistics change
+            logits = call_target(each, f"model={target}: does not fit this data, images {list(shape)}", images)
+            if not isinstance(logits, Tensor) or logits.shape != (2, classes):
+                got = list(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+                raise UserError(f"model={target}: returned {got} for 2 images; this data needs logits [2, {classes}]")
     module.train()
-    if not isinstance(logits, Tensor) or logits.shape != (2, classes):
-        returned = list(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
-        raise UserError(f"model={target}: returned {returned} for 2 images; this data needs logits [2, {classes}]")
 
 
 def freeze_and_select(module: nn.Module, config: Config) -> nn.Module:

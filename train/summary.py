@@ -45,10 +45,7 @@ def summarize(model: nn.Module, images: Tensor) -> str:
         trainable[owner] += parameter.numel() if parameter.requires_grad else 0
 
     class_name = type(model_copy).__name__
-    lines = [
-        "| layer | type | output | parameters | trainable | FLOPs |",
-        "| --- | --- | --- | ---: | ---: | ---: |",
-    ]
+    lines = ["| layer | type | output | parameters | trainable | FLOPs |", "| --- | --- | --- | ---: | ---: | ---: |"]
     for path, module in model_copy.named_modules():
         scope = f"{class_name}.{path}" if path else class_name  # FlopCounterMode's name for it
         children = [name for name, _ in module.named_children()]

@@ -20,7 +20,7 @@ from profiling.figures.blocks import (
     table,
     verdict_mark,
 )
-from profiling.figures.forest import forest, forest_rows
+from profiling.figures.forest import axis_parts, forest, forest_rows
 from profiling.figures.measured import phase_bars
 from profiling.format import count, interval, minute, percent, ratio, size
 from profiling.verdict.ladder import Ladder, LadderEntry
@@ -38,7 +38,8 @@ def effects(ladder: Ladder) -> Block:
 
     `above` are blocks over the filters; `filters` have the value of each effect, by which the tab chooses those to
     show; `counts`, `machines`, `chart` and `table` are of all effects. `lines` are those of the chart: the effects, by
-    index, that each is about. `measured`: the folder of a comparison -> blocks.
+    index, that each is about; `axis` is what its axis is made of when only some are shown. `measured`: the folder of a
+    comparison -> blocks.
     """
     entries = ladder.effects
     problem = message("partial", "Some comparisons could not be read and are left out.")
@@ -62,6 +63,7 @@ def effects(ladder: Ladder) -> Block:
         "counts": _counts(entries),
         "machines": [_machine(entry) for entry in entries],
         "lines": [line.entries for line in lines],
+        "axis": axis_parts(entries),
         "title": text,
         "chart": {**chart(forest(lines), text, "effects"), "opens": opens},
         "table": _hypotheses(entries, opens),

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from profiling.figures.ladder import extent, ratio_ticks
+from profiling.figures.ladder import TICKS, extent, ratio_ticks
 from profiling.figures.style import FLOOR, INK, MUTED, VERDICT_CLASSES, VERDICT_SYMBOLS, Figure, label, shorten
 from profiling.format import ratio
 from profiling.verdict.judge import PhaseEffect
@@ -60,6 +60,24 @@ def forest(lines: Sequence[ForestRow]) -> Figure:
         "hoverinfo": "skip",
     }
     return {"data": [*data, ratios], "layout": _layout(lines, effects, low, high)}
+
+
+def axis_parts(entries: Sequence[LadderEntry]) -> Figure:
+    """Return what the axis of a part of the effects is made of, in decimal logarithms of ratios.
+
+    `spans`: of each effect, the ends of an axis for it alone; `ticks`: places and texts, the most important first;
+    `distance`: the smallest one between two ticks, as a share of the axis.
+    """
+    effects = [entry.declared_effect for entry in entries]
+    return {
+        "spans": [[math.log10(end) for end in extent([effect])] if effect else None for effect in effects],
+        "ticks": [[math.log10(tick), _tick(tick)] for tick in TICKS],
+        "distance": _MIN_TICK_DISTANCE,
+    }
+
+
+def _tick(value: float) -> str:
+    return f"×{value:g}"
 
 
 def _within(value: float, low: float, high: float) -> float:
@@ -149,7 +167,7 @@ def _layout(lines: Sequence[ForestRow], effects: Sequence[tuple[int, PhaseEffect
         "margin": {"t": 26, "b": 48, "l": 60, "r": 10},
         "xaxis": {
             "tickvals": ticks,
-            "ticktext": [f"×{tick:g}" for tick in ticks],
+            "ticktext": [_tick(tick) for tick in ticks],
             "type": "log",
             "domain": [0, _PLOT],
             "range": [math.log10(low), math.log10(high)],

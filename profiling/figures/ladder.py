@@ -18,7 +18,7 @@ from profiling.verdict.wording import describe_verdict, effect_interval
 from profiling.vocabulary import VERDICT_SHAPES, Verdict
 
 FARTHEST = 3.0  # an arrow at the edge stands for ratios beyond this or its inverse: small effects stay visible
-_TICKS = (1, 2, 0.5, 3, 1.5, 0.7, 1.2, 0.8, 1.1, 0.9, 1.05, 0.95)  # most important first
+TICKS = (1, 2, 0.5, 3, 1.5, 0.7, 1.2, 0.8, 1.1, 0.9, 1.05, 0.95)  # most important first
 _WIDTH, _NAME, _RIGHT, _VALUE, _MARK, _VERDICT = 970, 16, 632, 700, 722, 736
 _ROW, _TOPIC, _TOP, _BOTTOM = 21, 27, 46, 66
 _MIN_TICK_DISTANCE = 36
@@ -47,7 +47,7 @@ def ratio_ticks(low: float, high: float, distance: float) -> list[float]:
     """Return ratios to mark on a logarithmic axis, at least `distance` apart as a share of the axis."""
     ticks: list[float] = []
     length = math.log(high / low)
-    for tick in _TICKS:
+    for tick in TICKS:
         if low <= tick <= high and all(abs(math.log(tick / other)) >= distance * length for other in ticks):
             ticks.append(tick)
     return ticks

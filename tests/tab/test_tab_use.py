@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from playwright.sync_api import Locator
 
 from tests.tab import logdir as made
 from tests.tab.browser import Tab
@@ -94,10 +95,20 @@ def test_the_tree_of_modules_opens_and_closes_by_keyboard(tab: Tab) -> None:
     assert rows.nth(1).evaluate("row => row === document.activeElement")
 
 
+def axis(root: Locator) -> list[float]:
+    """The ends of the axis of the first chart, once it is drawn."""
+    root.locator(".plot .xtick").first.wait_for()
+    ends: list[float] = root.locator(".plot").first.evaluate("plot => plot.layout.xaxis.range")
+    return ends
+
+
 def test_the_ladder_filters(tab: Tab) -> None:
     root = tab.open("effects")
     everything = len(tab.cells(root.get_by_role("table")))
+    whole = axis(root)
     root.get_by_label("Topic").select_option("autograd")
+    part = axis(root)
+    assert whole[0] <= part[0] < 0 < part[1] <= whole[1] and part != whole  # in logarithms
     assert column(tab, root.get_by_role("table"), "topic") == ["autograd"]
     assert asked(tab)["topic"] == "autograd"
     root.get_by_role("button", name="Clear filters").click()

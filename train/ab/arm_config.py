@@ -9,8 +9,8 @@ from typing import Any
 
 from profiling.ab.messages import Arm
 from profiling.ab.process import ArmProcess
+from profiling.terminal.event_writers import silence_event_writer_threads
 from train.config.schema import Config
-from train.event_writers import silence_event_writer_threads
 from train.ranks.launch import variables
 
 # torch._inductor, with torch._dynamo, is what a first optimizer or deterministic algorithms import.

@@ -22,10 +22,10 @@ from profiling.errors import NotApplicableError, Terminated
 from profiling.terminal.arguments import Parser
 from profiling.terminal.early_signals import BEFORE_THE_RUN, exit_status, raise_exceptions
 from profiling.terminal.encoding import replace_what_cannot_be_encoded
+from profiling.terminal.event_writers import silence_event_writer_threads
 from profiling.terminal.streams import print_line, standard_output
 from train.config import changes, compose, folders, messages
 from train.config.options import Topic
-from train.event_writers import silence_event_writer_threads
 from train.ranks.command import command_of, how_to_go_on
 from train.ranks.folder import time_of_run
 from train.ranks.launch import is_first, silence_other_ranks
@@ -103,8 +103,11 @@ def one_line_errors() -> Iterator[None]:
         folders.discard(folders.of_the_run())
 
 
-def _check_flags(arguments: Sequence[str]) -> None:
-    """Exit with status 2 on a wrong flag, in one line where Hydra has many, and with status 0 after `--version`."""
+def _flags_first(arguments: Sequence[str]) -> list[str]:
+    """The arguments with flags before overrides, since Hydra's parser refuses flags between them.
+
+    Exits with status 2 on a wrong flag, in one line where Hydra has many, and with status 0 after `--version`.
+    """
     # Hydra's parser takes abbreviations: `--experiment nograd_off` would be `--experimental-rerun nograd_off`.
     parser = Parser("error", parents=[get_args_parser()], add_help=False, allow_abbrev=False)
     for argument, following in pairwise([*arguments, "..."]):
@@ -115,8 +118,9 @@ def _check_flags(arguments: Sequence[str]) -> None:
     if "--version" in arguments:
         print_line(f"abtrace {version('abtrace')} (Hydra {hydra.__version__})", sys.stdout)
         raise SystemExit
-    parser.parse_args()
+    overrides = parser.parse_intermixed_args(arguments).overrides
     warnings.filterwarnings("ignore", "Experimental rerun")
+    return [*(argument for argument in arguments if argument not in overrides), *overrides]
 
 
 def run(job: Callable[[DictConfig], None], config_name: str) -> int:
@@ -124,7 +128,7 @@ def run(job: Callable[[DictConfig], None], config_name: str) -> int:
     replace_what_cannot_be_encoded()
     silence_other_ranks()
     register()
-    _check_flags(sys.argv[1:])
+    sys.argv[1:] = _flags_first(sys.argv[1:])
     application = hydra.main(config_path="pkg://configs", config_name=config_name, version_base="1.3")(job)
     if _wants_traceback:
         raise_exceptions()

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from importlib import resources
 from types import NoneType, UnionType
@@ -12,7 +12,7 @@ import yaml
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from profiling.errors import UserError, nearest_or_all
+from profiling.errors import UserError, match, nearest_or_all
 from train.config import schema as schemas
 from train.config.schema import Config
 
@@ -34,13 +34,7 @@ SCHEMAS: Mapping[str, type] = {
     "schema/profiler/profiler": schemas.Profiler,
 }
 
-NAMES_OF_TYPES = {
-    bool: "true or false",
-    int: "integers of 64 bits",
-    float: "finite numbers",
-    str: "text",
-    NoneType: "null",
-}
+TYPE_NAMES = {bool: "true or false", int: "integers of 64 bits", float: "finite numbers", str: "text", NoneType: "null"}
 SHOWN_CHARACTERS = 60  # of a wrong value
 
 
@@ -89,6 +83,17 @@ def allowed(key: str) -> str:
     return ""
 
 
+def hint(key: str, full_key: str, siblings: Sequence[str]) -> str:
+    """The nearest key in the same group, else the nearest in any group, else all keys of this group."""
+    if "params" in siblings:
+        return f"{nearest_or_all(key, siblings)}; what the class takes: +{full_key.rpartition('.')[0]}.params.{key}=..."
+    if full_key in every_key():  # of another file of the same group
+        return nearest_or_all("", siblings)
+    elsewhere = {path.rpartition(".")[2]: path for path in every_key()}
+    suggestion = match(key, siblings) or elsewhere.get(match(key, elsewhere) or "")
+    return f"; did you mean {suggestion!r}?" if suggestion else nearest_or_all(key, siblings)
+
+
 def _editable(schema: type) -> DictConfig:
     """The schema as a node that Hydra can modify: OmegaConf makes nodes of frozen dataclasses read-only."""
     node = cast(DictConfig, OmegaConf.structured(schema))
@@ -115,8 +120,8 @@ def _check_types(node: DictConfig, path: str) -> None:
     fields = get_type_hints(OmegaConf.get_type(node))
     for key in node:
         if key not in fields:
-            raise UserError(f"{path}{key!s}: no such key{nearest_or_all(str(key), fields)}")
-    for field, hint in fields.items():
+            raise UserError(f"{path}{key!s}: no such key{hint(str(key), f'{path}{key!s}', list(fields))}")
+    for field, expected in fields.items():
         key = f"{path}{field}"
         if field not in node and not OmegaConf.is_missing(node, field):
             raise UserError(deleted(key))
@@ -124,11 +129,11 @@ def _check_types(node: DictConfig, path: str) -> None:
             raise UserError(f"{key}: no value; give one: {key}=...")
         value = node[field]
         schema = OmegaConf.get_type(value) if isinstance(value, DictConfig) else None
-        if dataclasses.is_dataclass(schema) and hint in (Any, schema):
+        if dataclasses.is_dataclass(schema) and expected in (Any, schema):
             _check_types(value, f"{key}.")
-        elif not _is_of_type(value, hint):
+        elif not _is_of_type(value, expected):
             kind = "out of range" if isinstance(value, int | float) else "wrong type"
-            raise UserError(f"{key}={_shown(value)}: {kind}; allowed: {_allowed(hint)}")
+            raise UserError(f"{key}={_shown(value)}: {kind}; allowed: {_allowed(expected)}")
 
 
 def deleted(key: str) -> str:
@@ -172,7 +177,7 @@ def _allowed(hint: Any) -> str:
         return f"the keys {', '.join(field.name for field in dataclasses.fields(hint))}"
     if issubclass(hint, Enum):
         return ", ".join(hint)
-    return NAMES_OF_TYPES.get(hint, "names with values")
+    return TYPE_NAMES.get(hint, "names with values")
 
 
 def plain(tree: Any) -> dict[str, Any]:

@@ -8,12 +8,14 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 HYDRAS_OWN = {".hydra", "multirun.yaml"}
 jobs: list[tuple[list[str], Path]] = []  # of a multirun, that have ended: their overrides and folders
 _new: list[Path] = []  # made for this command: the folder of the run or multirun, then those above it
+_of_job: list[Path] = []  # of a multirun: the job's folder, then those above it up to the multirun's
 
 
 def of_the_run() -> Path | None:
@@ -36,6 +38,12 @@ class NoteNewFolders(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Note the folder of the multirun."""
         _note(config.hydra.sweep)
+
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Note the folder of a multirun's job; Hydra has just made it."""
+        if config.hydra.mode is RunMode.MULTIRUN:
+            folder, sweep = Path(config.hydra.runtime.output_dir), Path(str(config.hydra.sweep.dir)).absolute()
+            _of_job[:] = [path for path in (folder, *folder.parents) if sweep in path.parents]
 
 
 class NoteJobs(Callback):
@@ -69,9 +77,10 @@ def discard(folder: Path | None = None) -> bool:
     Without `folder`, that of the run or of the multirun. Returns whether it is removed.
     """
     folder = folder or (_new[0] if _new else Path())
-    made = [path for path in _new if path in folder.parents]
+    ours = [*_of_job, *_new]
+    made = [path for path in ours if path in folder.parents]
     with suppress(OSError):  # what cannot be removed stays
-        if (made or folder in _new) and {entry.name for entry in folder.iterdir()} <= HYDRAS_OWN:
+        if (made or folder in ours) and {entry.name for entry in folder.iterdir()} <= HYDRAS_OWN:
             shutil.rmtree(folder)
     for path in made:
         with suppress(OSError):

@@ -22,8 +22,10 @@ def explain(error: Exception) -> str | None:
         return _explain_missing(error)
     if isinstance(error, OverrideParseException):
         key, _, value = str(error.override).partition("=")
-        quoted = f"; put the value into quotes: '{key}=\"{value}\"'" if value and not value.isascii() else ""
-        return f"{error.override}: cannot be read as key=value: {str(error).splitlines()[0]}{quoted}"
+        advice = f"; put the value into quotes: '{key}=\"{value}\"'" if "=" in value or not value.isascii() else ""
+        if not value and (known := match(key, compose.every_key())):
+            advice = f"; did you mean {known}=...?"
+        return f"{error.override}: cannot be read as key=value: {str(error).splitlines()[0]}{advice}"
     if isinstance(error, yaml.MarkedYAMLError):
         mark = error.problem_mark
         where = f"{mark.name}, line {mark.line + 1}, column {mark.column + 1}" if mark else "a configuration file"
@@ -62,7 +64,8 @@ def explain_group(arguments: Sequence[str]) -> str | None:
         options = value.list if isinstance(value, ChoiceSweep) else value if isinstance(value, list) else [value]
         group = override.key_or_group
         folder = resources.files("configs").joinpath(group)
-        if (folder.is_dir() or group.split("/")[0] == "hydra") and not all(isinstance(o, str) for o in options):
+        is_group = folder.is_dir() if group else False
+        if (is_group or group.split("/")[0] == "hydra") and not all(isinstance(o, str) for o in options):
             files = sorted(f.name.removesuffix(".yaml") for f in folder.iterdir()) if folder.is_dir() else ()
             there_are = f"; there are: {', '.join(files)}" if files else ""
             return f"{override.input_line}: a group takes the name of a file{there_are}"
@@ -87,7 +90,7 @@ def _explain_composition(error: ConfigCompositionException) -> str:
         if key == "experiment" and file:
             return f"{where}its first line must be `# @package _global_`, so that its keys are those of config.yaml"
         if key not in siblings:
-            return f"{where}{cause.full_key}: no such key{_hint(key, str(cause.full_key), siblings)}"
+            return f"{where}{cause.full_key}: no such key{compose.hint(key, str(cause.full_key), siblings)}"
     if isinstance(cause, ValidationError):
         reason = _first_line(cause)
         if reason.startswith("Merge error") and file:
@@ -99,14 +102,7 @@ def _explain_composition(error: ConfigCompositionException) -> str:
         return f"{where}{cause.full_key}: {reason}{suggestion or allowed_here}"
     if deleted := re.match(r"Error merging override ~([\w.]+)", str(error)):
         return compose.deleted(deleted[1])
+    if second := re.match(r"Multiple values for (\S+)\. To override", str(error)):
+        return f"{second[1]}: there is a file of this group already; to take another: {second[1]}=..., without +"
     merged = re.match(r"Error merging override \+*([\w.]+)=", str(error))
     return " ".join(str(error).split()) + (compose.allowed(merged[1]) if merged else "")
-
-
-def _hint(key: str, full_key: str, siblings: Sequence[str]) -> str:
-    """The nearest key in the same group, else the nearest in any group, else all keys of this group."""
-    if full_key in compose.every_key():  # of another file of the same group
-        return nearest_or_all("", siblings)
-    elsewhere = {path.rpartition(".")[2]: path for path in compose.every_key()}
-    suggestion = match(key, siblings) or elsewhere.get(match(key, elsewhere) or "")
-    return f"; did you mean {suggestion!r}?" if suggestion else nearest_or_all(key, siblings)

@@ -39,6 +39,16 @@ MISTAKES = [
     ("hydra/job_logging=1", "hydra/job_logging=1: a group takes the name of a file"),
     ("-m model=1,2", "model=1,2: a group takes"),
     ("model=[cnn,mlp]", "model: takes one file of its group, not several"),
+    ("+model=mlp", "model: there is a file of this group already; to take another: model=..., without +"),
+    ("=64", "Could not override ''"),
+    ("+widht=3", "widht: no such key; did you mean 'model.width'?"),
+    ("batch_siz",
+     "batch_siz: cannot be read as key=value: Error parsing override 'batch_siz'; did you mean batch_size=...?"),
+    ("name=a=b", """put the value into quotes: 'name="a=b"'"""),
+    ("optimizer=custom +optimizer.alpha=1",
+     "optimizer.alpha: no such key (there are: _target_, lr, weight_decay, params); "
+     "what the class takes: +optimizer.params.alpha=..."),
+    (f"{MODEL}={HERE}.auxiliary", "returned a tuple for 2 images; this data needs logits [2, 10]"),
     ("model.weights=3", "model.weights: no such key (there are: _target_, width, dropout)"),
     ("~seed", "seed: deleted, and every key is needed"),
     ("~model.width", "model.width: deleted, and every key is needed; leave ~model.width out"),
@@ -202,6 +212,13 @@ def test_a_multirun_of_nothing_is_one_line(run, capsys, tmp_path, command, confi
     assert (told.out, told.err) == ("", f"error: {sweep}: no value matches, so there is nothing to run\n")
 
 
+def test_jobs_that_fail_leave_no_folder_in_one_that_was_there_and_flags_may_stand_between_overrides(run, tmp_path):
+    (tmp_path / "runs").mkdir()
+    status, errors, _ = run("seed=3", "-m", "batch_size=0,-1")
+    assert (status, errors.count("\n")) == (1, 2)
+    assert [path.name for path in (tmp_path / "runs").rglob("*")] == ["multirun.yaml"]
+
+
 def test_an_error_after_the_last_run_of_a_multirun_is_one_line(capsys):
     with cli.one_line_errors():  # as in train.ab.ladder.WriteLadder
         raise UserError("disk full")
@@ -240,6 +257,18 @@ def linear(channels: int, image_size: int, classes: int):
     from torch import nn
 
     return nn.Sequential(nn.Flatten(), nn.Linear(channels * image_size**2, classes))
+
+
+def auxiliary():
+    """A model that returns more in training than in evaluation, as torchvision's GoogLeNet does."""
+    from torch import nn
+
+    class Model(nn.Sequential):
+        def forward(self, images):
+            logits = super().forward(images)
+            return (logits, logits) if self.training else logits
+
+    return Model(nn.Flatten(), nn.LazyLinear(10))
 
 
 def one_split():

@@ -70,7 +70,7 @@ function tally({ entries, content: text, single, always }, kept) {
 }
 
 /** The chart with the lines of the effects in `kept`: points, ticks and shapes move up to fill the gaps. */
-function only({ chart: { data, layout, ...rest }, lines }, kept) {
+function only({ chart: { data, layout, ...rest }, lines, axis }, kept) {
   const places = new Map();
   lines.forEach((entries, y) => entries.some((entry) => kept.has(entry)) && places.set(y, places.size));
   const points = (part, ys) => {
@@ -97,6 +97,7 @@ function only({ chart: { data, layout, ...rest }, lines }, kept) {
       ...layout,
       height: layout.height - removed * ((layout.height - layout.margin.t - layout.margin.b) / lines.length),
       shapes,
+      xaxis: { ...layout.xaxis, ...scale(axis, kept) },
       yaxis: {
         ...layout.yaxis,
         tickvals: [...places.values()],
@@ -105,4 +106,17 @@ function only({ chart: { data, layout, ...rest }, lines }, kept) {
       },
     },
   };
+}
+
+/** The ends and ticks of an axis for the effects in `kept`, in decimal logarithms; ticks need a distance. */
+function scale({ spans, ticks, distance }, kept) {
+  const own = spans.filter((span, entry) => span && kept.has(entry));
+  if (!own.length) return {};
+  const [low, high] = [Math.min(...own.map(([start]) => start)), Math.max(...own.map(([, end]) => end))];
+  const apart = distance * (high - low);
+  const marks = [];
+  for (const [at, text] of ticks) {
+    if (at >= low && at <= high && marks.every(([other]) => Math.abs(other - at) >= apart)) marks.push([at, text]);
+  }
+  return { range: [low, high], tickvals: marks.map(([at]) => 10 ** at), ticktext: marks.map(([, text]) => text) };
 }
