@@ -28,11 +28,6 @@ def environment(
     )
 
 
-def has_glibc() -> bool:
-    """Whether the C library is glibc, which can be told to keep freed memory."""
-    return platform.libc_ver()[0] == "glibc"
-
-
 def processor() -> str:
     """The processor's name; `platform.processor()` is empty on most Linux systems."""
     cpuinfo = Path("/proc/cpuinfo")

@@ -31,6 +31,7 @@ INSIDE_PROFILING = {
     "run_record": {"storage"},
     "step_sample": {"run_record"},
     "machine": {"run_record"},
+    "heap": set(),
     "machine_load": set(),
     "trace": EVERYBODY | {"parent_process"},
     # `summary` shows the unprofiled timings of a run's record beside what its traces say.
@@ -40,7 +41,18 @@ INSIDE_PROFILING = {
     "verdict": EVERYBODY | {"run_record", "machine_load"},
     # A comparison of scripts goes from the command line to the report; what a traced window held is in the trace.
     "ab": EVERYBODY
-    | {"verdict", "run_record", "step_sample", "machine", "machine_load", "trace", "analysis", "report", "terminal"},
+    | {
+        "verdict",
+        "run_record",
+        "step_sample",
+        "machine",
+        "machine_load",
+        "heap",
+        "trace",
+        "analysis",
+        "report",
+        "terminal",
+    },
     # The views of the tab show a run's record beside what its traces say: `figures` reads both, once.
     "figures": EVERYBODY | {"trace", "analysis", "diff", "verdict", "run_record"},
     "report": EVERYBODY | {"trace", "analysis", "diff", "verdict", "run_record", "figures"},
@@ -55,6 +67,7 @@ TRAIN_MAY_USE = EVERYBODY | {
     "diff",
     "figures",
     "machine",
+    "heap",
     "machine_load",
     "out_of_memory",
     "report",

@@ -1,20 +1,16 @@
 """The device and the precision of a run, and the settings that apply to the whole process."""
 
-import ctypes
 import os
-from functools import cache
 
 import torch
 
 from profiling.errors import UserError
-from profiling.machine import has_glibc
+from profiling.heap import has_glibc, keep_heap
 from profiling.out_of_memory import limit_memory
 from train.config.options import Device, Precision
 from train.config.schema import Config
 from train.ranks.launch import threads_of_rank
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # mallopt's parameters, in glibc's malloc.h
-RESERVE_BYTES = 2**28  # several times the memory of a traced window of nograd_off
 DEFAULT_THREADS = torch.get_num_threads()  # torch's own choice: one for each core, or OMP_NUM_THREADS
 
 
@@ -50,28 +46,6 @@ def has_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "xpu"
-
-
-@cache
-def keep_heap() -> None:
-    """Disable glibc heap trimming and mmap for large blocks: freed memory is reused, not page-faulted at every step.
-
-    Irreversible for this process. By default, glibc returns memory to the kernel by thresholds that depend on earlier
-    frees, so the speed of identical processes can differ. PyTorch's tuning guide recommends other allocators for the
-    same reason. Sources: man 3 mallopt; https://docs.pytorch.org/tutorials/recipes/recipes/tuning_guide.html
-    """
-    libc = ctypes.CDLL(None)
-    libc.mallopt(M_TRIM_THRESHOLD, -1)
-    libc.mallopt(M_MMAP_MAX, 0)
-
-
-def reserve_heap() -> None:
-    """Add RESERVE_BYTES of free memory to the heap, more than a traced window needs; effective after `keep_heap`.
-
-    Otherwise the profiler's records occupy blocks that a step has freed. The next step's tensors then need new memory,
-    and its operators that return large tensors take longer than without a profiler.
-    """
-    torch.ones(RESERVE_BYTES, dtype=torch.uint8)  # writing to the pages makes the kernel map them
 
 
 def set_process(config: Config, device: torch.device) -> None:

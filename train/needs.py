@@ -11,7 +11,7 @@ from torch import nn
 
 from models.interface import has_backbone
 from profiling.errors import NotApplicableError
-from profiling.machine import has_glibc
+from profiling.heap import has_glibc
 from train.batches import source_of
 from train.config.options import Need, Source
 from train.config.schema import Config

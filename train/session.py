@@ -20,6 +20,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from models.interface import CONSTRUCTOR_PARAMETERS, CONSTRUCTOR_SWITCHES, ModelClass, has_backbone
 from profiling.capture import Capture, NullCapture, ProfilerWindow, TracedCapture
 from profiling.errors import UserError
+from profiling.heap import reserve_heap
 from profiling.run_record import TraceFile
 from profiling.vocabulary import STAGES
 from train import loop, needs, variants
@@ -27,7 +28,7 @@ from train.batches import Batch, Batches, make_batches
 from train.config.options import Parameters, Precision, Schedule
 from train.config.schema import Config
 from train.data import DataSet
-from train.device import choose_device, choose_precision, reserve_heap, set_process
+from train.device import choose_device, choose_precision, set_process
 from train.ranks.alone import ALONE, RankGroup
 from train.ranks.order import order_of, whole
 from train.targets import call_target, fields_of, import_target, is_class, is_function_of, named_parameters

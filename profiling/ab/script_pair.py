@@ -15,7 +15,7 @@ from profiling.ab.script_process import TORCHRUN, Script
 from profiling.ab.worktree import worktree
 from profiling.errors import UserError
 from profiling.format import file_name
-from profiling.machine import has_glibc
+from profiling.heap import KEPT_HEAP, has_glibc
 from profiling.vocabulary import BASELINE, VARIANT
 
 
@@ -98,7 +98,7 @@ def _kept_heap() -> dict[str, str]:
     """
     if not has_glibc():
         raise UserError("--keep-heap: only the C library glibc can be told that by variables, and this is another one")
-    return {"MALLOC_TRIM_THRESHOLD_": str(sys.maxsize), "MALLOC_MMAP_MAX_": "0"}
+    return KEPT_HEAP
 
 
 def _command(option: str, text: str) -> tuple[tuple[str, ...], bool]:

@@ -20,7 +20,7 @@ from profiling.ab.script_process import ScriptError, ScriptProcess
 from profiling.ab.time_limit import TimeUpError
 from profiling.errors import Terminated, UserError
 from profiling.format import visible
-from profiling.machine import has_glibc
+from profiling.heap import has_glibc
 from profiling.terminal.arguments import UNREADABLE
 from profiling.terminal.comparisons import show_comparison
 from profiling.terminal.early_signals import exit_status, raise_exceptions

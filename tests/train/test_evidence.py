@@ -14,7 +14,7 @@ from profiling.analysis.index import Index
 from profiling.analysis.memory import memory
 from profiling.analysis.operators import operators
 from profiling.analysis.phases import phases
-from profiling.machine import has_glibc
+from profiling.heap import has_glibc
 from profiling.trace.trace import read_trace
 from tests.conftest import ROOT
 from train import session

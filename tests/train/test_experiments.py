@@ -8,12 +8,13 @@ import yaml
 
 from profiling import run_record
 from profiling.errors import NotApplicableError, UserError
+from profiling.heap import keep_heap
 from profiling.vocabulary import ExpectedTime
 from tests.conftest import ROOT, TINY, composed
 from train import needs
 from train.config import changes, compose
 from train.config.options import Need, Topic
-from train.device import choose_device, keep_heap
+from train.device import choose_device
 from train.run import train
 from train.variants import TABLES
 

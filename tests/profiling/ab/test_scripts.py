@@ -21,7 +21,7 @@ from profiling import run_record
 from profiling.ab.measure import ArmResult, Measured
 from profiling.ab.messages import ArmOutput, Ready
 from profiling.ab.scripts import UNDECIDED, gate, remarks
-from profiling.machine import has_glibc
+from profiling.heap import has_glibc
 from profiling.verdict.hypothesis import Expectation, Hypothesis
 from profiling.verdict.judge import judge_comparison
 from profiling.verdict.ladder import read_ladder
