@@ -12,7 +12,7 @@ import shutil
 import socket
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ import torch
 from torch.profiler import ProfilerAction, ProfilerActivity, profile, record_function
 
 from profiling.analysis.memory import window_memory
-from profiling.run_record import StepTimings, TraceFile
+from profiling.run_record import StageRecord, StepTimings, TraceFile
 from profiling.step_sample import MAX_STEPS, StepSample
 from profiling.storage import atomic_write
 from profiling.trace.parse import TraceError
@@ -401,3 +401,19 @@ def _resident_peak_bytes() -> int:
                 return int(line.split()[1]) * 1024
     memory = psutil.Process().memory_info()
     return int(getattr(memory, "peak_wset", memory.rss))
+
+
+def stage_records(timed: Mapping[str, TimedCapture], traces: Mapping[str, TraceFile]) -> dict[str, StageRecord]:
+    """The measurements of all stages that have at least one timed step."""
+    stages = {}
+    for name, capture in timed.items():
+        steps = capture.timings()
+        if steps.samples:
+            stages[name] = StageRecord(
+                timed=steps,
+                trace=traces.get(name),
+                peak_resident_bytes=capture.memory.resident_bytes,
+                resident_is_per_stage=capture.memory.per_stage,
+                peak_accelerator_bytes=capture.memory.accelerator_bytes,
+            )
+    return stages

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from profiling import run_record
-from profiling.capture import TimedCapture
+from profiling.capture import TimedCapture, stage_records
 from profiling.machine_load import warning
-from profiling.run_record import RunRecord, StageRecord, TraceFile
+from profiling.run_record import RunRecord, TraceFile
 from profiling.terminal.runs import PERCENTILES, Bar, print_run, progress_bar
 from profiling.terminal.streams import standard_output
 from profiling.terminal.tables import PlainConsole
@@ -175,22 +175,6 @@ def rates(timed: Mapping[str, TimedCapture], group: RankGroup = ALONE) -> dict[s
     latencies = np.percentile(timed["infer"].timings().step_s, PERCENTILES).tolist()
     percentiles = zip(PERCENTILES, latencies, strict=True)
     return {**throughputs, **{f"infer_latency_p{rank}_s": latency_s for rank, latency_s in percentiles}}
-
-
-def stage_records(timed: Mapping[str, TimedCapture], traces: Mapping[str, TraceFile]) -> dict[str, StageRecord]:
-    """The measurements of all stages that have at least one timed step."""
-    stages = {}
-    for name, capture in timed.items():
-        steps = capture.timings()
-        if steps.samples:
-            stages[name] = StageRecord(
-                timed=steps,
-                trace=traces.get(name),
-                peak_resident_bytes=capture.memory.resident_bytes,
-                resident_is_per_stage=capture.memory.per_stage,
-                peak_accelerator_bytes=capture.memory.accelerator_bytes,
-            )
-    return stages
 
 
 def checkpoint_of(parts: Session) -> Checkpoint:
