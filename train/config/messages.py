@@ -74,6 +74,8 @@ def explain_group(arguments: Sequence[str]) -> str | None:
 
 def _explain_missing(error: MissingConfigException) -> str:
     group, _, name = (error.missing_cfg_file or "").rpartition("/")
+    if name.startswith("submitit"):
+        return f"{group}={name}: a plugin of Hydra's: pip install 'abtrace[cluster]'"
     options = [option for option in error.options or () if option != "schema"]
     if not options:
         return str(error).splitlines()[0]

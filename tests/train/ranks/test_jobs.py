@@ -1,5 +1,6 @@
 """Jobs of a multirun in processes of their own: each has its cores to itself, and one that is lost hides no other."""
 
+import importlib.util
 import os
 import re
 import signal
@@ -12,15 +13,17 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+from hydra import compose, initialize_config_module
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import MissingConfigException
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from profiling.vocabulary import COMPARISON_FILE
 from tests.conftest import ROOT, TINY
 from train.ab.ladder import missing
-from train.config import cli, folders
+from train.config import cli, folders, messages
 from train.ranks.cores import own_cores
 from train.ranks.jobs import JobsElsewhere, ReportedJob
 
@@ -86,6 +89,14 @@ def test_a_launcher_that_lets_jobs_share_cores_is_refused(capsys):
     with pytest.raises(SystemExit):
         JobsElsewhere().on_multirun_start(OmegaConf.create({"hydra": {"launcher": launcher, "runtime": runtime}}))
     assert re.fullmatch("error: hydra/launcher=joblib: its jobs share cores, .*\n", capsys.readouterr().err)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("submitit") is not None, reason="the plugin is there")
+@pytest.mark.parametrize("launcher", ["submitit_local", "slurm"])
+def test_without_its_plugin_a_launcher_says_what_to_install(launcher):
+    with pytest.raises(MissingConfigException) as error, initialize_config_module("configs", version_base="1.3"):
+        compose("config", [f"hydra/launcher={launcher}"], return_hydra_config=True)
+    assert str(messages.explain(error.value)).endswith("a plugin of Hydra's: pip install 'abtrace[cluster]'")
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="a system that does not tell which cores are usable")
