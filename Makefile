@@ -47,6 +47,7 @@ clean: ## remove the virtual environment and caches; runs/ and data/ stay
 	rm -rf .venv .venv-oldest .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 
 .venv/installed: pyproject.toml
+	@echo "installing torch and others into .venv: some minutes, on Linux several GB (without a GPU: see Start in README.md)"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -qq --upgrade pip
 	$(BIN)/python -m pip install -qq --editable '.[dev]'

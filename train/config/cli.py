@@ -112,6 +112,7 @@ def _flags_first(arguments: Sequence[str]) -> list[str]:
     parser = Parser("error", parents=[get_args_parser()], add_help=False, allow_abbrev=False)
     for argument, following in pairwise([*arguments, "..."]):
         key, _, value = argument.removeprefix("--").partition("=")
+        key = key.replace("-", "_")
         if argument.startswith("--") and key in ("experiment", *compose.every_key()):
             plus = "+" if key == "experiment" else ""
             parser.error(f"{argument}: not a flag; did you mean {plus}{key}={value or following}")

@@ -23,7 +23,9 @@ def explain(error: Exception) -> str | None:
     if isinstance(error, OverrideParseException):
         key, _, value = str(error.override).partition("=")
         advice = f"; put the value into quotes: '{key}=\"{value}\"'" if "=" in value or not value.isascii() else ""
-        if not value and (known := match(key, compose.every_key())):
+        if resources.files("configs").joinpath("experiment", f"{key}.yaml").is_file():
+            advice = f"; did you mean +experiment={key}?"
+        elif not value and (known := match(key, compose.every_key())):
             advice = f"; did you mean {known}=...?"
         return f"{error.override}: cannot be read as key=value: {str(error).splitlines()[0]}{advice}"
     if isinstance(error, yaml.MarkedYAMLError):
@@ -104,6 +106,9 @@ def _explain_composition(error: ConfigCompositionException) -> str:
         return f"{where}{cause.full_key}: {reason}{suggestion or allowed_here}"
     if deleted := re.match(r"Error merging override ~([\w.]+)", str(error)):
         return compose.deleted(deleted[1])
+    if several := re.match(r"Ambiguous value for argument '(.*)'", str(error)):
+        key, _, value = several[1].partition("=")
+        return f"{several[1]}: several values; a run with each: -m {several[1]}; one list: {key}=[{value}]"
     if second := re.match(r"Multiple values for (\S+)\. To override", str(error)):
         return f"{second[1]}: there is a file of this group already; to take another: {second[1]}=..., without +"
     merged = re.match(r"Error merging override \+*([\w.]+)=", str(error))

@@ -44,6 +44,8 @@ MISTAKES = [
     ("+widht=3", "widht: no such key; did you mean 'model.width'?"),
     ("batch_siz",
      "batch_siz: cannot be read as key=value: Error parsing override 'batch_siz'; did you mean batch_size=...?"),
+    ("nograd_off", "did you mean +experiment=nograd_off?"),
+    ("seed=1,2", "seed=1,2: several values; a run with each: -m seed=1,2; one list: seed=[1,2]"),
     ("name=a=b", """put the value into quotes: 'name="a=b"'"""),
     ("optimizer=custom +optimizer.alpha=1",
      "optimizer.alpha: no such key (there are: _target_, lr, weight_decay, params); "
@@ -161,6 +163,7 @@ def test_a_mistake_is_one_line_and_leaves_no_folder(run, arguments, message):
         ("--cfg", "argument --cfg/-c: expected one argument"),
         ("--experiment nograd_off", "--experiment: not a flag; did you mean +experiment=nograd_off"),
         ("--epochs=3", "--epochs=3: not a flag; did you mean epochs=3"),
+        ("--batch-size 64", "--batch-size: not a flag; did you mean batch_size=64"),
     ],
 )
 @pytest.mark.parametrize(("command", "config"), [(train_command, "config"), (ab_command, "ab")])
