@@ -107,8 +107,8 @@ def _explain_composition(error: ConfigCompositionException) -> str:
     if deleted := re.match(r"Error merging override ~([\w.]+)", str(error)):
         return compose.deleted(deleted[1])
     if several := re.match(r"Ambiguous value for argument '(.*)'", str(error)):
-        key, _, value = several[1].partition("=")
-        return f"{several[1]}: several values; a run with each: -m {several[1]}; one list: {key}=[{value}]"
+        key, _, values = several[1].partition("=")
+        return f"{several[1]}: several values; a run with each: -m {several[1]}; one list: {key}=[{values}]"
     if second := re.match(r"Multiple values for (\S+)\. To override", str(error)):
         return f"{second[1]}: there is a file of this group already; to take another: {second[1]}=..., without +"
     merged = re.match(r"Error merging override \+*([\w.]+)=", str(error))
