@@ -446,7 +446,7 @@ def _memory(a: TraceTotals, b: TraceTotals) -> list[MemoryDifference]:
             in_b.allocated_bytes,
             in_a.own_peak_bytes,
             in_b.own_peak_bytes,
-        )
+        )  # fmt: skip
         for device in dict.fromkeys((*a.memory, *b.memory))
         for in_a, in_b in [(a.memory.get(device, MemoryTotals()), b.memory.get(device, MemoryTotals()))]
     ]
