@@ -23,10 +23,10 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 
 from profiling import run_record
 from profiling.format import duration
+from profiling.terminal.event_writers import silence_event_writer_threads
 from tests.conftest import ROOT, TINY, TINY_DATA
 from train import checkpoint
 from train.config import compose
-from profiling.terminal.event_writers import silence_event_writer_threads
 from train.run import train
 
 DIGITS = ("epochs=2", "model.width=4", "profiler.wait=0", "profiler.active=1")
