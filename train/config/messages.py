@@ -66,8 +66,9 @@ def explain_group(arguments: Sequence[str]) -> str | None:
         options = value.list if isinstance(value, ChoiceSweep) else value if isinstance(value, list) else [value]
         group = override.key_or_group
         folder = resources.files("configs").joinpath(group)
-        is_group = folder.is_dir() if group else False
-        if (is_group or group.split("/")[0] == "hydra") and not all(isinstance(o, str) for o in options):
+        if not group:
+            return f"{override.input_line}: there is no key before the ="
+        if (folder.is_dir() or group.split("/")[0] == "hydra") and not all(isinstance(o, str) for o in options):
             files = sorted(f.name.removesuffix(".yaml") for f in folder.iterdir()) if folder.is_dir() else ()
             there_are = f"; there are: {', '.join(files)}" if files else ""
             return f"{override.input_line}: a group takes the name of a file{there_are}"

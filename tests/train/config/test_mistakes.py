@@ -40,15 +40,13 @@ MISTAKES = [
     ("-m model=1,2", "model=1,2: a group takes"),
     ("model=[cnn,mlp]", "model: takes one file of its group, not several"),
     ("+model=mlp", "model: there is a file of this group already; to take another: model=..., without +"),
-    ("=64", "Could not override ''"),
+    ("=64", "=64: there is no key before the ="),
     ("+widht=3", "widht: no such key; did you mean 'model.width'?"),
-    ("batch_siz",
-     "batch_siz: cannot be read as key=value: Error parsing override 'batch_siz'; did you mean batch_size=...?"),
+    ("batch_siz", "Error parsing override 'batch_siz'; did you mean batch_size=...?"),
     ("nograd_off", "did you mean +experiment=nograd_off?"),
     ("seed=1,2", "seed=1,2: several values; a run with each: -m seed=1,2; one list: seed=[1,2]"),
     ("name=a=b", """put the value into quotes: 'name="a=b"'"""),
-    ("optimizer=custom +optimizer.alpha=1",
-     "optimizer.alpha: no such key (there are: _target_, lr, weight_decay, params); "
+    ("optimizer=custom +optimizer.alpha=1", "no such key (there are: _target_, lr, weight_decay, params); "
      "what the class takes: +optimizer.params.alpha=..."),
     (f"{MODEL}={HERE}.auxiliary", "returned a tuple for 2 images; this data needs logits [2, 10]"),
     ("model.weights=3", "model.weights: no such key (there are: _target_, width, dropout)"),
