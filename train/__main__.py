@@ -20,8 +20,8 @@ def job(composed: "DictConfig") -> None:
     from train.ranks.cores import own_cores
     from train.ranks.launch import alone_only, root_process
 
-    others = OthersMeter(root_process())
     with cli.one_line_errors(), own_cores():
+        others = OthersMeter(root_process())
         config = to_config(composed)
         folder = Path(HydraConfig.get().runtime.output_dir)
         if config.task is Task.infer:

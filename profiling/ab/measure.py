@@ -26,6 +26,7 @@ from profiling.ab.messages import Answer, Arm, ArmError, ArmOutput, BlockTimings
 from profiling.ab.plan import MIN_LAUNCHES, SETTLE_TURNS, Plan, plan_measurement, turn_order
 from profiling.ab.time_limit import TimeUpError, time_limit
 from profiling.errors import NotApplicableError, Terminated, UserError
+from profiling.format import duration
 from profiling.machine_load import OthersMeter
 from profiling.run_record import Environment
 from profiling.verdict.timings import PhaseTimings
@@ -85,17 +86,17 @@ class Measured:
     @property
     def limit_note(self) -> str | None:
         """What the time limit has cut off, as a sentence; None if nothing."""
-        is_over = isinstance(self.stop, TimeUpError)
+        is_over, limit = isinstance(self.stop, TimeUpError), duration(self.limit_s * 1e6)
         if self.plan is None:
-            return f"The time limit of {self.limit_s:.3g} s was over before the first launch." if is_over else None
+            return f"The time limit of {limit} was over before the first launch." if is_over else None
         if is_over and not self.launches:
             return (
-                f"The time limit of {self.limit_s:.3g} s is too short: {self.plan.launches} launches take "
-                f"{self.plan.expected_s:.0f} s."
+                f"The time limit of {limit} is too short: {self.plan.launches} launches take "
+                f"{duration(self.plan.expected_s * 1e6)}."
             )
         if is_over or (self.stop is None and self.launches < self.plan.launches):
             launches = f"{self.launches} of {self.plan.launches} launches"
-            return f"The time limit of {self.limit_s:.3g} s ended it after {launches}."
+            return f"The time limit of {limit} ended it after {launches}."
         return None
 
 
@@ -174,7 +175,9 @@ class Measurement:
         except (VariantError, NotApplicableError, KeyboardInterrupt, Terminated, TimeUpError) as reason:
             if self._environment is None:  # not even the baseline had started
                 if isinstance(reason, TimeUpError):
-                    raise UserError(f"{self._limit_s:g} s were over before the baseline had started") from None
+                    raise UserError(
+                        f"{duration(self._limit_s * 1e6)} were over before the baseline had started"
+                    ) from None
                 raise
             stop = reason
         rounds = self._plan.rounds if self._plan else 0

@@ -92,7 +92,7 @@ def plan_measurement(
     timed_s = min(budget_s - (now - start), left_s - usual * start_s)
     rounds_in_all = max(0, int(timed_s / round_s))
     rounds = max(1, rounds_in_all // usual)
-    fitting = min(rounds_in_all // rounds, left_s // (start_s + rounds * round_s))
+    fitting = min(rounds_in_all / rounds, left_s / (start_s + rounds * round_s))
     launches = int(min(most, max(MIN_LAUNCHES, fitting // ORDERS * ORDERS)))
     return Plan({**steps, TWIN: steps[BASELINE]}, rounds, launches, launches * (start_s + rounds * round_s))
 

@@ -57,11 +57,11 @@ def run(options: argparse.Namespace) -> int:
 def _compare(pair: ScriptPair, options: argparse.Namespace) -> int:
     started = datetime.now(UTC)
     start = time.perf_counter()
+    others_cores = warned_of_others()
     folder = OUTPUT / pair.label / started.strftime("%Y-%m-%d_%H-%M-%S.%f")
     folder.mkdir(parents=True)
     budget_s = options.budget_s or BUDGET_S
     console = Console(stderr=True) if options.json else wide_console()
-    others_cores = warned_of_others()
     try:
         with shown_progress(console, pair.name) as progress:
             measured = Measurement(

@@ -141,6 +141,7 @@ def test_tensorboard_reads_scalars_texts_pictures_and_hyperparameters(finished):
     columns = plugin_data_pb2.HParamsPluginData.FromString(metadata).session_start_info.hparams
     assert columns["switches.eval_context"].string_value == "grad"
     assert columns["epochs"].number_value == 2
+    assert columns["keep_heap"].string_value == "true", "a truth value would be shown as 1.0000"
     assert "switches.eval_context=grad" in columns["_changed"].string_value
 
 

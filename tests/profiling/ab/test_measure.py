@@ -63,15 +63,16 @@ def test_a_time_limit_holds_whatever_an_arm_does(tmp_path):
     result = measured(tmp_path / "log", step_s=0.5, max_s=0.1)  # not even the first steps are done by then
     assert time.perf_counter() - start < 0.5
     assert isinstance(result.stop, TimeUpError) and result.timings == {}
-    assert result.limit_note == "The time limit of 0.1 s was over before the first launch."
+    assert result.limit_note == "The time limit of 100 ms was over before the first launch."
 
 
 def test_launches_end_early_where_the_machine_became_slow_and_what_was_measured_counts(tmp_path, monkeypatch):
     plan = Plan({arm: dict.fromkeys(STAGES, 1) for arm in ARMS}, rounds=1, launches=1000, expected_s=0.1)
     monkeypatch.setattr(measure, "plan_measurement", lambda *_: plan)
-    result = measured(tmp_path / "log", step_s=0.0, max_s=0.5)
+    monkeypatch.setattr(measure, "PAUSE_S", 0.0)
+    result = measured(tmp_path / "log", step_s=0.0, max_s=0.2)
     assert result.stop is None and 6 <= result.launches < 1000
-    assert result.limit_note == f"The time limit of 0.5 s ended it after {result.launches} of 1000 launches."
+    assert result.limit_note == f"The time limit of 200 ms ended it after {result.launches} of 1000 launches."
     assert "variant finish" in (tmp_path / "log").read_text(), "its window is traced"
 
 
