@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Locator
 
 from tests.tab import logdir as made
 from tests.tab.browser import Tab
@@ -95,7 +94,7 @@ def test_the_tree_of_modules_opens_and_closes_by_keyboard(tab: Tab) -> None:
     assert rows.nth(1).evaluate("row => row === document.activeElement")
 
 
-def axis(root: Locator) -> list[float]:
+def axis(root: Any) -> list[float]:
     """The ends of the axis of the first chart, once it is drawn."""
     root.locator(".plot .xtick").first.wait_for()
     ends: list[float] = root.locator(".plot").first.evaluate("plot => plot.layout.xaxis.range")

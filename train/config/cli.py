@@ -159,7 +159,8 @@ def run(job: Callable[[DictConfig], None], config_name: str) -> int:
                 raise
         else:
             kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "  # Hydra's about its flags
-            tell(messages.explain(error) or messages.explain_group(sys.argv[1:]) or f"{kind}{error}")
+            text = " ".join(str(error).split())
+            tell(messages.explain(error) or messages.explain_group(sys.argv[1:]) or f"{kind}{text}")
         return 1
     finally:
         folders.discard()

@@ -68,6 +68,7 @@ MISTAKES = [
     ("batch_size=${oc.env:PATH}", "batch_size: While dereferencing interpolation '${oc.env:PATH}'"),
     ("--resolve", "error: The --resolve flag can only be used in conjunction with --cfg or --help"),
     ("--shell-completion", "error: Expecting one subcommand from ['install', 'uninstall', 'query']"),
+    ("--shell-completion install=tcsh", "error: No completion plugin for 'tcsh' found, available : bash fish zsh"),
     ("--run -m", "error: Only one of --run, --multirun, --cfg"),
     ("--experimental-rerun nope", "error: File nope does not exist!"),
     ("hypothesis.topic=autogad --cfg job", "expected one of [baseline, autograd, batching"),
