@@ -6,6 +6,7 @@ from pathlib import Path
 from profiling.errors import UserError
 from train.config.compose import flat, plain
 from train.config.schema import Config
+from train.ranks import event_files
 from train.ranks.alone import RankGroup
 from train.ranks.command import MAY_DIFFER
 from train.ranks.launch import is_first, launched
@@ -33,7 +34,9 @@ def saved_state(config: Config, folder: Path, group: RankGroup) -> TrainingState
     place = {"epoch": saved.epoch, "step": saved.step} if saved else {}
     group.agree("the state to go on from", place)
     if is_first():
-        _cut(folder, saved.events if saved else {})
+        event_files.cut(folder, saved.events if saved else {})
+        for trace in folder.glob("*.pt.trace.json.gz"):
+            trace.unlink()
         log.info("goes on in %s%s", folder, f": epoch {saved.epoch + 1}, after {saved.step} steps" if saved else "")
     return saved
 
@@ -53,15 +56,3 @@ def _check(saved: TrainingState, config: Config, group: RankGroup) -> None:
             f"resume={config.resume}: the run had {len(saved.ranks)} ranks, and there are {group.ranks} now; start it "
             "with as many as before"
         )
-
-
-def _cut(folder: Path, lengths: dict[str, int]) -> None:
-    """Cut the event files to what they had when the state was saved; remove later ones, and the traces."""
-    for file in folder.glob("events.out.tfevents.*"):
-        if file.name in lengths:
-            with file.open("r+b") as events:
-                events.truncate(min(lengths[file.name], file.stat().st_size))
-        else:
-            file.unlink()
-    for file in folder.glob("*.pt.trace.json.gz"):
-        file.unlink()
