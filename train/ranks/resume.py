@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 
 from profiling.errors import UserError
+from profiling.format import visible
 from train.config.compose import flat, plain
 from train.config.schema import Config
 from train.ranks import event_files
@@ -45,9 +46,10 @@ def _check(saved: TrainingState, config: Config, group: RankGroup) -> None:
     now, then = flat(plain(config)), flat(saved.config)
     for key in {**then, **now}:
         if key not in MAY_DIFFER and now.get(key) != then.get(key):
+            was = visible(str(then.get(key)))
             raise UserError(
-                f"resume={config.resume}: {key} was {then.get(key)} when the run began, and is {now.get(key)} now; the "
-                "files of configs/ must be as they were"
+                f"resume={config.resume}: {key} was {was} when the run began, and is {now.get(key)} now; the files of "
+                "configs/ must be as they were"
             )
     if saved.epoch >= config.epochs:
         raise UserError(f"resume={config.resume}: not a state of this run: in epoch {saved.epoch + 1}")

@@ -16,6 +16,7 @@ from tests.conftest import composed
 from tests.train.ranks.test_resume import SETUP, curve_steps, weights
 from train import loop
 from train.config.compose import to_config
+from train.config.messages import explain
 from train.ranks import stop
 from train.ranks.launch import Launch
 from train.ranks.scratch import PREFIX, scratch_folder
@@ -114,3 +115,10 @@ def test_ranks_that_are_asked_at_different_steps_end_after_the_same_one(monkeypa
     assert not second.all_end_after(6)
     assert first.all_end_after(7)
     assert second.all_end_after(7)
+
+
+@pytest.mark.parametrize(
+    "error", [ConnectionResetError(104, "Connection reset by peer"), RuntimeError("DataLoader worker (pid 7) is killed")]
+)
+def test_a_killed_loader_worker_is_told_as_such(error):
+    assert (explain(error) or "").startswith("a loader worker was killed, perhaps since memory ran out")
