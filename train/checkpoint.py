@@ -119,14 +119,14 @@ def load(path: Path) -> Checkpoint:
     if any(tensor.is_meta for tensor in checkpoint.weights.values()):
         raise refused(path, "a tensor of its weights has no values")
     for name in ("model", "data", "switches"):
-        if not _is_plain(getattr(checkpoint, name)):
+        if not is_plain(getattr(checkpoint, name)):
             raise refused(path, f"{name} holds more than numbers, text, lists and mappings")
     if not len(checkpoint.mean) == len(checkpoint.std) == checkpoint.channels:
         raise refused(path, f"mean and std must have {checkpoint.channels} values each, one for each channel")
     return checkpoint if version > 1 else _from_format_1(checkpoint)
 
 
-def _is_plain(tree: Any) -> bool:
+def is_plain(tree: Any) -> bool:
     """Whether `tree` is of JSON's types alone; shared and cyclic parts are looked at once."""
     pending, seen = [tree], set()
     while pending:

@@ -1,7 +1,6 @@
 """TensorBoard event files: curves, images, texts, and the configuration as hyperparameters."""
 
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from train.config.compose import flat, plain
 from train.config.options import Histograms
 from train.config.schema import Config
 from train.loop import EpochMetrics
+from train.ranks.event_files import whole_records
 from train.session import Session
 from train.summary import summarize
 
@@ -172,31 +172,6 @@ def step_log(session: Session, folder: Path) -> Iterator[StepLog]:
         yield StepLog(
             after_step=lambda metrics: events.histograms(session.module, metrics.steps), flush=events.flush, ahead=1
         )
-
-
-@contextmanager
-def whole_records(folder: Path) -> Iterator[None]:
-    """If the block cannot write, cut each event file in `folder` after its last whole record; remove an empty one."""
-    try:
-        yield
-    except OSError as error:
-        for file in folder.glob("events.out.tfevents.*"):
-            error.filename = error.filename or str(file)
-            length = _whole_bytes(file.read_bytes())
-            if length:
-                os.truncate(file, length)
-            else:
-                file.unlink()
-        raise
-
-
-def _whole_bytes(content: bytes) -> int:
-    """Length of the whole records (TFRecord): 8 bytes of length, 4 of checksum, the data, 4 of checksum."""
-    end = following = 0
-    while following <= len(content):
-        end = following
-        following += 16 + int.from_bytes(content[end : end + 8], "little")
-    return end
 
 
 def has_point(index: int) -> bool:

@@ -66,6 +66,8 @@ class Inputs:
 
 def _change(source: random.Random, content: dict[Any, Any]) -> None:
     """Change one value, at any depth."""
+    if not content:
+        return
     key = source.choice(list(content))
     value = content[key]
     if isinstance(value, dict) and value and source.random() < 0.8:

@@ -32,6 +32,8 @@ def explain(error: Exception) -> str | None:
         mark = error.problem_mark
         where = f"{mark.name}, line {mark.line + 1}, column {mark.column + 1}" if mark else "a configuration file"
         return f"{where}: not YAML: {error.problem or error.context}"
+    if isinstance(error, ConnectionError) or str(error).startswith("DataLoader worker"):
+        return "a loader worker was killed, perhaps since memory ran out: start fewer by loader.workers, or none by 0"
     if isinstance(error, OSError):
         return f"{error.filename or folders.of_the_run() or 'the folder of the run'}: {error.strerror or error}"
     if isinstance(error, ConfigCompositionException):

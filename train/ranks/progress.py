@@ -17,7 +17,7 @@ from train.config.compose import plain
 from train.config.schema import Config
 from train.events import EventFile
 from train.loop import EpochMetrics
-from train.ranks import state
+from train.ranks import event_files, state
 from train.ranks.order import order_of
 from train.ranks.state import RankState, TrainingState
 from train.ranks.stop import StopRequest, is_inside
@@ -184,7 +184,7 @@ class Progress:
                     scaler=scaler.state_dict() if (scaler := _scaler(parts)) else {},
                     order=position.order,
                     timings={stage: capture.sample.state() for stage, capture in self._timed.items()},
-                    events={file.name: file.stat().st_size for file in self._folder.glob("events.out.tfevents.*")},
+                    events={file.name: file.stat().st_size for file in self._folder.glob(event_files.PATTERN)},
                     curves=self._events.curves,
                     ranks=ranks,
                 ),

@@ -4,8 +4,10 @@ import logging
 from pathlib import Path
 
 from profiling.errors import UserError
+from profiling.format import visible
 from train.config.compose import flat, plain
 from train.config.schema import Config
+from train.ranks import event_files
 from train.ranks.alone import RankGroup
 from train.ranks.command import MAY_DIFFER
 from train.ranks.launch import is_first, launched
@@ -33,7 +35,9 @@ def saved_state(config: Config, folder: Path, group: RankGroup) -> TrainingState
     place = {"epoch": saved.epoch, "step": saved.step} if saved else {}
     group.agree("the state to go on from", place)
     if is_first():
-        _cut(folder, saved.events if saved else {})
+        event_files.cut(folder, saved.events if saved else {})
+        for trace in folder.glob("*.pt.trace.json.gz"):
+            trace.unlink()
         log.info("goes on in %s%s", folder, f": epoch {saved.epoch + 1}, after {saved.step} steps" if saved else "")
     return saved
 
@@ -42,9 +46,10 @@ def _check(saved: TrainingState, config: Config, group: RankGroup) -> None:
     now, then = flat(plain(config)), flat(saved.config)
     for key in {**then, **now}:
         if key not in MAY_DIFFER and now.get(key) != then.get(key):
+            was = visible(str(then.get(key)))
             raise UserError(
-                f"resume={config.resume}: {key} was {then.get(key)} when the run began, and is {now.get(key)} now; the "
-                "files of configs/ must be as they were"
+                f"resume={config.resume}: {key} was {was} when the run began, and is {now.get(key)} now; the files of "
+                "configs/ must be as they were"
             )
     if saved.epoch >= config.epochs:
         raise UserError(f"resume={config.resume}: not a state of this run: in epoch {saved.epoch + 1}")
@@ -53,15 +58,3 @@ def _check(saved: TrainingState, config: Config, group: RankGroup) -> None:
             f"resume={config.resume}: the run had {len(saved.ranks)} ranks, and there are {group.ranks} now; start it "
             "with as many as before"
         )
-
-
-def _cut(folder: Path, lengths: dict[str, int]) -> None:
-    """Cut the event files to what they had when the state was saved; remove later ones, and the traces."""
-    for file in folder.glob("events.out.tfevents.*"):
-        if file.name in lengths:
-            with file.open("r+b") as events:
-                events.truncate(min(lengths[file.name], file.stat().st_size))
-        else:
-            file.unlink()
-    for file in folder.glob("*.pt.trace.json.gz"):
-        file.unlink()

@@ -14,7 +14,7 @@ from torch import Tensor
 from profiling.errors import UserError
 from profiling.format import visible
 from profiling.storage import atomic_write
-from train.checkpoint import CONVERSION_ERRORS, unpickled
+from train.checkpoint import CONVERSION_ERRORS, is_plain, unpickled
 
 FOLDER = "states"  # in the folder of a run that is not complete
 KEPT = 2  # the newest may be damaged where the machine has lost power
@@ -114,7 +114,8 @@ def load(path: Path) -> TrainingState:
         UserError: it is damaged, or not a state that this program wrote.
     """
     content = unpickled(path, str(path), "state of training", "")
-    if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
+    version = content.pop("format", None) if isinstance(content, dict) else None
+    if type(version) is not int or version != FORMAT or not is_plain(content.get("config")):
         raise UserError(f"{path}: not a state of training of this program's format {FORMAT}")
     try:
         return msgspec.convert(content, TrainingState)

@@ -16,6 +16,7 @@ from tests.conftest import composed
 from tests.train.ranks.test_resume import SETUP, curve_steps, weights
 from train import loop
 from train.config.compose import to_config
+from train.config.messages import explain
 from train.ranks import stop
 from train.ranks.launch import Launch
 from train.ranks.scratch import PREFIX, scratch_folder
@@ -36,7 +37,8 @@ def whole(tmp_path_factory):
 @pytest.fixture
 def asked(configure, monkeypatch):
     """A function that runs in a folder, and sends signals to this process within a call of a function of the loop."""
-    before = {number: signal.getsignal(number) for number in ENDING}
+    # Where tests run in the background or by nohup, signals are ignored, and so would they be here.
+    before = {number: signal.signal(number, signal.default_int_handler) for number in ENDING}
 
     def run(name, call, folder, *overrides, signals=(signal.SIGTERM,), sleep_s=0.0):
         done, real = 0, getattr(loop, name)
@@ -75,8 +77,6 @@ def test_the_state_after_the_step_in_progress_is_saved(name, call, signals, plac
     assert run_record.read(cut).status == "interrupted"
     saved = load(files(cut)[0])
     assert (saved.epoch, saved.step) == place
-    for number in ENDING:
-        signal.signal(number, signal.default_int_handler)
     train(configure(*SETUP, f"resume={cut}"), {}, cut)
     expected, found = weights(whole), weights(cut)
     assert [name for name in expected if not torch.equal(found[name], expected[name])] == []
@@ -115,3 +115,10 @@ def test_ranks_that_are_asked_at_different_steps_end_after_the_same_one(monkeypa
     assert not second.all_end_after(6)
     assert first.all_end_after(7)
     assert second.all_end_after(7)
+
+
+@pytest.mark.parametrize(
+    "error", [ConnectionResetError(104, "Connection reset by peer"), RuntimeError("DataLoader worker (pid 7) is killed")]
+)
+def test_a_killed_loader_worker_is_told_as_such(error):
+    assert (explain(error) or "").startswith("a loader worker was killed, perhaps since memory ran out")
