@@ -118,7 +118,8 @@ def test_ranks_that_are_asked_at_different_steps_end_after_the_same_one(monkeypa
 
 
 @pytest.mark.parametrize(
-    "error", [ConnectionResetError(104, "Connection reset by peer"), RuntimeError("DataLoader worker (pid 7) is killed")]
+    "error",
+    [ConnectionResetError(104, "Connection reset by peer"), RuntimeError("DataLoader worker (pid 7) is killed")],
 )
 def test_a_killed_loader_worker_is_told_as_such(error):
     assert (explain(error) or "").startswith("a loader worker was killed, perhaps since memory ran out")
