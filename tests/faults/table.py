@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import quote
 
 import psutil
 from PIL import Image
@@ -216,7 +217,11 @@ def watched(folder: Path) -> Iterator[Row]:
     copies = folder / "many" / "baseline"
     for number in range(1000):
         shutil.copytree(run, copies / f"2026-01-01_00-00-00-{number:06}")
-    paths = ("data/plugin/abtrace/runs", f"data/plugin/abtrace/figures?run=baseline/{run.name}", "data/runs")
+    paths = (
+        "data/plugin/abtrace/runs",
+        f"data/plugin/abtrace/figures?run={quote(f'{run.parent.name}/{run.name}')}",
+        "data/runs",
+    )
     with tensorboard(folder / "runs", folder / "said") as address:
         before = [fetched(address + path)[0] for path in paths]
         shutil.rmtree(run)

@@ -20,7 +20,7 @@ class Inputs:
     waiting_limit_s = WAITING_LIMIT_S
 
     def __init__(self, folder: Path) -> None:
-        self.work_s = ended(RUN, folder).work_s
+        self.plain = ended(RUN, folder)
 
     def make(self, source: random.Random) -> tuple[Any, dict[str, bytes]]:
         """Damage in a half of the cases."""
@@ -38,7 +38,7 @@ class Inputs:
         if seed is not None:
             damage(random.Random(seed), folder)
         again = ended(("-m", "train", "resume=latest", "output=runs"), folder)
-        check(again, self.work_s, folder)
+        check(again, self.plain, folder)
         expect(again.status == 0 or seed is not None, f"did not go on: {again.errors}")
         for left in folder.rglob(".tmp-*"):  # SIGKILL: no name that anything reads
             expect(name == "SIGKILL", f"left behind: {left}")

@@ -15,7 +15,7 @@ class Inputs:
 
     def __init__(self, folder: Path) -> None:
         self.configs = configs.Inputs(folder)
-        self.work_s = ended(("-m", "train", *BASE), folder).work_s
+        self.plain = ended(("-m", "train", *BASE), folder)
 
     def make(self, source: random.Random) -> tuple[Any, dict[str, bytes]]:
         """Up to six overrides, which leave the run short; in a third of the cases the last is odd."""
@@ -31,4 +31,4 @@ class Inputs:
     def run(self, steps: Any, folder: Path) -> None:
         """Train."""
         arguments = [text.encode("utf-8", "replace").decode() for text in steps]
-        check(ended(("-m", "train", *BASE, *arguments), folder), self.work_s, folder)
+        check(ended(("-m", "train", *BASE, *arguments), folder), self.plain, folder)

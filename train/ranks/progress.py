@@ -1,6 +1,7 @@
 """How far training is: the state is saved from time to time, and restored where a run goes on."""
 
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -103,7 +104,8 @@ class Progress:
         first, before_s = 0, 0.0
         if self._saved is not None:
             try:
-                self._restore(self._saved)
+                with warnings.catch_warnings(action="ignore"):
+                    self._restore(self._saved)
             except Exception as error:  # torch and others raise almost anything for what is not theirs
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0]
                 raise UserError(f"{self._folder / state.FOLDER}: not a state of this run: {visible(reason)}") from error
