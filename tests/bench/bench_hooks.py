@@ -23,7 +23,7 @@ def main() -> None:
     out = out_argument(__doc__)
     torch.set_num_threads(1)  # what is measured is Python
     layers = [nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 10)]
-    images, labels = torch.randn(128, 256), torch.randint(0, 10, (128,))
+    images, labels = torch.randn(160, 256), torch.randint(0, 10, (160,))
 
     class Hooked(nn.Sequential):
         """The class of the module whose calls are timed."""
