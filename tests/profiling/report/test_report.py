@@ -255,7 +255,7 @@ def test_a_waterfall_ends_where_its_causes_lead() -> None:
     assert bars["measure"] == ["relative"] * len(parts) + ["total"]
     assert sum(parts) == total == 200
     assert parts[:10] == [float(size) for size in range(20, 10, -1)]
-    assert bars["text"][-3:] == ["+37 µs", "+8 µs", "+200 µs"]
+    assert bars["text"][-3:] == ["18 % (+37 µs)", "4 % (+8 µs)", "+200 µs"]
     assert "<img" not in str(bars["hovertext"])
 
 
