@@ -439,11 +439,8 @@ def _modules(a: TraceTotals, b: TraceTotals) -> list[ModuleDifference]:
 def _memory(a: TraceTotals, b: TraceTotals) -> list[MemoryDifference]:
     return [
         MemoryDifference(
-            device,
-            *(in_a.peak_bytes, in_b.peak_bytes),
-            *(in_a.allocated_bytes, in_b.allocated_bytes),
-            *(in_a.own_peak_bytes, in_b.own_peak_bytes),
+            device, x.peak_bytes, y.peak_bytes, x.allocated_bytes, y.allocated_bytes, x.own_peak_bytes, y.own_peak_bytes
         )
         for device in dict.fromkeys((*a.memory, *b.memory))
-        for in_a, in_b in [(a.memory.get(device, MemoryTotals()), b.memory.get(device, MemoryTotals()))]
+        for x, y in [(a.memory.get(device, MemoryTotals()), b.memory.get(device, MemoryTotals()))]
     ]
