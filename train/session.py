@@ -181,8 +181,9 @@ def check_model(module: nn.Module, data: DataSet, device: torch.device, target: 
     shape, classes = (2, data.channels, data.image_size, data.image_size), len(data.classes)
     with torch.no_grad(), torch.random.fork_rng([]):
         images = torch.zeros(shape, device=device)
-        for each in (module.eval(), copy.deepcopy(module).train()):  # a copy: its running statistics change
-            logits = call_target(each, f"model={target}: does not fit this data, images {list(shape)}", images)
+        # Training is tried on a copy: statistics change. Lazy modules cannot be copied before their first call.
+        for mode in (module.eval, lambda: copy.deepcopy(module).train()):
+            logits = call_target(mode(), f"model={target}: does not fit this data, images {list(shape)}", images)
             if not isinstance(logits, Tensor) or logits.shape != (2, classes):
                 got = list(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
                 raise UserError(f"model={target}: returned {got} for 2 images; this data needs logits [2, {classes}]")

@@ -34,7 +34,7 @@ def test_the_peak_of_resident_memory_is_said_once(tmp_path, capsys):
     print_run(
         PlainConsole(), structs.replace(RECORD, stages=stages, results=results, config={"output": "runs"}), tmp_path
     )
-    assert capsys.readouterr().out.count("resident") == 1
+    assert capsys.readouterr().out.count("peak resident") == 1
 
 
 @pytest.mark.parametrize(
