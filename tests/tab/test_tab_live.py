@@ -3,6 +3,8 @@
 import shutil
 from pathlib import Path
 
+import pytest
+
 from tests.tab import logdir as made
 from tests.tab.browser import Tab
 
@@ -11,6 +13,7 @@ def reload(tab: Tab) -> None:
     tab.page.locator("app-header-reload button").click()
 
 
+@pytest.mark.slow
 def test_runs_and_windows_appear_on_reload(growing: tuple[Path, Tab], logdir: Path) -> None:
     folder, tab = growing
     tab.page.goto(tab.url)

@@ -48,7 +48,12 @@ def test_differs_from_the_baseline_in_its_declared_keys_only(file):
     assert ours["hypothesis.topic"] in list(Topic)
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+COMPILES = pytest.mark.slow  # torch.compile takes most of a minute
+
+
+@pytest.mark.parametrize(
+    "file", [pytest.param(file, id=file.stem, marks=COMPILES if file.stem == "compile_on" else ()) for file in FILES]
+)
 def test_runs(file, configure, command, tmp_path):
     config = configure(f"+experiment={file.stem}")
     extra = [text.format(tmp=tmp_path) for need in config.hypothesis.needs for text in OVERRIDES.get(need, [])]

@@ -374,6 +374,7 @@ def test_a_failing_run_records_why(configure, tmp_path):
     assert compose.flat(left.config)["optimizer.lr"] == 1e30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_run_whose_evaluation_is_not_finite_fails_and_leaves_a_record_that_can_be_read(command, tmp_path, precision):
     result = command(

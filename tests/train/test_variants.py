@@ -64,7 +64,16 @@ def assert_agree(table: Table, fast, slow):
             torch.testing.assert_close(slow[name], fast[name], rtol=table.rtol, atol=table.atol)
 
 
-@pytest.mark.parametrize(("switch", "option"), PAIRS, ids=[f"{switch}={option}" for switch, option in PAIRS])
+COMPILES = pytest.mark.slow  # torch.compile takes most of a minute
+
+
+@pytest.mark.parametrize(
+    ("switch", "option"),
+    [
+        pytest.param(switch, option, id=f"{switch}={option}", marks=COMPILES if option == "compiled" else ())
+        for switch, option in PAIRS
+    ],
+)
 def test_an_option_agrees_with_the_fast_one_as_its_table_declares(switch, option, configure):
     table = TABLES[switch]
     model = MODELS.get(switch, ("model.width=4",))

@@ -87,6 +87,7 @@ def test_a_plain_loop_needs_no_change(tmp_path):
     assert output.peak_allocated_bytes["train"] > 0
 
 
+@pytest.mark.slow
 def test_one_seed_gives_one_answer(tmp_path):
     answers = []
     for seed in (0, 0, 1):
@@ -227,6 +228,7 @@ def test_a_compiled_module_stays_one_graph_and_has_phases(tmp_path):
 # --- turns ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_held_script_does_not_work_nor_do_its_workers(tmp_path):
     text = MODEL + (
         "import threading, time\n"
@@ -371,6 +373,7 @@ def test_what_a_script_has_started_ends_with_it(tmp_path):
     assert psutil.wait_procs(children, timeout=10)[1] == []
 
 
+@pytest.mark.slow
 def test_a_script_that_ends_early_is_started_again(tmp_path):
     with started(tmp_path, MODEL + "for _ in range(14): train_step()") as arm:
         first = arm._process.pid

@@ -210,6 +210,7 @@ def test_a_variant_that_fails_is_a_result_and_no_success(ab, tmp_path):
     assert read_comparison(folder).comparison.verdict is Verdict.failed
 
 
+@pytest.mark.slow
 def test_both_arms_with_one_tree_are_refused(ab, tmp_path):
     repository(tmp_path)
     (tmp_path / "src").mkdir()

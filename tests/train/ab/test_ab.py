@@ -139,6 +139,7 @@ def test_a_block_is_timed_by_its_fastest_step_or_by_one_for_each_worker():
     assert fastest_steps(steps, 2) == run_record.StepTimings(samples=[2, 4], step_s=[1, 1], phase_s={"load": [3, 2]})
 
 
+@pytest.mark.slow
 def test_an_arm_whose_loader_has_workers_times_a_step_for_each(tmp_path):
     working = ArmWorker(to_config(composed("loader.workers=2", *SMALL)), {}, tmp_path)
     working.block(dict.fromkeys(STAGES, 1))
@@ -175,12 +176,14 @@ def test_workers_of_an_arm_are_forked_as_those_of_a_run(configure, tmp_path):
     assert descendants() == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("forkserver" not in multiprocessing.get_all_start_methods(), reason="processes are spawned here")
 def test_arms_find_loaded_what_the_fork_server_is_to_preload(command):
     """The fork server itself says nothing of modules that it cannot import."""
     assert command("tests.train.ab.preloaded").stdout.split() == list(PRELOADED)
 
 
+@pytest.mark.slow
 def test_an_arm_starts_where_processes_are_spawned(configure, tmp_path, monkeypatch):
     monkeypatch.setattr(multiprocessing, "get_all_start_methods", lambda: ["spawn"])
     with arm_process(configure("model=mlp", *TINY), tmp_path) as arm:
@@ -264,6 +267,7 @@ def test_a_ladder_knows_the_best_probe_of_its_earlier_comparisons(nograd_off):
     assert best_probe_s([elsewhere]) is best_probe_s([]) is None, "another machine says nothing of this one"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("launches", "kept"), [(3, 0), (8, 7)])
 def test_an_interrupt_keeps_whole_launches(launches, kept, tmp_path, monkeypatch):
     plan = Plan({arm: dict.fromkeys(STAGES, 1) for arm in ARMS}, rounds=2, launches=launches, expected_s=60.0)
