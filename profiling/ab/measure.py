@@ -254,19 +254,26 @@ class Measurement:
         """Start the processes of the arms, and end them."""
         with ExitStack() as stack:
             processes: dict[str, Arm] = {}
-            for arm in arms:
-                start = time.perf_counter()
-                with attribute_failure(arm):
-                    processes[arm] = stack.enter_context(self._start[arm](scratch))
-                self._arm_start_s.append(time.perf_counter() - start)
+            try:
+                for arm in arms:
+                    start = time.perf_counter()
+                    with attribute_failure(arm):
+                        processes[arm] = stack.enter_context(self._start[arm](scratch))
+                    self._arm_start_s.append(time.perf_counter() - start)
+            except (VariantError, NotApplicableError):  # a result, if the baseline has started
+                self._wait_until_ready(processes)
+                raise
             start = time.perf_counter()
-            for arm in arms:
-                with attribute_failure(arm):
-                    environment = processes[arm].ready.environment
-                self._environment = self._environment or environment
+            self._wait_until_ready(processes)
             self._common_start_s = time.perf_counter() - start
             self._startup_s += sum(self._arm_start_s[-len(arms) :]) + self._common_start_s
             yield processes
+
+    def _wait_until_ready(self, processes: Mapping[str, Arm]) -> None:
+        for arm, process in processes.items():
+            with attribute_failure(arm):
+                environment = process.ready.environment
+            self._environment = self._environment or environment
 
     def _settle(self, processes: Mapping[str, Arm]) -> float:
         """Run the first steps of each process, which do not count; return the seconds that takes."""
