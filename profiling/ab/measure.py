@@ -260,7 +260,7 @@ class Measurement:
                     with attribute_failure(arm):
                         processes[arm] = stack.enter_context(self._start[arm](scratch))
                     self._arm_start_s.append(time.perf_counter() - start)
-            except (VariantError, NotApplicableError):  # a result, if the baseline has started
+            except BaseException:  # a result, or part of one, if the baseline has started
                 self._wait_until_ready(processes)
                 raise
             start = time.perf_counter()
