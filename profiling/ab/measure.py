@@ -35,6 +35,7 @@ from profiling.vocabulary import ARMS, BASELINE, COMPARED_ARMS, TWIN, VARIANT
 PAUSE_S = 0.002  # before a block: OpenMP threads of the previous arm keep spinning for some time
 PATIENCE_SHARE = 0.5  # extra time to wait for cores that share a cache, as a share of the budget
 LIMIT_RATIO = 2.0  # the time limit, where none is given, over the time that the plan expects
+MIN_LIMIT_S = 60.0  # likewise: other processes delay short comparisons most
 FINISH_RATIO = 2.0  # what the traced windows and the report take, at most, over the start of a launch
 
 StartArm = Callable[[Path], AbstractContextManager[Arm]]
@@ -118,7 +119,7 @@ class Measurement:
         planned: told the plan and the seconds that are left for it, before the launches.
         best_probe_s: the shortest probe (`profiling.ab.machine_state`) that is known of this machine; None if none is.
         max_s: seconds for everything, starting processes and traced windows included; None is LIMIT_RATIO times what
-            the plan expects, from its making.
+            the plan expects, from its making, and at least MIN_LIMIT_S.
         began_s: when `max_s` began, by `time.perf_counter`; None is now.
     """
 
@@ -229,7 +230,7 @@ class Measurement:
             block = partial(timed_block, processes)
             plan = self._plan = plan_measurement(block, stages, stage, self._budget_s, start_s, left_s)
         if self._max_s is None:
-            after_s = LIMIT_RATIO * plan.expected_s + finish_s
+            after_s = max(MIN_LIMIT_S, LIMIT_RATIO * plan.expected_s + finish_s)
             self._limit_s = time.perf_counter() - self._began_s + after_s
             end_after(after_s)
         self._planned(plan, self._left_s())
