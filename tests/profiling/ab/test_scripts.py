@@ -115,7 +115,7 @@ def test_a_slower_working_tree_is_called_and_fails_the_gate_in_ci(ab, tmp_path):
     assert list(record.timings) == ["load", "forward", "backward", "optimizer", "train"]
     assert list(record.changed) == ["revision"] and record.changed["revision"][1] == "working tree"
     assert judged.numerics.measured is Agreement.identical
-    assert record.notes == ["A step has 4 samples."]
+    assert "A step has 4 samples." in record.notes  # others may be told of a busy machine
     for arm in ("baseline", "variant"):
         assert run_record.read(folder / arm).stages.keys() == {"train"}
         assert all((folder / path).is_file() for path in record.arms[arm].traces.values())
