@@ -35,7 +35,7 @@ from profiling.vocabulary import ARMS, BASELINE, VARIANT, Agreement, Verdict
 OUTPUT = Path("runs") / "ab"
 SHOWN_LINES = 10  # of what a script printed before it failed
 UNDECIDED = 2
-MANY_PAGE_FAULTS = 100  # in a step: at about 0.5 µs each they are seen in steps of some milliseconds
+MANY_PAGE_FAULTS = 100  # in a step; fewer are hidden by the noise of most steps
 
 
 def run(options: argparse.Namespace) -> int:

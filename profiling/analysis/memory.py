@@ -81,7 +81,7 @@ class DeviceMemory(Struct, frozen=True):
 
 
 def peak_text(own_bytes: int, bytes_in_all: int) -> str:
-    """Write the peak of a window without and with what was there before: `30.7 MiB (77.6 MiB with what was before)`."""
+    """Write the peak of a window, and in parentheses the peak with what was there before, where that is another."""
     before = "" if own_bytes == bytes_in_all else f" ({size(bytes_in_all)} with what was there before the window)"
     return f"{size(own_bytes)}{before}"
 

@@ -48,7 +48,7 @@ def test_differs_from_the_baseline_in_its_declared_keys_only(file):
     assert ours["hypothesis.topic"] in list(Topic)
 
 
-COMPILES = pytest.mark.slow  # torch.compile takes most of a minute
+COMPILES = pytest.mark.slow  # torch.compile starts a compiler
 
 
 @pytest.mark.parametrize(

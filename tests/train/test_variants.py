@@ -64,7 +64,7 @@ def assert_agree(table: Table, fast, slow):
             torch.testing.assert_close(slow[name], fast[name], rtol=table.rtol, atol=table.atol)
 
 
-COMPILES = pytest.mark.slow  # torch.compile takes most of a minute
+COMPILES = pytest.mark.slow  # torch.compile starts a compiler
 
 
 @pytest.mark.parametrize(
