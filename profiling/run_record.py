@@ -6,13 +6,14 @@ the traces. Every figure about a run can be computed again from its folder.
 
 import statistics
 from bisect import bisect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from profiling.storage import decode_json, read_json, write_json
+from profiling.vocabulary import DESCRIPTION_KEYS
 
 SCHEMA_VERSION = 2
 FILE_NAME = "record.json"
@@ -203,3 +204,8 @@ def decode(content: bytes) -> RunRecord:
 
 
 _KINDS = {1: RunRecord, SCHEMA_VERSION: RunRecord}  # version 1 lacks the fields of samples: it has every step
+
+
+def effective_changes(changed: Mapping[str, tuple[Any, Any]]) -> dict[str, tuple[Any, Any]]:
+    """Leave out the keys that say why, how it is measured and where to."""
+    return {key: both for key, both in changed.items() if not key.startswith(DESCRIPTION_KEYS)}

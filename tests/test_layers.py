@@ -28,7 +28,7 @@ INSIDE_PROFILING = {
     "marks": set(),
     "parent_process": set(),
     "out_of_memory": {"format"},
-    "run_record": {"storage"},
+    "run_record": {"storage", "vocabulary"},
     "step_sample": {"run_record"},
     "machine": {"run_record"},
     "heap": set(),

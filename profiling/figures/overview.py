@@ -24,8 +24,7 @@ from profiling.figures.configuration import Setting, as_text, flat
 from profiling.figures.steps import timed_steps, traced_steps
 from profiling.figures.style import LEGEND, PARTS, label, rows
 from profiling.format import axis_unit, count, counted, duration, minute, percent, phase_name, size
-from profiling.run_record import RunRecord
-from profiling.vocabulary import DESCRIPTION_KEYS
+from profiling.run_record import RunRecord, effective_changes
 
 _WAITS = {
     "data": "steps wait for the data loader",
@@ -276,7 +275,7 @@ def _trace(summary: Summary) -> Block:
 def _configuration(record: RunRecord) -> Block:
     """Return the resolved configuration; lines that differ from the baseline come first."""
     values = flat(record.config)
-    differing = {key: both for key, both in record.changed.items() if not key.startswith(DESCRIPTION_KEYS)}
+    differing = effective_changes(record.changed)
     changed = [Setting(key, values.get(key, as_text(now)), as_text(before)) for key, (before, now) in differing.items()]
     same = [Setting(key, value, None) for key, value in values.items() if key not in differing]
     differ = "1 line differs" if len(changed) == 1 else f"{len(changed):,} lines differ"

@@ -117,8 +117,7 @@ def _causes_title(comparison: Comparison, explanation: Explanation) -> str:
     effect = comparison.declared_effect
     if effect is None:
         return "Causes of the traced difference"
-    measured_us = (effect.variant_s_per_sample - effect.baseline_s_per_sample) * 1e6
-    return f"Causes of the difference: {explanation.against(measured_us)}"
+    return f"Causes of the difference: {explanation.against(effect.difference_us)}"
 
 
 def _figures(arms: Mapping[str, ArmRecord]) -> ArmFigures:

@@ -185,9 +185,8 @@ def _causes(record: ComparisonRecord, folder: Path) -> list[str]:
     sign = 1 if comparison.verdict is Verdict.slower else -1
     if explanation is None or effect is None or explanation.difference_us * sign <= 0:
         return ["the traced windows do not show it"]
-    measured_us = (effect.variant_s_per_sample - effect.baseline_s_per_sample) * 1e6
     return [
-        explanation.against(measured_us),
+        explanation.against(effect.difference_us),
         *(
             f"  {explanation.share(cause.difference_us)} ({duration_change(cause.difference_us)}): {cause.text} "
             f"in {cause.phase}"

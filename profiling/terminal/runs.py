@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from profiling.format import duration, size
-from profiling.run_record import RunRecord, StageRecord, StepTimings
+from profiling.run_record import RunRecord, StageRecord, StepTimings, effective_changes
 from profiling.terminal.tables import FittedTable
-from profiling.vocabulary import DESCRIPTION_KEYS, STEP_PHASES
+from profiling.vocabulary import STEP_PHASES
 
 PERCENTILES = (50, 90, 99)
 SHOWN_CHANGES = 8
@@ -75,8 +75,8 @@ def print_run(console: Console, record: RunRecord, folder: Path) -> None:
 
 def claim_lines(record: RunRecord) -> list[str]:
     """What the experiment of a run claims, what differs from the baseline, and how to measure it; empty if nothing."""
-    differing = {key: both for key, both in record.changed.items() if not key.startswith(DESCRIPTION_KEYS)}
-    lines = [f"differs from the baseline: {key}: {before} -> {now}" for key, (before, now) in differing.items()]
+    differing = effective_changes(record.changed).items()
+    lines = [f"differs from the baseline: {key}: {before} -> {now}" for key, (before, now) in differing]
     hypothesis = record.config.get("hypothesis", {})
     if hypothesis.get("topic", "baseline") == "baseline":
         return lines[:SHOWN_CHANGES]

@@ -72,6 +72,11 @@ class PhaseEffect(Struct, frozen=True):
     detectable_ratio: float
     verdict: Verdict
 
+    @property
+    def difference_us(self) -> float:
+        """How much longer the variant takes: microseconds per sample."""
+        return (self.variant_s_per_sample - self.baseline_s_per_sample) * 1e6
+
 
 class Comparison(Struct, frozen=True):
     """One experiment against the baseline, judged.

@@ -13,13 +13,14 @@ from profiling.ab.comparison import BUDGET_S, arm_records, judge_measured, leave
 from profiling.ab.measure import Measured, Measurement, VariantError
 from profiling.ab.time_limit import TimeUpError
 from profiling.errors import NotApplicableError, UserError
+from profiling.run_record import effective_changes
 from profiling.terminal.comparisons import show_comparison
 from profiling.terminal.streams import standard_output
 from profiling.terminal.tables import wide_console
 from profiling.verdict.hypothesis import Expectation, Hypothesis
 from profiling.verdict.judge import Comparison
 from profiling.verdict.record import ComparisonRecord
-from profiling.vocabulary import BASELINE, DESCRIPTION_KEYS, STAGES, VARIANT
+from profiling.vocabulary import BASELINE, STAGES, VARIANT
 from train.ab.arm_config import ArmConfig
 from train.config import changes, cli
 from train.config.compose import flat, plain, to_config
@@ -109,11 +110,6 @@ def best_probe_s(earlier: Sequence[ComparisonRecord]) -> float | None:
     here = [record for record in earlier if record.environment.host == socket.gethostname()]
     probes_s = [s for record in here for timings in record.timings.values() for s in timings.probe_s]
     return min(probes_s, default=None)
-
-
-def effective_changes(changed: Mapping[str, tuple[Any, Any]]) -> dict[str, tuple[Any, Any]]:
-    """Leave out the keys that say why and where to."""
-    return {key: values for key, values in changed.items() if not key.startswith(DESCRIPTION_KEYS)}
 
 
 def one_change(baseline: Config, variant: Config) -> dict[str, tuple[Any, Any]]:
