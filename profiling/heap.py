@@ -18,7 +18,7 @@ RESERVE_BYTES = 2**28  # several times the memory of a traced window of nograd_o
 
 
 def has_glibc() -> bool:
-    """Whether the C library is glibc; no other is told anything here."""
+    """Whether the C library is glibc; nothing here has an effect on others."""
     return platform.libc_ver()[0] == "glibc"
 
 

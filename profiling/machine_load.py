@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 BUSY_CORES = 0.25
-"""Others that use less than this are no reason for anything: a desktop does so, and the counters are no better."""
+"""Less than this is ignored: a desktop uses as much, and the counters are no more exact."""
 
 SHORTEST_S = 0.2  # the kernel counts in hundredths of a second
 WINDOW_S = 0.5

@@ -23,7 +23,7 @@ def own_cores() -> Iterator[list[int]]:
     """In a multirun, have the cores that this process may use to itself; wait for jobs of this machine that have one.
 
     Yields:
-        The numbers of the cores; none outside of a multirun, which nothing is started beside.
+        The numbers of the cores; none outside of a multirun.
     """
     if HydraConfig.get().mode is not RunMode.MULTIRUN or fcntl is None or not hasattr(os, "sched_getaffinity"):
         yield []
