@@ -3,6 +3,7 @@
 import time
 import warnings
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, NamedTuple, Self, cast
@@ -75,7 +76,7 @@ class Progress:
         self._next_step = self._every_steps or 1
         self._saved_at_s = self._counted_at_s = time.perf_counter()
         self._position: _Position | None = None
-        self._request = StopRequest(self._ends_at_once)
+        self._request = StopRequest(partial(_ends_at_once, parts.config.checkpoint_every, parts.group.ranks))
 
     def __enter__(self) -> Self:
         self._request.__enter__()
@@ -92,12 +93,6 @@ class Progress:
         is_stop = isinstance(error, KeyboardInterrupt | Terminated) and not self._request.is_late
         if is_stop and self._position is not None:
             self._save(self._position)
-
-    def _ends_at_once(self, frame: FrameType | None) -> bool:
-        """Whether a signal need not wait for the end of a step: other ranks may be waiting for this one in it."""
-        if self._parts.config.checkpoint_every is None:
-            return True
-        return self._parts.group.ranks == 1 and not is_inside(loop.fit, frame)
 
     def epochs(self) -> Iterator[int]:
         """The numbers of the epochs to train, from 0; the first one may have begun before."""
@@ -228,3 +223,11 @@ def _scaler(parts: Session) -> torch.amp.GradScaler | None:
 
 def _accelerator(device: torch.device) -> Any:
     return getattr(torch, device.type)
+
+
+def _ends_at_once(checkpoint_every: str | None, ranks: int, frame: FrameType | None) -> bool:
+    """Whether a signal need not wait for the end of a step: other ranks may be waiting for this one in it.
+
+    No method of `Progress`, which would then live, with the workers of its loaders, until a garbage collection.
+    """
+    return checkpoint_every is None or (ranks == 1 and not is_inside(loop.fit, frame))
