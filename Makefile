@@ -1,6 +1,7 @@
 # Everything runs in .venv, which the first target makes; nothing has to be installed by hand but Python and make.
 PYTHON ?= python3
 BIN := .venv/bin
+TOGETHER := OMP_WAIT_POLICY=passive  # threads that spin while they wait take the cores from other processes
 OLDEST := torch==2.11.0 torchvision==0.26.0 'triton==3.6.0; sys_platform == "linux"'  # see pyproject.toml
 
 .DEFAULT_GOAL := help
@@ -9,11 +10,11 @@ OLDEST := torch==2.11.0 torchvision==0.26.0 'triton==3.6.0; sys_platform == "lin
 run: .venv/installed ## train, evaluate and infer on the embedded digits, with traces under runs/
 	$(BIN)/python -m train $(ARGS)
 
-test: .venv/installed ## the test suite
-	$(BIN)/python -m pytest $(ARGS)
+test: .venv/installed ## the test suite, in two processes (ARGS="-n 0 FILE": in one)
+	$(TOGETHER) $(BIN)/python -m pytest -n 2 $(ARGS)
 
 test-oldest: .venv-oldest/installed ## the test suite under the oldest torch that pyproject.toml allows
-	.venv-oldest/bin/python -m pytest $(ARGS)
+	$(TOGETHER) .venv-oldest/bin/python -m pytest -n 2 $(ARGS)
 
 accelerator: .venv/installed ## prove everything on this machine's GPU (ARGS="limit_s=480 device=cpu": the same, shrunk)
 	$(BIN)/python -m tests.accelerator $(ARGS)

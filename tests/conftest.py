@@ -14,7 +14,9 @@ import pytest
 import torch
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig
+from xdist.scheduler import LoadFileScheduling
 
+from profiling.terminal.early_signals import ENDING
 from tests.tab.browser import CHROMIUM, chromium
 from train.config import cli
 from train.config.compose import to_config
@@ -38,8 +40,22 @@ TINY = (*TINY_DATA, "epochs=1", "profiler.wait=0", "profiler.active=1")
 
 cli.register()
 
+for name in ("COLUMNS", "LINES"):  # of the terminal: processes of pytest-xdist inherit them from readline
+    os.environ.pop(name, None)
+
 # Background jobs of a shell ignore SIGINT, and child processes inherit this; some tests send SIGINT to child processes.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+class ByFile(LoadFileScheduling):
+    """Tests of one file run in one process, and all of the tab do: they share what is slow to make."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "tests/tab" if nodeid.startswith("tests/tab/") else super()._split_scope(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    return ByFile(config, log)
 
 
 def composed(*overrides: str) -> DictConfig:
@@ -74,10 +90,16 @@ def command() -> Callable[..., subprocess.CompletedProcess[str]]:
 
 @pytest.fixture(autouse=True)
 def restored_process() -> Iterator[None]:
-    """Restore the settings that a run changes for the whole process."""
+    """Restore the settings that a run changes for the whole process; its loaders' workers have ended.
+
+    A worker that lives on holds the pipes of this process, and closing the browser waits for their ends.
+    """
     limits = resource.getrlimit(resource.RLIMIT_DATA)
+    handlers = {number: signal.getsignal(number) for number in (*ENDING, signal.SIGALRM)}
     yield
     resource.setrlimit(resource.RLIMIT_DATA, limits)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     torch.set_num_threads(DEFAULT_THREADS)
     torch.use_deterministic_algorithms(False)
     torch.autograd.set_detect_anomaly(False)

@@ -14,14 +14,6 @@ from profiling.__main__ import main
 from tests.tab import logdir as made
 from tests.tab.browser import Tab, tensorboard
 
-HOSTS: set[str] = set()
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say which hosts the browser asked."""
-    if HOSTS:
-        terminalreporter.write_line(f"hosts that the tab asked for: {', '.join(sorted(HOSTS))}")
-
 
 @pytest.fixture(scope="package")
 def logdir(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -81,7 +73,6 @@ def growing(browser: Any, tmp_path: Path) -> Iterator[tuple[Path, Tab]]:
 
 def check(tab: Tab) -> None:
     """Nothing went wrong on the page, and nothing left for another host."""
-    HOSTS.update(tab.hosts)
     assert tab.hosts <= {urlsplit(tab.url).netloc}
     assert tab.said == []
 

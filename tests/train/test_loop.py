@@ -22,15 +22,6 @@ def trained(config, capture, warm_up=False):
     return parts.module.state_dict()
 
 
-def test_the_baseline_learns_the_held_out_digits(configure):
-    parts = session.prepare(configure())
-    for _ in range(parts.config.epochs):
-        parts.fit(parts.train_batches, NullCapture())
-    held_out = parts.evaluate(parts.test_batches, NullCapture())
-    assert held_out.samples == 359
-    assert held_out.accuracy() > 0.97
-
-
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 @pytest.mark.parametrize("schedule", ["one_cycle", "cosine", "constant"])
 def test_every_optimizer_and_schedule_reduces_the_loss(configure, optimizer, schedule):

@@ -43,14 +43,16 @@ def finished(tmp_path_factory):
     return folder, result.stdout
 
 
-def test_the_first_command_of_the_readme_needs_no_arguments(tmp_path):
+def test_the_first_command_of_the_readme_needs_no_arguments_and_learns_the_held_out_digits(tmp_path):
     """`python -m train`, from a folder of the user's."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     arguments = [sys.executable, "-m", "train"]
     result = subprocess.run(arguments, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     assert "error" not in result.stderr
     (folder,) = (tmp_path / "runs" / "baseline").iterdir()
-    assert run_record.read(folder).status == "complete"
+    record = run_record.read(folder)
+    assert record.status == "complete"
+    assert record.results["accuracy"] > 0.97
 
 
 def whole(folder: Path) -> dict[str, int]:
