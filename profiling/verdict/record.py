@@ -14,6 +14,7 @@ from profiling.run_record import Environment
 from profiling.storage import read_json, write_json
 from profiling.verdict.judge import Comparison
 from profiling.verdict.timings import PhaseTimings
+from profiling.verdict.wording import describe_estimators
 from profiling.vocabulary import COMPARISON_FILE
 
 COMPARISON_VERSION = 4
@@ -74,6 +75,7 @@ class ComparisonRecord(Struct, frozen=True, kw_only=True):
         """Sentences on what the figures mean, on what does not count as planned, or counts and should not."""
         notes = [*self.remarks]
         notes += ["Partial result. Interrupted before the planned number of blocks."] if self.partial else []
+        notes += [describe_estimators(effect) for effect in self.comparison.phases if effect.estimators_differ]
         timings = next(iter(self.timings.values()), None)
         if timings is not None and timings.apart_launches.any():
             apart = timings.apart_launches
