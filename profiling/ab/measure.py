@@ -356,7 +356,9 @@ def phase_timings(
 
     apart = cores_apart(probes_s, best_probe_s)
     return {
-        phase: PhaseTimings(*(of_arm(arm, phase) for arm in ORDER), rounds, probes_s, apart, means(phase))
+        phase: PhaseTimings(
+            of_arm(BASELINE, phase), of_arm(VARIANT, phase), of_arm(TWIN, phase), rounds, probes_s, apart, means(phase)
+        )
         for phase in phases
     }
 
