@@ -29,7 +29,7 @@ class PhaseTimings(Struct, frozen=True):
     rounds: int = 1
     probe_s: Sequence[float] = ()
     cores_apart: Sequence[bool] = ()
-    means_s_per_sample: Sequence[Sequence[float]] = ()
+    means_s_per_sample: Sequence[Sequence[float]] = []
 
     @property
     def arms(self) -> tuple[Sequence[float], Sequence[float], Sequence[float]]:
