@@ -56,6 +56,10 @@ ExpectedTime = StrEnum("ExpectedTime", ["slower", "faster", "same", "fails"])
 ExpectedMemory = StrEnum("ExpectedMemory", ["more", "less", "same"])
 """What a hypothesis expects of the variant's peak memory."""
 
+Estimator = StrEnum("Estimator", ["fastest", "mean"])
+"""What a time per sample is: that of the fastest steps, which is what the code costs, or the mean of all steps, which
+is what a user waits: it has the costs that do not come with every step."""
+
 Agreement = StrEnum("Agreement", ["identical", "close", "different"])
 """How far two sets of results agree, best first."""
 

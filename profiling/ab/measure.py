@@ -38,6 +38,9 @@ LIMIT_RATIO = 2.0  # the time limit, where none is given, over the time that the
 MIN_LIMIT_S = 60.0  # likewise: other processes delay short comparisons most
 FINISH_RATIO = 2.0  # what the traced windows and the report take, at most, over the start of a launch
 
+ORDER = (BASELINE, VARIANT, TWIN)
+"""The order of the arms in a record."""
+
 StartArm = Callable[[Path], AbstractContextManager[Arm]]
 """Starts an arm in a process of its own, given a folder for scratch files; leaving the context ends the process.
 
@@ -360,10 +363,18 @@ def phase_timings(
     def of_arm(arm: str, phase: str) -> list[float]:
         return [block[arm].s_per_sample[phase] for block in blocks]
 
+    def means(phase: str) -> list[list[float]]:
+        if not all(phase in of_arm.mean_s_per_sample for block in blocks for of_arm in block.values()):
+            return []
+        return [
+            [float(np.mean([block[arm].mean_s_per_sample[phase] for block in launch])) for launch in launches]
+            for arm in ORDER
+        ]
+
     apart = cores_apart(probes_s, best_probe_s)
     return {
         phase: PhaseTimings(
-            of_arm(BASELINE, phase), of_arm(VARIANT, phase), of_arm(TWIN, phase), rounds, probes_s, apart
+            of_arm(BASELINE, phase), of_arm(VARIANT, phase), of_arm(TWIN, phase), rounds, probes_s, apart, means(phase)
         )
         for phase in phases
     }

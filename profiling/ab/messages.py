@@ -1,7 +1,7 @@
 """What the measurement and an arm's process say to each other. Every message is a dataclass that can be pickled."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -85,10 +85,12 @@ class BlockTimings:
     Attributes:
         s_per_sample: phase or stage -> seconds per sample in the block's fastest step.
         step_s: stage -> mean seconds of all its steps.
+        mean_s_per_sample: phase or stage -> seconds per sample over all steps of the block.
     """
 
     s_per_sample: Mapping[str, float]
     step_s: Mapping[str, float]
+    mean_s_per_sample: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

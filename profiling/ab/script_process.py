@@ -170,9 +170,11 @@ class ScriptProcess:
         """As `Arm.block`. Of several ranks the slowest counts, and the samples of all."""
         request = {"steps": steps[next(iter(self.ready.settle_steps))]}
         replies = self._ask(request, request)
+        timed = []
         for of_ranks in zip(*(reply["steps"] for reply in replies), strict=False):  # a script's end cuts blocks short
             samples, _, phase_s = of_ranks[0]
-            self._steps.add((samples or 1) * self._samples_factor, max(row[1] for row in of_ranks), phase_s)
+            timed.append(((samples or 1) * self._samples_factor, max(row[1] for row in of_ranks), phase_s))
+            self._steps.add(*timed[-1])
         self._page_faults += [reply["page_faults"] / len(reply["steps"]) for reply in replies]
         self._resident_bytes = max(self._resident_bytes, sum(reply["resident_bytes"] for reply in replies))
         accelerator_bytes = [self._accelerator_bytes, *(reply["accelerator_bytes"] for reply in replies)]
@@ -182,6 +184,7 @@ class ScriptProcess:
         return BlockTimings(
             {name: max(seconds[name] for seconds in of_each) / self._samples_factor for name in phases},
             {self._stage: max(reply["step_s"][self._stage] for reply in replies)},
+            _means(self._stage, timed),
         )
 
     def finish(self, folder: Path, started: str, results: Mapping[str, float]) -> ArmOutput:
@@ -409,6 +412,16 @@ class ScriptProcess:
         with suppress(psutil.Error):
             return psutil.Process(self._process.pid).children(recursive=True)
         return []
+
+
+def _means(stage: str, steps: Sequence[tuple[int, float, Mapping[str, float]]]) -> dict[str, float]:
+    """Seconds per sample of the stage, and of each phase that all `steps` have: samples, seconds, those of phases."""
+    if not steps:
+        return {}
+    all_samples = sum(samples for samples, _, _ in steps)
+    phases = [name for name in steps[0][2] if all(name in phase_s for _, _, phase_s in steps)]
+    means = {name: sum(phase_s[name] for _, _, phase_s in steps) / all_samples for name in phases}
+    return {**means, stage: sum(seconds for _, seconds, _ in steps) / all_samples}
 
 
 class _ScriptEndedError(Exception):

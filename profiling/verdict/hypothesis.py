@@ -7,7 +7,7 @@ hypothesis.
 
 from msgspec import Struct
 
-from profiling.vocabulary import ExpectedMemory, ExpectedTime, Outcome, Verdict
+from profiling.vocabulary import Estimator, ExpectedMemory, ExpectedTime, Outcome, Verdict
 
 MEMORY_RESOLUTION = 0.0005
 """Share of the peak: a smaller difference is neither `more` nor `less`."""
@@ -29,12 +29,13 @@ class Expectation(Struct, frozen=True):
 
 
 class Hypothesis(Struct, frozen=True):
-    """What an experiment claims, why, and in which phase the effect should show."""
+    """What an experiment claims, why, in which phase the effect should show, and by which estimator."""
 
     claim: str
     because: str
     phase: str
     expect: Expectation
+    estimator: Estimator = Estimator.fastest
 
     @property
     def claims_something(self) -> bool:

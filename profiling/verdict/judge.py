@@ -25,7 +25,7 @@ from profiling.verdict import stats
 from profiling.verdict.hypothesis import Hypothesis, PeakMemory, outcome_of
 from profiling.verdict.numerics import NumericsCheck
 from profiling.verdict.timings import PhaseTimings
-from profiling.vocabulary import STEP_PHASES, ExpectedTime, Outcome, Verdict
+from profiling.vocabulary import STEP_PHASES, Estimator, ExpectedTime, Outcome, Verdict
 
 SIGNIFICANCE = 1 - stats.CONFIDENCE
 
@@ -41,13 +41,22 @@ MIN_FLOOR = math.log(1.01)
 averaged out by more launches (docs/measurement.md)."""
 
 
+class RatioInterval(Struct, frozen=True):
+    """A ratio variant / baseline with its 95 % interval."""
+
+    ratio: float
+    low: float
+    high: float
+
+
 class PhaseEffect(Struct, frozen=True):
     """The effect in one phase. Ratios are variant / baseline: 1.05 is 5 % slower.
 
     Attributes:
         baseline_s_per_sample, variant_s_per_sample: their quotient is `ratio`, their geometric mean the median over
-            launches of that of both arms. Each arm has its fastest round; the baseline's is the geometric mean of
-            baseline and twin. Medians of each arm alone would come from different launches, and contradict the ratio.
+            launches of that of both arms. Each arm has its fastest round, or its mean; the baseline's is the geometric
+            mean of baseline and twin. Medians of each arm alone would come from different launches, and contradict the
+            ratio.
         share_of_step: the phase's share of the baseline's step of training; None for phases outside the step.
         p_value: the p-value of "there is no effect", for this phase alone.
         p_family: the p-value to correct where this is one test of many (`stats.family_p_value`).
@@ -55,6 +64,8 @@ class PhaseEffect(Struct, frozen=True):
         floor_ratio: the noise floor as a ratio, at least 1: identical code may seem slower by this, or faster by its
             inverse.
         detectable_ratio: at least 1; a true effect of this size would be called four times out of five.
+        estimator: what the times are: those of the fastest steps, unless the hypothesis is about the mean.
+        beside: the ratio by the other estimator; None where it was not measured.
     """
 
     phase: str
@@ -71,6 +82,13 @@ class PhaseEffect(Struct, frozen=True):
     floor_ratio: float
     detectable_ratio: float
     verdict: Verdict
+    estimator: Estimator = Estimator.fastest
+    beside: RatioInterval | None = None
+
+    @property
+    def estimators_differ(self) -> bool:
+        """Whether the intervals by the fastest steps and by the mean of all exclude each other."""
+        return self.beside is not None and (self.beside.low > self.ratio_high or self.beside.high < self.ratio_low)
 
     @property
     def difference_us(self) -> float:
@@ -122,7 +140,10 @@ def judge_comparison(
     """
     if hypothesis.phase not in timings:
         raise ValueError(f"{experiment}: phase {hypothesis.phase!r} was not measured, only {', '.join(timings)}")
-    effects = tuple(phase_effect(phase, of_phase) for phase, of_phase in timings.items())
+    effects = tuple(
+        phase_effect(phase, of_phase, hypothesis.estimator if phase == hypothesis.phase else Estimator.fastest)
+        for phase, of_phase in timings.items()
+    )
     phases = _with_shares(_correct_undeclared(effects, hypothesis.phase))
     declared = next(effect for effect in phases if effect.phase == hypothesis.phase)
     return Comparison(
@@ -174,15 +195,15 @@ def _without_timings(
     )
 
 
-def phase_effect(phase: str, timings: PhaseTimings) -> PhaseEffect:
-    """Estimate and judge one phase, without its share of the step.
+def phase_effect(phase: str, timings: PhaseTimings, estimator: Estimator = Estimator.fastest) -> PhaseEffect:
+    """Estimate and judge one phase by `estimator`, without its share of the step.
 
     Raises:
         ValueError: the arms differ in their number of launches, or as `stats.fastest` and `stats.paired_effect`; the
             message names the phase.
     """
     try:
-        baseline_s, variant_s, twin_s = _fastest_of_counted(timings)
+        baseline_s, variant_s, twin_s = _counted(timings, estimator)
         noise = stats.paired_effect(baseline_s, twin_s)
         both_baselines_s = np.sqrt(baseline_s * twin_s)
         effect = stats.paired_effect(both_baselines_s, variant_s)
@@ -206,7 +227,19 @@ def phase_effect(phase: str, timings: PhaseTimings) -> PhaseEffect:
         floor_ratio=math.exp(floor),
         detectable_ratio=math.exp(stats.detectable((effect.high - effect.low) / 2, floor)),
         verdict=_verdict(effect, floor),
+        estimator=estimator,
+        beside=_beside(timings, estimator),
     )
+
+
+def _beside(timings: PhaseTimings, estimator: Estimator) -> RatioInterval | None:
+    """The effect by the other estimator."""
+    if not timings.means_s_per_sample:
+        return None
+    other = Estimator.mean if estimator is Estimator.fastest else Estimator.fastest
+    baseline_s, variant_s, twin_s = _counted(timings, other)
+    effect = stats.paired_effect(np.sqrt(baseline_s * twin_s), variant_s)
+    return RatioInterval(math.exp(effect.estimate), math.exp(effect.low), math.exp(effect.high))
 
 
 def bound(ratio_low: float, ratio_high: float, floor_ratio: float) -> float:
@@ -228,10 +261,15 @@ def correct_ladder(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
     )
 
 
-def _fastest_of_counted(timings: PhaseTimings) -> list[stats.Floats]:
-    """Each arm's fastest seconds per sample in each launch that counts."""
+def _counted(timings: PhaseTimings, estimator: Estimator) -> list[stats.Floats]:
+    """Each arm's seconds per sample in each launch that counts: of the fastest round, or the mean of all."""
     counted = timings.counted_launches
-    arms = [stats.fastest(of_arm, timings.rounds) for of_arm in timings.arms]
+    if estimator is Estimator.fastest:
+        arms = [stats.fastest(of_arm, timings.rounds) for of_arm in timings.arms]
+    elif timings.means_s_per_sample:
+        arms = [stats.fastest(of_arm, 1) for of_arm in timings.means_s_per_sample]
+    else:
+        raise ValueError("the mean of all steps was not measured")
     lengths = [len(launches) for launches in (*arms, counted)]
     if len(set(lengths)) > 1:
         raise ValueError("baseline, variant, twin and probe have {}, {}, {} and {} launches".format(*lengths))

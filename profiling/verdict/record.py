@@ -14,7 +14,8 @@ from profiling.run_record import Environment
 from profiling.storage import read_json, write_json
 from profiling.verdict.judge import Comparison
 from profiling.verdict.timings import PhaseTimings
-from profiling.vocabulary import COMPARISON_FILE
+from profiling.verdict.wording import describe_estimators
+from profiling.vocabulary import COMPARISON_FILE, Estimator
 
 COMPARISON_VERSION = 4
 
@@ -83,6 +84,11 @@ class ComparisonRecord(Struct, frozen=True, kw_only=True):
                 "rank, for the samples of all; memory is that of rank 0."
             )
         notes += ["Partial result. Interrupted before the planned number of blocks."] if self.partial else []
+        notes += [
+            describe_estimators(effect)
+            for effect in self.comparison.phases
+            if effect.estimators_differ or effect.estimator is Estimator.mean
+        ]
         timings = next(iter(self.timings.values()), None)
         if timings is not None and timings.apart_launches.any():
             apart = timings.apart_launches

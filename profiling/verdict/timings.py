@@ -20,6 +20,7 @@ class PhaseTimings(Struct, frozen=True):
         probe_s: [launches] seconds of the probe that tells whether the machine's cores share a cache: the median over a
             launch's rounds; empty where it was not measured.
         cores_apart: [launches] whether the cores shared no cache during a launch; empty where that is not known.
+        means_s_per_sample: [baseline, variant, twin][launches] mean seconds per sample of all steps; empty if unknown.
     """
 
     baseline_s_per_sample: Sequence[float]
@@ -28,6 +29,7 @@ class PhaseTimings(Struct, frozen=True):
     rounds: int = 1
     probe_s: Sequence[float] = ()
     cores_apart: Sequence[bool] = ()
+    means_s_per_sample: Sequence[Sequence[float]] = []
 
     @property
     def arms(self) -> tuple[Sequence[float], Sequence[float], Sequence[float]]:

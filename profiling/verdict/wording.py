@@ -6,7 +6,7 @@ from profiling.format import interval, ratio
 from profiling.verdict.hypothesis import Expectation
 from profiling.verdict.judge import SIGNIFICANCE, Comparison, PhaseEffect, bound
 from profiling.verdict.numerics import NumericsCheck
-from profiling.vocabulary import Agreement, Verdict
+from profiling.vocabulary import Agreement, Estimator, Verdict
 
 
 def describe_effect(effect: PhaseEffect) -> str:
@@ -27,6 +27,19 @@ def describe_effect(effect: PhaseEffect) -> str:
             return f"inconclusive (too noisy: ± {100 * math.expm1(max((high - low) / 2, floor)):.1f} %)"
         case _:
             return effect.verdict.value
+
+
+def describe_estimators(effect: PhaseEffect) -> str:
+    """Say what the fastest steps and the mean of all give: `load: ×4.300 (4.1 – 4.5) by the fastest steps, but …`."""
+    beside = effect.beside
+    assert beside is not None
+    other = Estimator.mean if effect.estimator is Estimator.fastest else Estimator.fastest
+    own = f"{ratio(effect.ratio)} ({effect_interval(effect)}) by {_ESTIMATORS[effect.estimator]}"
+    others = f"{ratio(beside.ratio)} ({interval(beside.low, beside.high)}) by {_ESTIMATORS[other]}"
+    return f"{effect.phase}: {own}, {'but' if effect.estimators_differ else 'and'} {others}."
+
+
+_ESTIMATORS = {Estimator.fastest: "the fastest steps", Estimator.mean: "the mean of all steps"}
 
 
 def effect_interval(effect: PhaseEffect) -> str:

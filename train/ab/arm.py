@@ -100,6 +100,7 @@ class ArmWorker:
         """
         self.probe()
         s_per_sample: dict[str, float] = {}
+        means: dict[str, float] = {}
         step_s: dict[str, float] = {}
         for stage, asked in steps.items():
             workers, untimed = self._workers.get(stage, 0), self._ahead.get(stage, 0)
@@ -111,13 +112,14 @@ class ArmWorker:
             own = _slice(capture.timings(), untimed, untimed + count)
             timed = joint_steps(self._group.gathered(own) or [own])
             fastest = fastest_steps(timed, max(1, workers))
-            samples = sum(fastest.samples)
-            if stage == "train":
-                s_per_sample |= {phase: sum(seconds) / samples for phase, seconds in fastest.phase_s.items()}
-            s_per_sample[stage] = sum(fastest.step_s) / samples
+            for steps_of_it, per_sample in ((fastest, s_per_sample), (timed, means)):
+                samples = sum(steps_of_it.samples)
+                if stage == "train":
+                    per_sample |= {phase: sum(seconds) / samples for phase, seconds in steps_of_it.phase_s.items()}
+                per_sample[stage] = sum(steps_of_it.step_s) / samples
             step_s[stage] = sum(timed.step_s) / count
             self._keep(stage, timed, capture)
-        return BlockTimings(s_per_sample, step_s)
+        return BlockTimings(s_per_sample, step_s, means)
 
     def _keep(self, stage: str, timed: StepTimings, capture: TimedCapture) -> None:
         """Add the timings and the memory of a block to those of the stage."""

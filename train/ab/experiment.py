@@ -139,6 +139,6 @@ def one_change(baseline: Config, variant: Config) -> dict[str, tuple[Any, Any]]:
 def judge(config: Config, measured: Measured) -> Comparison:
     """Say what the measurement means for the hypothesis of `config`."""
     claim = config.hypothesis
-    hypothesis = Hypothesis(claim.claim, claim.because, claim.phase, Expectation(**vars(claim.expect)))
+    hypothesis = Hypothesis(claim.claim, claim.because, claim.phase, Expectation(**vars(claim.expect)), claim.estimator)
     stage = claim.phase if claim.phase in STAGES else "train"
     return judge_measured(config.name, hypothesis, stage, claim.numerics, measured)

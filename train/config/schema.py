@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from profiling.errors import UserError
-from profiling.vocabulary import STAGES, STEP_PHASES, Agreement, ExpectedMemory, ExpectedTime
+from profiling.vocabulary import STAGES, STEP_PHASES, Agreement, Estimator, ExpectedMemory, ExpectedTime
 from train.config.checks import check, check_choice, check_optional, check_range, check_share, most_per_core
 from train.config.options import (
     Activations,
@@ -129,6 +129,7 @@ class HypothesisConfig:
     because: str
     phase: str
     expect: ExpectationConfig
+    estimator: Estimator
     numerics: Agreement
     needs: list[Need]
 

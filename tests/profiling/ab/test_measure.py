@@ -72,6 +72,7 @@ def test_launches_end_early_where_the_machine_became_slow_and_what_was_measured_
     monkeypatch.setattr(measure, "PAUSE_S", 0.0)
     result = measured(tmp_path / "log", step_s=0.0, max_s=0.2)
     assert result.stop is None and 6 <= result.launches < 1000
+    assert result.timings["train"].means_s_per_sample == [[0.0] * result.launches] * 3
     assert result.limit_note == f"The time limit of 200 ms ended it after {result.launches} of 1000 launches."
     assert "variant finish" in (tmp_path / "log").read_text(), "its window is traced"
 

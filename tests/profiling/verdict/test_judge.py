@@ -16,8 +16,8 @@ from profiling.verdict.judge import (
 )
 from profiling.verdict.numerics import check_numerics
 from profiling.verdict.timings import PhaseTimings
-from profiling.verdict.wording import describe_effect
-from profiling.vocabulary import Agreement, ExpectedMemory, ExpectedTime, Outcome, Verdict
+from profiling.verdict.wording import describe_effect, describe_estimators
+from profiling.vocabulary import Agreement, Estimator, ExpectedMemory, ExpectedTime, Outcome, Verdict
 
 SLOWER = Expectation(time=ExpectedTime.slower)
 
@@ -231,6 +231,30 @@ SAME = PeakMemory(baseline_bytes=100_000, variant_bytes=100_020)
 )
 def test_outcome(shift: float, expect: Expectation, memory: PeakMemory | None, outcome: Outcome) -> None:
     assert compared(shift, expect, memory).outcome is outcome
+
+
+def test_a_claim_about_the_mean_is_judged_by_it_and_the_other_estimator_stands_beside() -> None:
+    fastest = phase(0.0)
+    means = [[2 * s for s in fastest.baseline_s_per_sample], [6 * s for s in fastest.variant_s_per_sample]]
+    both = msgspec.structs.replace(fastest, means_s_per_sample=[*means, [2 * s for s in fastest.twin_s_per_sample]])
+    by_fastest = hypothesis_of()
+    by_mean = msgspec.structs.replace(by_fastest, estimator=Estimator.mean)
+    outcomes = []
+    for hypothesis in (by_fastest, by_mean):
+        judged = judge_comparison("x_off", hypothesis, {"train": both})
+        effect = judged.declared_effect
+        assert effect is not None and effect.beside is not None and effect.estimators_differ
+        outcomes.append((judged.outcome, round(effect.ratio, 1), round(effect.beside.ratio, 1)))
+    assert outcomes == [(Outcome.refuted, 1.0, 3.0), (Outcome.confirmed, 3.0, 1.0)]
+    said = describe_estimators(effect)
+    assert "by the mean of all steps, but" in said and said.endswith("by the fastest steps.")
+
+
+def test_estimators_that_agree_are_not_mentioned() -> None:
+    one = phase(0.1)
+    assert not phase_effect("train", msgspec.structs.replace(one, means_s_per_sample=one.arms)).estimators_differ
+    with pytest.raises(ValueError, match="phase 'train': the mean of all steps was not measured"):
+        phase_effect("train", one, Estimator.mean)
 
 
 @pytest.mark.parametrize(
