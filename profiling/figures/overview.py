@@ -24,6 +24,7 @@ from profiling.figures.configuration import Setting, as_text, flat
 from profiling.figures.steps import timed_steps, traced_steps
 from profiling.figures.style import LEGEND, PARTS, label, rows
 from profiling.format import axis_unit, count, counted, duration, minute, percent, phase_name, size
+from profiling.machine_load import BUSY_CORES, described
 from profiling.run_record import RunRecord, effective_changes
 
 _WAITS = {
@@ -64,6 +65,9 @@ def _notes(summary: Summary, record: RunRecord | None, problem: str) -> Iterator
     if record and record.status != "complete":
         reason = record.error or "no reason was recorded"
         yield message("partial", f"This run is {record.status}: {reason}", "Shown are the stages that ended.")
+    if record and (cores := record.others_before_cores or 0.0) >= BUSY_CORES:
+        reason = "Times are longer and less certain; with several threads, many times longer."
+        yield message("partial", f"Other processes used {described(cores)} when this run began.", reason)
     if not summary.trace.whole:
         partial = message("partial", "A trace is not whole: what could be analyzed is shown.")
         yield listed(summary.trace.notes, partial)

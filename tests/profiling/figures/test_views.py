@@ -9,6 +9,7 @@ import msgspec
 import plotly.graph_objects as go
 import pytest
 
+from profiling import run_record
 from profiling.analysis.summary import summarize
 from profiling.figures.compared_views import compared_views
 from profiling.figures.effects import effects
@@ -72,6 +73,14 @@ def test_plotly_accepts_every_chart(tmp_path: Path) -> None:
         (tmp_path / "ab" / name).mkdir(parents=True)
         write_comparison(recorded(compared(name, times), arms=ARMS), tmp_path / "ab" / name)
     assert plotted(effects(read_ladder(tmp_path / "ab"))) == 3
+
+
+@pytest.mark.parametrize(("cores", "told"), [(None, False), (0.1, False), (0.66, True)])
+def test_the_overview_says_how_busy_the_machine_was(cores: float | None, told: bool, tmp_path: Path) -> None:
+    run = made(tmp_path / "run")
+    run_record.write(msgspec.structs.replace(RECORD, others_before_cores=cores), run)
+    shown = msgspec.json.encode(run_views(run, read_traces(run))["overview"]).decode()
+    assert ("Other processes used 66 % of a core when this run began." in shown) == told
 
 
 def test_a_table_has_the_values_of_the_analysis_and_the_texts_of_the_command_line(tmp_path: Path) -> None:
