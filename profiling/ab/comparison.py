@@ -49,7 +49,7 @@ def judge_measured(
     if measured.difference is not None:
         numerics = check_numerics(declared, *measured.difference, CLOSE_RTOL, CLOSE_ATOL)
     if not measured.timings:
-        reason = measured.limit_note or "interrupted before there was enough for an interval"
+        reason = measured.end_note or "interrupted before there was enough for an interval"
         return inconclusive(experiment, hypothesis, reason, numerics)
     return judge_comparison(experiment, hypothesis, measured.timings, peak_memory(stage, measured), numerics)
 

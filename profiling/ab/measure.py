@@ -86,10 +86,11 @@ class Measured:
     launches: int = 0
     plan: Plan | None = None
     others_cores: Sequence[float] = ()
+    is_settled: bool = False
 
     @property
-    def limit_note(self) -> str | None:
-        """What the time limit has cut off, as a sentence; None if nothing."""
+    def end_note(self) -> str | None:
+        """Why there are fewer launches than planned, as a sentence; None if there are not."""
         is_over, limit = isinstance(self.stop, TimeUpError), duration(self.limit_s * 1e6)
         if self.plan is None:
             return f"The time limit of {limit} was over before the first launch." if is_over else None
@@ -98,8 +99,10 @@ class Measured:
                 f"The time limit of {limit} is too short: {self.plan.launches} launches take "
                 f"{duration(self.plan.expected_s * 1e6)}."
             )
+        launches = f"{self.launches} of {self.plan.launches} launches"
+        if self.is_settled:
+            return f"It ended after {launches}: the effect is so large and so sure that more would not change it."
         if is_over or (self.stop is None and self.launches < self.plan.launches):
-            launches = f"{self.launches} of {self.plan.launches} launches"
             return f"The time limit of {limit} ended it after {launches}."
         return None
 
@@ -119,6 +122,7 @@ class Measurement:
         started: when, ISO 8601, for the records.
         progress: told how many blocks of how many are done.
         warmed_up: told what the arms say of themselves, before the first block; it may refuse them.
+        settled: told the timings of the phase after MIN_LAUNCHES; it may end the measurement.
         planned: told the plan and the seconds that are left for it, before the launches.
         best_probe_s: the shortest probe (`profiling.ab.machine_state`) that is known of this machine; None if none is.
         max_s: seconds for everything, starting processes and traced windows included; None is LIMIT_RATIO times what
@@ -135,6 +139,7 @@ class Measurement:
         started: str,
         progress: Callable[[int, int], None],
         warmed_up: Callable[[Mapping[str, Ready]], None] = lambda arms: None,
+        settled: Callable[[PhaseTimings], bool] = lambda timings: False,
         planned: Callable[[Plan, float], None] = lambda plan, limit_s: None,
         best_probe_s: float | None = None,
         max_s: float | None = None,
@@ -143,6 +148,7 @@ class Measurement:
         self._start = {TWIN: arms[BASELINE], **arms}
         self._phase = phase
         self._warmed_up = warmed_up
+        self._settled = settled
         self._planned = planned
         self._budget_s = budget_s
         self._folder = folder
@@ -156,6 +162,7 @@ class Measurement:
         self._plan: Plan | None = None
         self._others = OthersMeter()
         self._others_cores: list[float | None] = []
+        self._is_settled = False
         self._launches: list[list[dict[str, BlockTimings]]] = []
         self._probes_s: list[float] = []
         self._ready: dict[str, Ready] = {}
@@ -184,10 +191,9 @@ class Measurement:
                     ) from None
                 raise
             stop = reason
-        rounds = self._plan.rounds if self._plan else 0
         others_cores = [cores for cores in self._others_cores if cores is not None]
         return Measured(
-            timings=phase_timings(self._launches, rounds, self._probes_s, self._best_probe_s),
+            timings=self._timings(),
             arms={
                 arm: ArmResult(ready, self._answers[arm].results, self._outputs.get(arm))
                 for arm, ready in self._ready.items()
@@ -203,7 +209,12 @@ class Measurement:
             launches=len(self._launches),
             plan=self._plan,
             others_cores=others_cores if len(others_cores) == len(self._launches) else [],
+            is_settled=self._is_settled,
         )
+
+    def _timings(self) -> dict[str, PhaseTimings]:
+        rounds = self._plan.rounds if self._plan else 0
+        return phase_timings(self._launches, rounds, self._probes_s, self._best_probe_s)
 
     def _difference(self, arm: str) -> tuple[float, float] | None:
         """How far the answer of an arm is from the baseline's; None without both."""
@@ -247,7 +258,10 @@ class Measurement:
                 self._settle(processes)
                 self._launch(processes, plan, number)
                 longest_s = max(longest_s, time.perf_counter() - start)
-                is_last = number == plan.launches - 1 or longest_s + finish_s > self._left_s()
+                if number + 1 == MIN_LAUNCHES < plan.launches:
+                    timings = self._timings()
+                    self._is_settled = self._settled(timings.get(self._phase) or timings[stage])
+                is_last = number == plan.launches - 1 or longest_s + finish_s > self._left_s() or self._is_settled
                 if is_last:
                     self._finish(processes)
             if is_last:

@@ -28,7 +28,7 @@ from profiling.terminal.json_output import write_json
 from profiling.terminal.streams import print_line
 from profiling.terminal.tables import wide_console
 from profiling.verdict.hypothesis import Expectation, Hypothesis
-from profiling.verdict.judge import Comparison
+from profiling.verdict.judge import Comparison, is_settled
 from profiling.verdict.record import ComparisonRecord
 from profiling.vocabulary import ARMS, BASELINE, VARIANT, Agreement, Verdict
 
@@ -72,6 +72,7 @@ def _compare(pair: ScriptPair, options: argparse.Namespace) -> int:
                 started.isoformat(timespec="seconds"),
                 progress.block_done,
                 warmed_up=_check_arms,
+                settled=partial(is_settled, _hypothesis(pair, "train")),
                 planned=progress.planned,
                 max_s=options.max_s,
                 began_s=start,
@@ -131,8 +132,11 @@ def _check_arms(arms: Mapping[str, Ready]) -> None:
 
 def _judge(pair: ScriptPair, measured: Measured) -> Comparison:
     stage = next(iter(measured.arms[BASELINE].ready.settle_steps), "train") if measured.arms else "train"
-    hypothesis = Hypothesis(f"compared with {pair.baseline_name}", "no claim is made", stage, Expectation())
-    return judge_measured(pair.name, hypothesis, stage, Agreement.different, measured)
+    return judge_measured(pair.name, _hypothesis(pair, stage), stage, Agreement.different, measured)
+
+
+def _hypothesis(pair: ScriptPair, stage: str) -> Hypothesis:
+    return Hypothesis(f"compared with {pair.baseline_name}", "no claim is made", stage, Expectation())
 
 
 def _changed_versions(measured: Measured) -> dict[str, tuple[str | None, str | None]]:
@@ -145,7 +149,7 @@ def _changed_versions(measured: Measured) -> dict[str, tuple[str | None, str | N
 
 def remarks(measured: Measured, *, keeps_heap: bool) -> list[str]:
     """What a reader must know of the figures."""
-    sentences = [] if measured.limit_note is None else [measured.limit_note]
+    sentences = [] if measured.end_note is None else [measured.end_note]
     if not measured.arms:
         return sentences
     samples = [arm.ready.samples_per_step for arm in measured.arms.values()]

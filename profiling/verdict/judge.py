@@ -41,6 +41,14 @@ MIN_FLOOR = math.log(1.01)
 averaged out by more launches (docs/measurement.md)."""
 
 
+EARLY_P = 0.0005
+"""A comparison may end early with a `p_family` of at most this. One look at it adds no more to the error rate, and the
+effect survives the correction of a ladder of 100 comparisons."""
+
+EARLY_FLOORS = 3.0
+"""And with an effect of at least so many noise floors, as logarithms: far beyond what would be called at all."""
+
+
 class RatioInterval(Struct, frozen=True):
     """A ratio variant / baseline with its 95 % interval."""
 
@@ -156,6 +164,21 @@ def judge_comparison(
         memory=memory,
         numerics=numerics,
     )
+
+
+def is_settled(hypothesis: Hypothesis, timings: PhaseTimings) -> bool:
+    """Whether further launches would not change what the timings of the hypothesis' phase say: EARLY_P, EARLY_FLOORS.
+
+    A claim with a size must be decided, too.
+
+    Raises:
+        ValueError: as `phase_effect`.
+    """
+    effect = phase_effect(hypothesis.phase, timings, hypothesis.estimator)
+    size = hypothesis.expect.at_least
+    undecided = size is not None and any(effect.ratio_low < bound < effect.ratio_high for bound in (size, 1 / size))
+    is_large = abs(math.log(effect.ratio)) >= EARLY_FLOORS * math.log(effect.floor_ratio)
+    return effect.p_family <= EARLY_P and is_large and not undecided
 
 
 def failed(experiment: str, hypothesis: Hypothesis, error: str) -> Comparison:

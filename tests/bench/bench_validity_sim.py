@@ -20,8 +20,10 @@ import msgspec
 import numpy as np
 import scipy.stats
 
+from profiling.ab.plan import MIN_LAUNCHES
 from profiling.verdict import stats
-from profiling.verdict.judge import phase_effect
+from profiling.verdict.hypothesis import Expectation, Hypothesis
+from profiling.verdict.judge import is_settled, phase_effect
 from profiling.verdict.stats import Effect, Floats
 from profiling.verdict.timings import PhaseTimings
 from profiling.vocabulary import Verdict
@@ -32,6 +34,7 @@ COMPARISONS = 2000
 LAUNCHES = 12
 SEGMENT = 6
 SHIFTS = {"3 %": math.log(1.03), "5 %": math.log(1.05)}
+LARGE_SHIFTS = {"20 %": math.log(1.2), "twice": math.log(2.0)}
 PHASES = ("train", "evaluate")
 
 
@@ -137,17 +140,26 @@ def simulate(noise: list[Noise], phase: str, method: Method) -> Row:
     return Row(phase, method.name, wrong / COMPARISONS, float(np.nanmedian(half_widths)), power)
 
 
-def called(noise: list[Noise], phase: str, shift: float) -> float:
-    """Share of comparisons that `phase_effect` calls slower or, without a `shift`, slower or faster."""
+def called(noise: list[Noise], phase: str, shift: float) -> tuple[float, float]:
+    """Shares of comparisons that are called slower or, without a `shift`, slower or faster; and that end early."""
     rng = np.random.default_rng(0)
     right = (Verdict.slower,) if shift else (Verdict.slower, Verdict.faster)
-    count = 0
+    hypothesis = Hypothesis("", "", phase, Expectation())
+    count = early = 0
     for _ in range(COMPARISONS):
         timings = drawn(rng, noise, phase)
         timings[1] *= math.exp(shift)
-        samples = PhaseTimings(*timings.reshape(len(timings), -1).tolist(), rounds=timings.shape[2])
+        samples, first = of_launches(timings), of_launches(timings[:, :MIN_LAUNCHES])
+        if is_settled(hypothesis, first):
+            early += 1
+            samples = first
         count += phase_effect(phase, samples).verdict in right
-    return count / COMPARISONS
+    return count / COMPARISONS, early / COMPARISONS
+
+
+def of_launches(timings: Floats) -> PhaseTimings:
+    """From timings [baseline variant twin, launches, rounds]."""
+    return PhaseTimings(*timings.reshape(len(timings), -1).tolist(), rounds=timings.shape[2])
 
 
 def launch_spread(noise: list[Noise], phase: str) -> tuple[float, float]:
@@ -185,11 +197,10 @@ def main() -> None:
         findings.append(Finding(name=f"{name}: false positives", measured=row.false_positive_rate, **target))
         findings += [Finding(name=f"{name}: finds {shift}", measured=share) for shift, share in row.power.items()]
     for phase in PHASES:
-        findings.append(Finding(name=f"{phase}: called with nothing there", measured=called(noise, phase, 0.0)))
-        findings += [
-            Finding(name=f"{phase}: {name} called slower", measured=called(noise, phase, shift))
-            for name, shift in SHIFTS.items()
-        ]
+        for what, shift in {"nothing there": 0.0, **SHIFTS, **LARGE_SHIFTS}.items():
+            share, early = called(noise, phase, shift)
+            findings.append(Finding(name=f"{phase}, {what}: called", measured=share))
+            findings.append(Finding(name=f"{phase}, {what}: ended early", measured=early))
     title = f"Shares of {COMPARISONS:,} comparisons simulated from {len(noise)} real ones"
     report(title, findings, {"rows": msgspec.to_builtins(rows)}, args.out)
 

@@ -4,6 +4,7 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from profiling.terminal.comparisons import show_comparison
 from profiling.terminal.streams import standard_output
 from profiling.terminal.tables import wide_console
 from profiling.verdict.hypothesis import Expectation, Hypothesis
-from profiling.verdict.judge import Comparison
+from profiling.verdict.judge import Comparison, is_settled
 from profiling.verdict.record import ComparisonRecord
 from profiling.vocabulary import BASELINE, STAGES, VARIANT
 from train.ab.arm_config import ArmConfig
@@ -73,6 +74,7 @@ def run_experiment(
             folder,
             started,
             progress.block_done,
+            settled=partial(is_settled, hypothesis_of(config)),
             planned=progress.planned,
             best_probe_s=best_probe_s(earlier),
             max_s=config.ab.max_s,
@@ -90,7 +92,7 @@ def run_experiment(
         environment=measured.environment,
         timings=measured.timings,
         arms=arm_records(measured),
-        remarks=[] if measured.limit_note is None else [measured.limit_note],
+        remarks=[] if measured.end_note is None else [measured.end_note],
         others_before_cores=others_cores,
         others_cores=list(measured.others_cores),
         ranks=config.ranks or 1,
@@ -139,6 +141,11 @@ def one_change(baseline: Config, variant: Config) -> dict[str, tuple[Any, Any]]:
 def judge(config: Config, measured: Measured) -> Comparison:
     """Say what the measurement means for the hypothesis of `config`."""
     claim = config.hypothesis
-    hypothesis = Hypothesis(claim.claim, claim.because, claim.phase, Expectation(**vars(claim.expect)), claim.estimator)
     stage = claim.phase if claim.phase in STAGES else "train"
-    return judge_measured(config.name, hypothesis, stage, claim.numerics, measured)
+    return judge_measured(config.name, hypothesis_of(config), stage, claim.numerics, measured)
+
+
+def hypothesis_of(config: Config) -> Hypothesis:
+    """What the experiment `config` claims."""
+    claim = config.hypothesis
+    return Hypothesis(claim.claim, claim.because, claim.phase, Expectation(**vars(claim.expect)), claim.estimator)

@@ -63,7 +63,7 @@ def test_a_time_limit_holds_whatever_an_arm_does(tmp_path):
     result = measured(tmp_path / "log", step_s=0.5, max_s=0.1)  # not even the first steps are done by then
     assert time.perf_counter() - start < 0.5
     assert isinstance(result.stop, TimeUpError) and result.timings == {}
-    assert result.limit_note == "The time limit of 100 ms was over before the first launch."
+    assert result.end_note == "The time limit of 100 ms was over before the first launch."
 
 
 def test_launches_end_early_where_the_machine_became_slow_and_what_was_measured_counts(tmp_path, monkeypatch):
@@ -73,8 +73,22 @@ def test_launches_end_early_where_the_machine_became_slow_and_what_was_measured_
     result = measured(tmp_path / "log", step_s=0.0, max_s=0.2)
     assert result.stop is None and 6 <= result.launches < 1000
     assert result.timings["train"].means_s_per_sample == [[0.0] * result.launches] * 3
-    assert result.limit_note == f"The time limit of 200 ms ended it after {result.launches} of 1000 launches."
+    assert result.end_note == f"The time limit of 200 ms ended it after {result.launches} of 1000 launches."
     assert "variant finish" in (tmp_path / "log").read_text(), "its window is traced"
+
+
+@pytest.mark.parametrize(("answer", "launches"), [(True, 6), (False, 1000)])
+def test_after_six_launches_what_is_settled_ends_and_is_traced(answer, launches, tmp_path, monkeypatch):
+    plan = Plan({arm: dict.fromkeys(STAGES, 1) for arm in ARMS}, rounds=1, launches=1000, expected_s=0.1)
+    monkeypatch.setattr(measure, "plan_measurement", lambda *_: plan)
+    monkeypatch.setattr(measure, "PAUSE_S", 0.0)
+    told = []
+    result = measured(tmp_path / "log", step_s=1e-6, settled=lambda timings: told.append(timings) or answer)
+    assert [len(timings.variant_s_per_sample) for timings in told] == [6], "one look"
+    assert result.launches == launches and result.stop is None
+    end = "It ended after 6 of 1000 launches: the effect is so large and so sure that more would not change it."
+    assert result.end_note == (end if answer else None)
+    assert "variant finish" in (tmp_path / "log").read_text()
 
 
 def test_the_ranks_of_an_arm_get_each_request_together_and_rank_0_answers(tmp_path):

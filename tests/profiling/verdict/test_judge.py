@@ -10,6 +10,7 @@ from profiling.verdict.judge import (
     Comparison,
     correct_ladder,
     failed,
+    is_settled,
     judge_comparison,
     not_applicable,
     phase_effect,
@@ -22,15 +23,17 @@ from profiling.vocabulary import Agreement, Estimator, ExpectedMemory, ExpectedT
 SLOWER = Expectation(time=ExpectedTime.slower)
 
 
-def phase(shift: float = 0.0, noise: float = 0.01, apart: float = 0.0, apart_noise: float = 0.0) -> PhaseTimings:
-    """40 launches of 100 us per sample, with log-normal noise.
+def phase(
+    shift: float = 0.0, noise: float = 0.01, apart: float = 0.0, apart_noise: float = 0.0, launches: int = 40
+) -> PhaseTimings:
+    """Launches of 100 us per sample, with log-normal noise.
 
     The variant is slower than the mean of both baselines by `shift` (a plain ratio minus one), and the twin than the
     baseline by `apart`, which `apart_noise` scatters, though they run the same code.
     """
     rng = np.random.default_rng(0)
-    baseline, variant, twin = rng.normal(math.log(1e-4), noise, size=(3, 40))
-    half = math.log1p(apart) / 2 + rng.normal(0, apart_noise, size=40)
+    baseline, variant, twin = rng.normal(math.log(1e-4), noise, size=(3, launches))
+    half = math.log1p(apart) / 2 + rng.normal(0, apart_noise, size=launches)
     series = (np.exp(log_s).tolist() for log_s in (baseline - half, variant + math.log1p(shift), twin + half))
     return PhaseTimings(*series)
 
@@ -248,6 +251,23 @@ def test_a_claim_about_the_mean_is_judged_by_it_and_the_other_estimator_stands_b
     assert outcomes == [(Outcome.refuted, 1.0, 3.0), (Outcome.confirmed, 3.0, 1.0)]
     said = describe_estimators(effect)
     assert "by the mean of all steps, but" in said and said.endswith("by the fastest steps.")
+
+
+@pytest.mark.parametrize(
+    ("shift", "expect", "settled"),
+    [
+        (0.7, SLOWER, True),
+        (-0.5, SLOWER, True),
+        (0.0, SLOWER, False),
+        (0.02, SLOWER, False),  # near the floor
+        (2.0, Expectation(time=ExpectedTime.slower, at_least=3.0), False),
+        (2.0, Expectation(time=ExpectedTime.slower, at_least=2.0), True),
+        (-2 / 3, Expectation(time=ExpectedTime.faster, at_least=3.0), False),
+    ],
+)
+def test_what_more_launches_could_change_is_not_settled(shift: float, expect: Expectation, settled: bool) -> None:
+    hypothesis = msgspec.structs.replace(hypothesis_of(), expect=expect)
+    assert is_settled(hypothesis, phase(shift, launches=6)) == settled
 
 
 def test_estimators_that_agree_are_not_mentioned() -> None:
