@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import cached_property
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, TypeVar
@@ -51,9 +50,12 @@ class ArmProcess:
             answers for all.
         preload: modules that the fork server imports before the first arm is started.
 
+    Attributes:
+        ready: what the arm said when it had warmed up.
+
     Raises:
         UserError, NotApplicableError: as raised in the arm.
-        ArmError: anything else went wrong there, in `ready` and in every request.
+        ArmError: anything else went wrong there, here and in every request.
     """
 
     def __init__(self, starts: Sequence[Callable[[], Arm]], preload: Sequence[str]) -> None:
@@ -61,17 +63,17 @@ class ArmProcess:
         context: Any = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
         multiprocessing.set_forkserver_preload(list(preload))
         self._ranks = [_RankOfArm(context, start) for start in starts]
+        try:
+            self.ready = self._receive(self._ranks, Ready)
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> "ArmProcess":
         return self
 
     def __exit__(self, error: object, *_: object) -> None:
         self.close(GRACE_S if error is None else 0.0)
-
-    @cached_property
-    def ready(self) -> Ready:
-        """As `Arm.ready`: waits until the arm has warmed up."""
-        return self._receive(self._ranks, Ready)
 
     def answer(self) -> Answer:
         """As `Arm.answer`."""
@@ -90,7 +92,6 @@ class ArmProcess:
         return self._ask(self._ranks, FinishRequest(folder, started, results), ArmOutput)
 
     def _ask(self, asked: Sequence["_RankOfArm"], request: Request, kind: type[Reply]) -> Reply:
-        _ = self.ready  # its reply is the first in the pipe
         for rank in asked:
             try:
                 rank.pipe.send(request)
