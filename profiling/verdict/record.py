@@ -15,7 +15,7 @@ from profiling.storage import read_json, write_json
 from profiling.verdict.judge import Comparison
 from profiling.verdict.timings import PhaseTimings
 from profiling.verdict.wording import describe_estimators
-from profiling.vocabulary import COMPARISON_FILE, Estimator
+from profiling.vocabulary import COMPARISON_FILE, STAGES, Estimator
 
 COMPARISON_VERSION = 4
 
@@ -84,10 +84,11 @@ class ComparisonRecord(Struct, frozen=True, kw_only=True):
                 "rank, for the samples of all; memory is that of rank 0."
             )
         notes += ["Partial result. Interrupted before the planned number of blocks."] if self.partial else []
+        whole = (*STAGES, self.comparison.hypothesis.phase)
         notes += [
             describe_estimators(effect)
             for effect in self.comparison.phases
-            if effect.estimators_differ or effect.estimator is Estimator.mean
+            if effect.estimator is Estimator.mean or (effect.estimators_differ and effect.phase in whole)
         ]
         timings = next(iter(self.timings.values()), None)
         if timings is not None and timings.apart_launches.any():
