@@ -168,11 +168,11 @@ class Recorder:
 
     # --- what the script calls: hooks, and marks by name
 
-    def before_optimizer(self, optimizer: Any, *_: Any) -> None:
+    def before_optimizer(self, optimizer: Any, inputs: Any, named: Any) -> None:
         """An optimizer begins to step."""
         self._optimizer_marks.append(self._mark())
 
-    def after_optimizer(self, optimizer: Any, *_: Any) -> None:
+    def after_optimizer(self, optimizer: Any, inputs: Any, named: Any) -> None:
         """An optimizer has stepped."""
         end = self._mark()
         self._optimizer_marks.append(end)
@@ -287,7 +287,8 @@ class Recorder:
         """
         import torch
 
-        kind, is_grad_enabled, is_compiling = type(module), torch.is_grad_enabled, torch.compiler.is_compiling
+        kind, is_grad_enabled = type(module), torch.is_grad_enabled
+        is_compiling = torch.compiler.is_dynamo_compiling  # the shortest: it returns False, and Dynamo knows better
         call, mark, optimizers, keep = kind.__call__, self._mark, self.optimizers, self._calls_of_module.append
 
         @wraps(call)
