@@ -54,7 +54,7 @@ INSIDE_PROFILING = {
         "terminal",
     },
     # The views of the tab show a run's record beside what its traces say: `figures` reads both, once.
-    "figures": EVERYBODY | {"trace", "analysis", "diff", "verdict", "run_record"},
+    "figures": EVERYBODY | {"trace", "analysis", "diff", "verdict", "run_record", "machine_load"},
     "report": EVERYBODY | {"trace", "analysis", "diff", "verdict", "run_record", "figures"},
     "terminal": EVERYBODY | {"analysis", "diff", "verdict", "run_record"},
     "tb_plugin": {"storage", "vocabulary", "format", "parent_process", "run_record", "trace"},
