@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
-from profiling.diff.diff import Cause, Diff, diff
+from profiling.diff.diff import Cause, Diff, OperatorDifference, diff
 from profiling.diff.totals import StageWindow
 from profiling.format import duration_change
 from profiling.vocabulary import BASELINE, COMPARED_ARMS, VARIANT
@@ -66,9 +66,10 @@ def explain(windows: Mapping[str, Mapping[str, Sequence[StageWindow]]], phase: s
 
 
 def same_operators(windows: Mapping[str, Mapping[str, Sequence[StageWindow]]], phases: Iterable[str]) -> list[str]:
-    """Return those of some phases in which both arms call the same operators equally often.
+    """Return those of some phases in which both arms call the same operators equally often, for as much memory.
 
-    A difference there is none of the code: it comes from what other phases leave in caches and memory.
+    A difference there is none of the work: it comes from how tensors lie in memory, and from what other phases leave in
+    caches. Where memory was not recorded, nothing is said: operators of the same name may work on other sizes.
 
     Args:
         windows: stage -> arm -> its traced windows.
@@ -86,14 +87,18 @@ def same_operators(windows: Mapping[str, Mapping[str, Sequence[StageWindow]]], p
         difference = differences[stage]
         every = (*difference.added, *difference.removed, *difference.changed)
         rows = [row for row in every if stage == phase or row.phase == phase]
-        if rows and all(math.isclose(row.a_calls, row.b_calls) for row in rows):
+        if any(row.a_allocated_bytes for row in rows) and all(map(_is_same_work, rows)):
             found.append(phase)
     return found
+
+
+def _is_same_work(row: OperatorDifference) -> bool:
+    return math.isclose(row.a_calls, row.b_calls) and math.isclose(row.a_allocated_bytes, row.b_allocated_bytes)
 
 
 def shared_code_note(phases: Sequence[str]) -> str:
     """Say what effects mean that were called in phases with the same operators in both arms."""
     return (
-        f"{', '.join(phases)}: both arms run the same operators there; what differs is what the other phases leave in "
-        "caches and memory, not the code."
+        f"{', '.join(phases)}: both arms run the same operators there, for as much memory; what differs is how tensors "
+        "lie in memory, and what the other phases leave in caches."
     )

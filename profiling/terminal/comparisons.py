@@ -42,8 +42,7 @@ def show_comparison(
     if shared := _shared(record, folder):
         console.print(shared_code_note(shared))
     if comparison.numerics is not None:
-        largest = f"largest difference {comparison.numerics.max_abs_difference:.2g}"
-        console.print("results: ", _numerics(comparison.numerics), f" ({largest})", sep="")
+        console.print("results: ", _numerics(comparison.numerics), f" ({comparison.numerics.largest})", sep="")
     for note in record.notes:
         console.print(note, style="red")
     console.print(

@@ -36,12 +36,20 @@ def test_summary_and_diff_give_the_same_python_time_in_every_phase(tmp_path, mar
         assert row.python_us == pytest.approx(summaries[1][row.phase] - summaries[0][row.phase]), row.phase
 
 
-def test_an_effect_where_both_arms_run_the_same_operators_is_none_of_the_code(tmp_path):
-    def arm(name, *loops):
+def test_an_effect_where_both_arms_do_the_same_work_is_none_of_the_code(tmp_path):
+    def arm(name, *loops, size=64):
         events = [event("preprocess", 0, 20, "user_annotation"), event("forward", 30, 50, "user_annotation")]
         events += [event("aten::sub", ts, 2) for ts in loops] + [event("aten::mm", 35, 10 if loops[1:] else 9)]
+        if size:
+            args = {"Bytes": size, "Addr": 1, "Total Allocated": size, "Device Type": 0, "Device Id": -1}
+            made = {"ph": "i", "cat": "cpu_instant_event", "name": "[memory]", "s": "t", "pid": 1, "tid": 1, "ts": 36}
+            events.append({**made, "args": args})
         return [StageWindow(read_trace(write(tmp_path / f"{name}.json", events)), "train", 4)]
 
     windows = {"train": {"baseline": arm("a", 2), "variant": arm("b", 2, 6, 10)}}
     assert same_operators(windows, ["preprocess", "forward", "evaluate"]) == ["forward"]
     assert same_operators(windows, ["train"]) == []
+    larger = {"train": {"baseline": arm("c", 2), "variant": arm("d", 2, size=128)}}
+    assert same_operators(larger, ["forward"]) == [], "the same names, on other sizes"
+    unknown = {"train": {"baseline": arm("e", 2, size=0), "variant": arm("f", 2, size=0)}}
+    assert same_operators(unknown, ["forward"]) == []

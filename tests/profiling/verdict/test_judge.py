@@ -1,4 +1,5 @@
 import math
+import sys
 
 import msgspec
 import numpy as np
@@ -408,3 +409,15 @@ def test_share_of_the_step_belongs_to_phases_of_the_step() -> None:
     timings = {"forward": quarter, "train": whole, "evaluate": whole}
     shares = {effect.phase: effect.share_of_step for effect in judge_comparison("x", hypothesis_of(), timings).phases}
     assert shares == {"forward": pytest.approx(0.25), "train": None, "evaluate": None}
+
+
+@pytest.mark.parametrize(
+    ("largest", "relative", "words"),
+    [
+        (0.0, 0.0, "largest difference 0"),
+        (0.0123, 0.00312, "largest difference 0.012; of a tensor's norm at most 0.0031"),
+        (sys.float_info.max, sys.float_info.max, "tensors of other shapes, or a number that is not finite"),
+    ],
+)
+def test_the_largest_difference_of_results_is_told_in_words(largest: float, relative: float, words: str) -> None:
+    assert check_numerics(Agreement.close, largest, relative, 1e-1, 1e-3).largest == words
