@@ -155,5 +155,5 @@ def _room(values: Sequence[float]) -> list[float]:
     """Return an axis range with space for texts beside the bars; the last of `values` is the sum of the others."""
     levels = [0.0, *accumulate(values[:-1])]
     low, high = min(levels), max(levels)
-    margin = 0.4 * (high - low) or 1.0
+    margin = 0.6 * (high - low) or 1.0  # `-17 % (+1.74 µs)` in half of a narrow page
     return [low - (margin if any(value < 0 for value in values) else 0), high + margin]

@@ -103,4 +103,4 @@ def _table(summary: Summary, total: float, by: str) -> Block:
         if any(row.flops for row in found)
         else None,
     ]
-    return table(found, columns, label="Operators", name="operators", search="q")
+    return table(found, columns, label="Operators", name="operators", sort="-self_us", search="q")

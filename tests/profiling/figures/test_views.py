@@ -75,6 +75,12 @@ def test_plotly_accepts_every_chart(tmp_path: Path) -> None:
     assert plotted(effects(read_ladder(tmp_path / "ab"))) == 3
 
 
+def test_the_column_is_marked_by_which_the_operators_are_sorted(tmp_path: Path) -> None:
+    run = made(tmp_path / "run")
+    shown = msgspec.json.encode(run_views(run, read_traces(run))["operators"]).decode()
+    assert '"sort":"-self_us"' in shown
+
+
 @pytest.mark.parametrize(("cores", "told"), [(None, False), (0.1, False), (0.66, True)])
 def test_the_overview_says_how_busy_the_machine_was(cores: float | None, told: bool, tmp_path: Path) -> None:
     run = made(tmp_path / "run")
