@@ -103,4 +103,5 @@ def _table(summary: Summary, total: float, by: str) -> Block:
         if any(row.flops for row in found)
         else None,
     ]
-    return table(found, columns, label="Operators", name="operators", sort="-self_us", search="q")
+    sort = "" if summary.devices else "-self_us"  # with a device, its time counts in the order, too
+    return table(found, columns, label="Operators", name="operators", sort=sort, search="q")

@@ -75,9 +75,9 @@ def test_plotly_accepts_every_chart(tmp_path: Path) -> None:
     assert plotted(effects(read_ladder(tmp_path / "ab"))) == 3
 
 
-def test_the_column_is_marked_by_which_the_operators_are_sorted(tmp_path: Path) -> None:
-    run = made(tmp_path / "run")
-    shown = msgspec.json.encode(run_views(run, read_traces(run))["operators"]).decode()
+def test_the_column_is_marked_by_which_the_operators_of_a_cpu_are_sorted(tmp_path: Path) -> None:
+    write(tmp_path / "host.pt.trace.json", [event("aten::mm", 10, 20), event("aten::add", 40, 30)])
+    shown = msgspec.json.encode(run_views(tmp_path, read_traces(tmp_path))["operators"]).decode()
     assert '"sort":"-self_us"' in shown
 
 
