@@ -1,9 +1,11 @@
 """A run that is asked to end saves its state after the step in progress, and goes on to the same bits."""
 
+import gc
 import os
 import signal
 import tempfile
 import time
+import weakref
 
 import pytest
 import torch
@@ -12,13 +14,15 @@ from torch.distributed import HashStore  # type: ignore[attr-defined]
 from profiling import run_record
 from profiling.errors import Terminated
 from profiling.terminal.early_signals import ENDING, exit_status
-from tests.conftest import composed
+from tests.conftest import TINY_DATA, composed
 from tests.train.ranks.test_resume import SETUP, curve_steps, weights
-from train import loop
+from train import loop, session
 from train.config.compose import to_config
 from train.config.messages import explain
+from train.events import EventFile
 from train.ranks import stop
 from train.ranks.launch import Launch
+from train.ranks.progress import Progress
 from train.ranks.scratch import PREFIX, scratch_folder
 from train.ranks.state import FOLDER, files, load
 from train.ranks.store import Board
@@ -123,3 +127,15 @@ def test_ranks_that_are_asked_at_different_steps_end_after_the_same_one(monkeypa
 )
 def test_a_killed_loader_worker_is_told_as_such(error):
     assert (explain(error) or "").startswith("a loader worker was killed, perhaps since memory ran out")
+
+
+def test_a_run_is_freed_with_its_last_user(configure, tmp_path):
+    """Else the workers of its loaders live on until a garbage collection."""
+    parts = session.prepare(configure(*TINY_DATA, "model.width=4"))
+    with EventFile(tmp_path) as events:
+        gc.disable()
+        try:
+            freed = weakref.ref(Progress(parts, {}, events, tmp_path, None))
+            assert freed() is None
+        finally:
+            gc.enable()
