@@ -90,9 +90,9 @@ def command() -> Callable[..., subprocess.CompletedProcess[str]]:
 
 @pytest.fixture(autouse=True)
 def restored_process() -> Iterator[None]:
-    """Restore the settings that a run changes for the whole process; its loaders' workers have ended.
+    """Restore the settings that a run changes for the whole process.
 
-    A worker that lives on holds the pipes of this process, and closing the browser waits for their ends.
+    A handler of signals that stays would hold its run, with the workers of its loaders, and they hold open pipes.
     """
     limits = resource.getrlimit(resource.RLIMIT_DATA)
     handlers = {number: signal.getsignal(number) for number in (*ENDING, signal.SIGALRM)}

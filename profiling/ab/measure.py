@@ -38,9 +38,6 @@ LIMIT_RATIO = 2.0  # the time limit, where none is given, over the time that the
 MIN_LIMIT_S = 60.0  # likewise: other processes delay short comparisons most
 FINISH_RATIO = 2.0  # what the traced windows and the report take, at most, over the start of a launch
 
-ORDER = (BASELINE, VARIANT, TWIN)
-"""The order of the arms in a record."""
-
 StartArm = Callable[[Path], AbstractContextManager[Arm]]
 """Starts an arm in a process of its own, given a folder for scratch files; leaving the context ends the process.
 
@@ -378,11 +375,11 @@ def phase_timings(
         return [block[arm].s_per_sample[phase] for block in blocks]
 
     def means(phase: str) -> list[list[float]]:
-        if not all(phase in of_arm.mean_s_per_sample for block in blocks for of_arm in block.values()):
+        if not all(phase in timings.mean_s_per_sample for block in blocks for timings in block.values()):
             return []
         return [
             [float(np.mean([block[arm].mean_s_per_sample[phase] for block in launch])) for launch in launches]
-            for arm in ORDER
+            for arm in ARMS
         ]
 
     apart = cores_apart(probes_s, best_probe_s)

@@ -176,7 +176,7 @@ def is_settled(hypothesis: Hypothesis, timings: PhaseTimings) -> bool:
     """
     effect = phase_effect(hypothesis.phase, timings, hypothesis.estimator)
     size = hypothesis.expect.at_least
-    undecided = size is not None and any(effect.ratio_low < bound < effect.ratio_high for bound in (size, 1 / size))
+    undecided = size is not None and any(effect.ratio_low < claimed < effect.ratio_high for claimed in (size, 1 / size))
     is_large = abs(math.log(effect.ratio)) >= EARLY_FLOORS * math.log(effect.floor_ratio)
     return effect.p_family <= EARLY_P and is_large and not undecided
 

@@ -27,7 +27,7 @@ SLOWER = Expectation(time=ExpectedTime.slower)
 def phase(
     shift: float = 0.0, noise: float = 0.01, apart: float = 0.0, apart_noise: float = 0.0, launches: int = 40
 ) -> PhaseTimings:
-    """Launches of 100 us per sample, with log-normal noise.
+    """Timings of one phase, with log-normal noise.
 
     The variant is slower than the mean of both baselines by `shift` (a plain ratio minus one), and the twin than the
     baseline by `apart`, which `apart_noise` scatters, though they run the same code.
