@@ -1,6 +1,7 @@
 """Files that are written whole or not at all, and JSON with a schema version."""
 
 import os
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,11 +75,17 @@ def read_bounded(path: Path, within: str | Path | None) -> bytes:
         FileNotFoundError: there is none.
         ValueError: it is no file, larger than MAX_RECORD_BYTES, or outside of the folder `within`, which is resolved.
     """
-    if os.path.lexists(path) and not path.is_file():  # reading a named pipe would block; a link may lead to itself
+    try:
+        found = path.stat()
+    except OSError as error:
+        if os.path.lexists(path):  # a link to itself, or to nothing
+            raise ValueError("not a file") from error
+        raise
+    if not stat.S_ISREG(found.st_mode):  # reading a named pipe would block
         raise ValueError("not a file")
     if within is not None and not path.resolve().is_relative_to(within):
         raise ValueError("a link that leads out of the logdir")
-    if path.stat().st_size > MAX_RECORD_BYTES:
+    if found.st_size > MAX_RECORD_BYTES:
         raise ValueError(f"larger than {MAX_RECORD_BYTES >> 20} MiB")
     return path.read_bytes()
 

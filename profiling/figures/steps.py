@@ -32,7 +32,7 @@ _HEIGHT = 270
 _MAX_BARS = 300  # steps are drawn as bars up to this number, as an area above it
 _MAX_NAMES = 8  # names of windows stand below the steps up to this number of windows
 _MAX_NAME_LETTERS = 150  # letters of all names of windows together that fit below the steps
-_MAX_TICK_DIGITS = 120  # digits of all step numbers together that fit below the steps
+_MAX_TICK_DIGITS = 80  # digits of all step numbers together that fit below the steps
 _PLACES = 4  # decimal places of lengths, in units of the axis
 _THREE_DIGITS = ":,.3~r"
 

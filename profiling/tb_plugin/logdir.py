@@ -232,7 +232,7 @@ def _describe(root: Path, folder: Folder, traces: list[Path], links: list[Link])
     try:
         if file := _record(root, folder.path):
             stat = file.stat()
-            result = _read_brief(root, file, stat.st_size, stat.st_mtime_ns)
+            result = _read_brief(file, stat.st_size, stat.st_mtime_ns)
             if isinstance(result, str):
                 error = result
             else:
@@ -287,9 +287,9 @@ class _Brief(Struct):
 
 
 @lru_cache(maxsize=4096)
-def _read_brief(root: Path, file: Path, size_bytes: int, mtime_ns: int) -> _Brief | str:
-    """Read a record, or return in one line why it cannot be read. `size` and `mtime_ns` are part of the cache key."""
+def _read_brief(file: Path, size_bytes: int, mtime_ns: int) -> _Brief | str:
+    """Read what `_record` returned, or say in one line why it cannot be read; size and time are part of the key."""
     try:
-        return msgspec.json.decode(read_bounded(file, root), type=_Brief)
+        return msgspec.json.decode(read_bounded(file, within=None), type=_Brief)
     except (OSError, ValueError, RecursionError) as error:
         return f"{file.name} is no run record: {error}"

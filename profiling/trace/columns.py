@@ -148,6 +148,10 @@ class Columns:
         self.shapes = Numbering({b"": 0})
         self.details = Numbering({Detail(): 0})
         self.flow_ids = Numbering()
+        self._clear()
+
+    def _clear(self) -> None:
+        """Begin with tables without rows."""
         self.spans = _table(
             ts="d", dur="d", name="i", thread="i", kind="b", external="q", correlation="q", copied="q", flops="q",
             sequence="q", shapes="i", detail="i",
@@ -187,6 +191,12 @@ class Columns:
     def tables(self) -> tuple[dict[str, array[Any]], ...]:
         """All tables: name of the column -> column."""
         return self.spans, self.frames, self.memory, self.flows
+
+    def empty_tables(self) -> tuple[dict[str, array[Any]], ...]:
+        """Return all tables and begin again with tables without rows; what they were numbered by stays."""
+        tables = self.tables()
+        self._clear()
+        return tables
 
     def numberings(self) -> dict[str, Numbering]:
         """Name of a column of indices -> the values that its indices stand for."""

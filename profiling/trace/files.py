@@ -1,17 +1,19 @@
 """Which files of a folder are traces. Imports no numpy: the TensorBoard tab lists runs without it."""
 
+import os
 import re
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
 from profiling.errors import nearest
-from profiling.storage import is_unicode, walk_folders
+from profiling.storage import file_names, is_unicode, walk_folders
 from profiling.trace.parse import MAX_HEADER_BYTES, TraceError, begins_like_a_trace
 from profiling.trace.text import STDIN, Text, split_member, zip_members
 
 TRACE_NAME = re.compile(r"\.pt\.trace\.json(\.gz|\.zst|\.zip)?$")
 TEXT_NAME = re.compile(r"\.(json(\.gz|\.zst)?|zip)$")
+_NUMBER = re.compile(r"(\d+)", re.ASCII)
 _PACKED_NAME = re.compile(r"(\.json)?(\.gz|\.zst|\.zip)?$")
 _EXAMINED_MEMBERS = 20
 """The tab must not wait for the unpacking of a zip file with thousands of other JSON files."""
@@ -64,9 +66,11 @@ def trace_candidates(folder: Path) -> list[Path]:
 
     A link to another one of them is left out. Raises OSError if the folder cannot be listed.
     """
-    files = [file for file in folder.iterdir() if TEXT_NAME.search(file.name) and is_unicode(file.name)]
-    files = [file for file in files if file.is_file()]
-    return _distinct([file for file in files if TRACE_NAME.search(file.name)] or files)
+    with os.scandir(folder) as entries:  # which, unlike paths, tell files and links apart without a further look each
+        texts = [entry for entry in entries if TEXT_NAME.search(entry.name) and is_unicode(entry.name)]
+    names = file_names(texts)
+    files = [entry for entry in texts if entry.name in names]
+    return _distinct(folder, [entry for entry in files if TRACE_NAME.search(entry.name)] or files)
 
 
 def traces_among(candidates: Sequence[Path]) -> list[Path]:
@@ -85,16 +89,15 @@ def duplicates_in(folder: Path) -> dict[Path, list[str]]:
 
 def natural_order(path: Path | str) -> list[list[tuple[int, str]]]:
     """Sort paths by their parts, with numbers by their value: `iteration_9` before `iteration_10`."""
-    return [
-        [(int(text) if text.isdecimal() else -1, text) for text in re.split(r"(\d+)", part, flags=re.ASCII)]
-        for part in Path(path).parts
-    ]
+    parts = path.split("/") if isinstance(path, str) else path.parts
+    return [[(int(text) if text.isdecimal() else -1, text) for text in _NUMBER.split(part)] for part in parts]
 
 
-def _distinct(files: Sequence[Path]) -> list[Path]:
-    links = {file for file in files if file.is_symlink()}
+def _distinct(folder: Path, entries: Sequence[os.DirEntry[str]]) -> list[Path]:
+    files = [folder / entry.name for entry in entries]
+    links = {folder / entry.name for entry in entries if entry.is_symlink()}
     if not links:
-        return list(files)
+        return files
     distinct = {file.resolve(): file for file in sorted(links, reverse=True)}
     distinct |= {file.resolve(): file for file in files if file not in links}
     return list(distinct.values())
@@ -134,10 +137,11 @@ def _members(file: Path) -> list[Path]:
     if len(members) < 2:
         return []
     named = [member for member in members if TRACE_NAME.search(member.name)]
-    return sorted(named or filter(_holds_events, members), key=_window_order)
+    found = named or filter(_holds_events, members)
+    return sorted(found, key=lambda member: (natural_order(member.parent), _window_order(member)))
 
 
 def _window_order(path: Path) -> tuple[object, ...]:
-    """Sort by folder, then by the time in `<worker>.<time>.pt.trace.json`."""
+    """Sort the traces of a folder by the time in `<worker>.<time>.pt.trace.json`."""
     times = [int(number) for number in re.findall(r"\.(\d+)\.", path.name)]
-    return natural_order(path.parent), times, natural_order(path.name)
+    return times, natural_order(path.name)

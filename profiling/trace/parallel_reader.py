@@ -80,6 +80,10 @@ class SecondHalf:
         """Wait for the result; None if the process failed."""
         try:
             half: Half = pickle.load(self._pipe)
+            rows: list[int] = pickle.load(self._pipe)
+            for table, count in zip(half.columns.tables(), rows, strict=True):
+                for column in table.values():
+                    column.fromfile(self._pipe, count)
         except (EOFError, pickle.UnpicklingError):
             return None
         return half
@@ -123,5 +127,10 @@ def send() -> None:
     reader, columns = EventReader(Path(path), start=int(start)), Columns()
     for batch in reader:
         columns.add(batch)
+    tables, output = columns.empty_tables(), sys.stdout.buffer
     half = Half(columns, reader.header, reader.cut, reader.unreadable, reader.damage, reader.mended)
-    pickle.dump(half, sys.stdout.buffer, protocol=5)
+    pickle.dump(half, output, protocol=5)
+    pickle.dump([len(table["ts"]) for table in tables], output, protocol=5)
+    for table in tables:
+        for column in table.values():
+            column.tofile(output)  # one after the other: both ends of a pickle keep a copy of each until its end

@@ -325,7 +325,8 @@ def _append(columns: Columns, later: Columns) -> None:
         for name, values in later.numberings().items()
     }
     for target, source in zip(columns.tables(), later.tables(), strict=True):
-        for name, column in source.items():
+        for name in list(source):
+            column = source.pop(name)  # so that its memory is free as soon as it is appended
             renumbered = numbers[name][_view(column)] if name in numbers else _view(column)
             target[name].frombytes(renumbered.view(np.uint8).data)  # without the copy that `tobytes` makes
 

@@ -79,7 +79,7 @@ function themed(part) {
 }
 
 function template() {
-  const axis = { gridcolor: color("line"), linecolor: color("line"), zerolinecolor: color("muted"), automargin: true };
+  const axis = { gridcolor: color("line"), linecolor: color("line"), zerolinecolor: color("muted"), automargin: true, ticklabeloverflow: "allow" };
   const look = { ...axis, separatethousands: true, title: { font: { size: 11 }, standoff: 8 } };
   return {
     layout: {
