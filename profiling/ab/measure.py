@@ -69,6 +69,7 @@ class Measured:
         launches: so many were measured.
         plan: None if it was stopped before there was one.
         others_cores: [launches] cores that other processes used meanwhile; empty where the system does not tell.
+        settled: why it ended after MIN_LAUNCHES; None if it did not.
     """
 
     timings: dict[str, PhaseTimings]
@@ -83,7 +84,7 @@ class Measured:
     launches: int = 0
     plan: Plan | None = None
     others_cores: Sequence[float] = ()
-    is_settled: bool = False
+    settled: str | None = None
 
     @property
     def end_note(self) -> str | None:
@@ -97,8 +98,8 @@ class Measured:
                 f"{duration(self.plan.expected_s * 1e6)}."
             )
         launches = f"{self.launches} of {self.plan.launches} launches"
-        if self.is_settled:
-            return f"It ended after {launches}: the effect is so large and so sure that more would not change it."
+        if self.settled is not None:
+            return f"It ended after {launches}: {self.settled}."
         if is_over or (self.stop is None and self.launches < self.plan.launches):
             return f"The time limit of {limit} ended it after {launches}."
         return None
@@ -119,7 +120,7 @@ class Measurement:
         started: when, ISO 8601, for the records.
         progress: told how many blocks of how many are done.
         warmed_up: told what the arms say of themselves, before the first block; it may refuse them.
-        settled: told the timings of the phase after MIN_LAUNCHES; it may end the measurement.
+        settled: told the timings of the phase after MIN_LAUNCHES; it may end the measurement with a reason.
         planned: told the plan and the seconds that are left for it, before the launches.
         best_probe_s: the shortest probe (`profiling.ab.machine_state`) that is known of this machine; None if none is.
         max_s: seconds for everything, starting processes and traced windows included; None is LIMIT_RATIO times what
@@ -136,7 +137,7 @@ class Measurement:
         started: str,
         progress: Callable[[int, int], None],
         warmed_up: Callable[[Mapping[str, Ready]], None] = lambda arms: None,
-        settled: Callable[[PhaseTimings], bool] = lambda timings: False,
+        settled: Callable[[PhaseTimings], str | None] = lambda timings: None,
         planned: Callable[[Plan, float], None] = lambda plan, limit_s: None,
         best_probe_s: float | None = None,
         max_s: float | None = None,
@@ -145,7 +146,7 @@ class Measurement:
         self._start = {TWIN: arms[BASELINE], **arms}
         self._phase = phase
         self._warmed_up = warmed_up
-        self._settled = settled
+        self._is_settled = settled
         self._planned = planned
         self._budget_s = budget_s
         self._folder = folder
@@ -159,7 +160,7 @@ class Measurement:
         self._plan: Plan | None = None
         self._others = OthersMeter()
         self._others_cores: list[float | None] = []
-        self._is_settled = False
+        self._settled: str | None = None
         self._launches: list[list[dict[str, BlockTimings]]] = []
         self._probes_s: list[float] = []
         self._ready: dict[str, Ready] = {}
@@ -206,7 +207,7 @@ class Measurement:
             launches=len(self._launches),
             plan=self._plan,
             others_cores=others_cores if len(others_cores) == len(self._launches) else [],
-            is_settled=self._is_settled,
+            settled=self._settled,
         )
 
     def _timings(self) -> dict[str, PhaseTimings]:
@@ -257,8 +258,9 @@ class Measurement:
                 longest_s = max(longest_s, time.perf_counter() - start)
                 if number + 1 == MIN_LAUNCHES < plan.launches:
                     timings = self._timings()
-                    self._is_settled = self._settled(timings.get(self._phase) or timings[stage])
-                is_last = number == plan.launches - 1 or longest_s + finish_s > self._left_s() or self._is_settled
+                    self._settled = self._is_settled(timings.get(self._phase) or timings[stage])
+                is_over = longest_s + finish_s > self._left_s()
+                is_last = number == plan.launches - 1 or is_over or self._settled is not None
                 if is_last:
                     self._finish(processes)
             if is_last:

@@ -28,7 +28,7 @@ from profiling.terminal.json_output import write_json
 from profiling.terminal.streams import print_line
 from profiling.terminal.tables import wide_console
 from profiling.verdict.hypothesis import Expectation, Hypothesis
-from profiling.verdict.judge import Comparison, is_settled
+from profiling.verdict.judge import Comparison, settled
 from profiling.verdict.record import ComparisonRecord
 from profiling.vocabulary import ARMS, BASELINE, VARIANT, Agreement, Verdict
 
@@ -72,7 +72,7 @@ def _compare(pair: ScriptPair, options: argparse.Namespace) -> int:
                 started.isoformat(timespec="seconds"),
                 progress.block_done,
                 warmed_up=_check_arms,
-                settled=partial(is_settled, _hypothesis(pair, "train")),
+                settled=partial(settled, _hypothesis(pair, "train")),
                 planned=progress.planned,
                 max_s=options.max_s,
                 began_s=start,

@@ -166,19 +166,24 @@ def judge_comparison(
     )
 
 
-def is_settled(hypothesis: Hypothesis, timings: PhaseTimings) -> bool:
-    """Whether further launches would not change what the timings of the hypothesis' phase say: EARLY_P, EARLY_FLOORS.
+def settled(hypothesis: Hypothesis, timings: PhaseTimings, *, is_one_of_many: bool = False) -> str | None:
+    """Return why further launches would not change what the timings of the hypothesis' phase say, None if they might.
 
-    A claim with a size must be decided, too.
+    A large and sure effect is settled, see EARLY_P and EARLY_FLOORS; a claim with a size must be decided, too. Of one
+    of many comparisons it is enough to know that the effect is at most NEGLIGIBLE.
 
     Raises:
         ValueError: as `phase_effect`.
     """
     effect = phase_effect(hypothesis.phase, timings, hypothesis.estimator)
+    if is_one_of_many and effect.verdict is Verdict.no_effect:
+        return f"the effect is less than {100 * NEGLIGIBLE:.0f} %, which is what a ladder asks"
     size = hypothesis.expect.at_least
     undecided = size is not None and any(effect.ratio_low < claimed < effect.ratio_high for claimed in (size, 1 / size))
     is_large = abs(math.log(effect.ratio)) >= EARLY_FLOORS * math.log(effect.floor_ratio)
-    return effect.p_family <= EARLY_P and is_large and not undecided
+    if effect.p_family <= EARLY_P and is_large and not undecided:
+        return "the effect is so large and so sure that more would not change it"
+    return None
 
 
 def failed(experiment: str, hypothesis: Hypothesis, error: str) -> Comparison:

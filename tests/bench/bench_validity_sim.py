@@ -1,4 +1,4 @@
-"""How often are verdicts wrong? 2,000 simulated comparisons: `python -m tests.bench.bench_validity_sim`.
+"""How often are verdicts wrong? Simulated comparisons: `python -m tests.bench.bench_validity_sim`.
 
 The noise comes from real comparisons of the baseline with itself, recorded by `tests.bench.bench_validity`: all
 launches of three processes that run the same code, with all rounds. A simulated comparison concatenates segments of
@@ -7,9 +7,12 @@ launches, the differences between processes, and bursts of noise. The three proc
 order, so any of them can be the variant; this triples the number of distinct comparisons. `profiling.verdict.judge`
 then judges the comparison, or one of the rejected methods does. Scaling the variant's timings simulates a slowdown. The
 timings are not centered: an effect of the position in the order counts as a false positive.
+
+A family is a comparison with all its phases, drawn from the same launches, of which the hypothesis names any one.
 """
 
 import argparse
+import gzip
 import math
 import warnings
 from collections.abc import Callable
@@ -18,19 +21,21 @@ from typing import NamedTuple
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import scipy.stats
 
 from profiling.ab.plan import MIN_LAUNCHES
 from profiling.verdict import stats
 from profiling.verdict.hypothesis import Expectation, Hypothesis
-from profiling.verdict.judge import is_settled, phase_effect
+from profiling.verdict.judge import judge_comparison, phase_effect, settled
 from profiling.verdict.stats import Effect, Floats
 from profiling.verdict.timings import PhaseTimings
 from profiling.vocabulary import Verdict
 from tests.bench.targets import Finding, report
 
-NOISE = Path(__file__).parent / "noise.json"
+NOISE = Path(__file__).parent / "noise.json.gz"
 COMPARISONS = 2000
+FAMILIES = 10_000
 LAUNCHES = 12
 SEGMENT = 6
 SHIFTS = {"3 %": math.log(1.03), "5 %": math.log(1.05)}
@@ -115,13 +120,27 @@ def timings_of(samples: PhaseTimings) -> Floats:
     return np.array(samples.arms).reshape(len(samples.arms), -1, samples.rounds)
 
 
-def drawn(rng: np.random.Generator, noise: list[Noise], phase: str) -> Floats:
-    """Timings [baseline variant twin, LAUNCHES, rounds] of one simulated comparison."""
-    parts = []
+class Segment(NamedTuple):
+    """SEGMENT launches of a real comparison: from which on, and which of its processes is which arm."""
+
+    comparison: Noise
+    first_launch: int
+    arms: npt.NDArray[np.intp]
+
+
+def segments(rng: np.random.Generator, noise: list[Noise]) -> list[Segment]:
+    """Draw the launches of one simulated comparison."""
+    drawn = []
     for _ in range(LAUNCHES // SEGMENT):
-        timings = timings_of(noise[rng.integers(len(noise))].phases[phase])
-        start = 2 * rng.integers(0, (timings.shape[1] - SEGMENT) // 2 + 1)
-        parts.append(rng.permutation(timings[:, start : start + SEGMENT]))
+        comparison = noise[rng.integers(len(noise))]
+        launches = timings_of(next(iter(comparison.phases.values()))).shape[1]
+        drawn.append(Segment(comparison, 2 * rng.integers(0, (launches - SEGMENT) // 2 + 1), rng.permutation(3)))
+    return drawn
+
+
+def timings_in(drawn: list[Segment], phase: str) -> Floats:
+    """Timings [baseline variant twin, LAUNCHES, rounds] of one phase of a simulated comparison."""
+    parts = [timings_of(comparison.phases[phase])[arms, first : first + SEGMENT] for comparison, first, arms in drawn]
     rounds = min(part.shape[2] for part in parts)
     return np.concatenate([part[..., :rounds] for part in parts], axis=1)
 
@@ -131,7 +150,7 @@ def simulate(noise: list[Noise], phase: str, method: Method) -> Row:
     rng = np.random.default_rng(0)
     wrong, found, half_widths = 0, dict.fromkeys(SHIFTS, 0), []
     for _ in range(COMPARISONS):
-        effect = method.estimate(method.launches(drawn(rng, noise, phase)))
+        effect = method.estimate(method.launches(timings_in(segments(rng, noise), phase)))
         wrong += effect.low > 0 or effect.high < 0
         half_widths.append((effect.high - effect.low) / 2)
         for name, shift in SHIFTS.items():
@@ -147,14 +166,33 @@ def called(noise: list[Noise], phase: str, shift: float) -> tuple[float, float]:
     hypothesis = Hypothesis("", "", phase, Expectation())
     count = early = 0
     for _ in range(COMPARISONS):
-        timings = drawn(rng, noise, phase)
+        timings = timings_in(segments(rng, noise), phase)
         timings[1] *= math.exp(shift)
         samples, first = of_launches(timings), of_launches(timings[:, :MIN_LAUNCHES])
-        if is_settled(hypothesis, first):
+        if settled(hypothesis, first):
             early += 1
             samples = first
         count += phase_effect(phase, samples).verdict in right
     return count / COMPARISONS, early / COMPARISONS
+
+
+def families_with_a_call(noise: list[Noise]) -> tuple[float, dict[str, float]]:
+    """Share of FAMILIES comparisons without any effect in which a phase is called, of any and of each phase."""
+    rng = np.random.default_rng(0)
+    phases = list(noise[0].phases)
+    wrong, of_phase = 0, dict.fromkeys(phases, 0)
+    for _ in range(FAMILIES):
+        launches, named = segments(rng, noise), phases[rng.integers(len(phases))]
+        timings = {phase: timings_in(launches, phase) for phase in phases}
+        hypothesis = Hypothesis("", "", named, Expectation())
+        if settled(hypothesis, of_launches(timings[named][:, :MIN_LAUNCHES])):
+            timings = {phase: of_arms[:, :MIN_LAUNCHES] for phase, of_arms in timings.items()}
+        judged = judge_comparison("", hypothesis, {phase: of_launches(of_arms) for phase, of_arms in timings.items()})
+        called = [e.phase for e in judged.phases if e.verdict in (Verdict.slower, Verdict.faster)]
+        wrong += bool(called)
+        for phase in called:
+            of_phase[phase] += 1
+    return wrong / FAMILIES, {phase: count / FAMILIES for phase, count in of_phase.items()}
 
 
 def of_launches(timings: Floats) -> PhaseTimings:
@@ -184,7 +222,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="also write the figures as JSON")
     parser.add_argument("--noise", type=Path, default=NOISE, help="default: %(default)s")
     args = parser.parse_args()
-    noise = msgspec.json.decode(args.noise.read_bytes(), type=list[Noise])
+    noise = msgspec.json.decode(gzip.decompress(args.noise.read_bytes()), type=list[Noise])
     rows = [simulate(noise, phase, method) for phase in PHASES for method in (CHOSEN, *REJECTED)]
     findings = []
     for phase in PHASES:
@@ -201,6 +239,9 @@ def main() -> None:
             share, early = called(noise, phase, shift)
             findings.append(Finding(name=f"{phase}, {what}: called", measured=share))
             findings.append(Finding(name=f"{phase}, {what}: ended early", measured=early))
+    any_phase, of_phase = families_with_a_call(noise)
+    findings.append(Finding(name=f"{FAMILIES:,} families: any phase called", measured=any_phase, at_most=0.05))
+    findings += [Finding(name=f"families: {phase} called", measured=share) for phase, share in of_phase.items()]
     title = f"Shares of {COMPARISONS:,} comparisons simulated from {len(noise)} real ones"
     report(title, findings, {"rows": msgspec.to_builtins(rows)}, args.out)
 

@@ -22,11 +22,12 @@ class SpinningCNN(CNN):
 
     Args:
         spin: share of a training step's own time, 0.05 for 5 %.
-        arguments: of CNN.
+        channels, image_size, classes: given by the pipeline, as to CNN.
+        arguments: further ones of CNN.
     """
 
-    def __init__(self, spin: float, **arguments: Any) -> None:
-        super().__init__(**arguments)
+    def __init__(self, spin: float, channels: int, image_size: int, classes: int, **arguments: Any) -> None:
+        super().__init__(channels=channels, image_size=image_size, classes=classes, **arguments)
         self._share = spin
         self._spun_at = time.perf_counter()
         register_optimizer_step_post_hook(lambda *_: self._spin())

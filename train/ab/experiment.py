@@ -19,7 +19,7 @@ from profiling.terminal.comparisons import show_comparison
 from profiling.terminal.streams import standard_output
 from profiling.terminal.tables import wide_console
 from profiling.verdict.hypothesis import Expectation, Hypothesis
-from profiling.verdict.judge import Comparison, is_settled
+from profiling.verdict.judge import Comparison, settled
 from profiling.verdict.record import ComparisonRecord
 from profiling.vocabulary import BASELINE, STAGES, VARIANT
 from train.ab.arm_config import ArmConfig
@@ -27,7 +27,7 @@ from train.config import changes, cli
 from train.config.compose import flat, plain, to_config
 from train.config.schema import Config
 
-LADDER_BUDGET_S = 15.0
+LADDER_BUDGET_S = 10.0
 SHOWN_CHANGES = 8
 
 
@@ -74,7 +74,7 @@ def run_experiment(
             folder,
             started,
             progress.block_done,
-            settled=partial(is_settled, hypothesis_of(config)),
+            settled=partial(settled, hypothesis_of(config), is_one_of_many=is_ladder),
             planned=progress.planned,
             best_probe_s=best_probe_s(earlier),
             max_s=config.ab.max_s,

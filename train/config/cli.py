@@ -6,12 +6,13 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from itertools import pairwise
-from typing import Any, cast
+from typing import Any
 
 import hydra
+import yaml
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -47,8 +48,12 @@ def experiment_list() -> str:
     loader = GlobalHydra.instance().config_loader()  # knows --config-dir, too
     for name in loader.get_group_options("experiment"):
         source = next(source for source in loader.get_sources() if source.is_config(f"experiment/{name}"))
-        hypothesis = cast(DictConfig, source.load_config(f"experiment/{name}").config).get("hypothesis") or {}
-        claims.setdefault(hypothesis.get("topic", "?"), []).append((name, hypothesis.get("claim", "?")))
+        config: object = None
+        with suppress(yaml.YAMLError):  # a user's file may hold anything; only using it is an error
+            config = source.load_config(f"experiment/{name}").config
+        stated = config.get("hypothesis") if isinstance(config, DictConfig) else None
+        hypothesis = stated if isinstance(stated, DictConfig) else {}
+        claims.setdefault(str(hypothesis.get("topic", "?")), []).append((name, str(hypothesis.get("claim", "?"))))
     width = max(len(name) for rows in claims.values() for name, _ in rows)
     lines = []
     for topic, rows in claims.items():

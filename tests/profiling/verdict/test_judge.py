@@ -11,10 +11,10 @@ from profiling.verdict.judge import (
     Comparison,
     correct_ladder,
     failed,
-    is_settled,
     judge_comparison,
     not_applicable,
     phase_effect,
+    settled,
 )
 from profiling.verdict.numerics import check_numerics
 from profiling.verdict.timings import PhaseTimings
@@ -255,7 +255,7 @@ def test_a_claim_about_the_mean_is_judged_by_it_and_the_other_estimator_stands_b
 
 
 @pytest.mark.parametrize(
-    ("shift", "expect", "settled"),
+    ("shift", "expect", "is_large"),
     [
         (0.7, SLOWER, True),
         (-0.5, SLOWER, True),
@@ -266,9 +266,15 @@ def test_a_claim_about_the_mean_is_judged_by_it_and_the_other_estimator_stands_b
         (-2 / 3, Expectation(time=ExpectedTime.faster, at_least=3.0), False),
     ],
 )
-def test_what_more_launches_could_change_is_not_settled(shift: float, expect: Expectation, settled: bool) -> None:
+def test_what_more_launches_could_change_is_not_settled(shift: float, expect: Expectation, is_large: bool) -> None:
     hypothesis = msgspec.structs.replace(hypothesis_of(), expect=expect)
-    assert is_settled(hypothesis, phase(shift, launches=6)) == settled
+    assert (settled(hypothesis, phase(shift, launches=6)) is not None) == is_large
+
+
+@pytest.mark.parametrize(("shift", "reason"), [(0.0, "less than 5 %"), (0.025, None), (0.7, "so large and so sure")])
+def test_in_a_ladder_it_is_enough_to_know_that_an_effect_is_small(shift: float, reason: str | None) -> None:
+    said = settled(hypothesis_of(), phase(shift, launches=6), is_one_of_many=True)
+    assert said is None if reason is None else said is not None and reason in said
 
 
 def test_estimators_that_agree_are_not_mentioned() -> None:

@@ -196,12 +196,16 @@ def test_help_lists_the_experiments_of_the_user(run, capsys, tmp_path):
     experiment = tmp_path / "conf" / "experiment"
     experiment.mkdir(parents=True)
     (experiment / "mine.yaml").write_text("# @package _global_\nhypothesis: {topic: kernels, claim: of my own}\n")
+    for name, text in {"list": "[a]", "number": "hypothesis: 3", "broken": "a:\n\t- b"}.items():
+        (experiment / f"{name}.yaml").write_text(text)
     with pytest.raises(SystemExit) as stop:
         run("--config-dir", "conf", "--help")
     assert not stop.value.code
-    kernels = capsys.readouterr().out.partition("\nkernels\n")[2].partition("\n\n")[0]
+    listing = capsys.readouterr().out
+    kernels, unknown = (listing.partition(f"\n{topic}\n")[2].partition("\n\n")[0] for topic in ("kernels", "?"))
     assert "  tf32_off " in kernels
     assert [line.split(maxsplit=1) for line in kernels.splitlines() if "mine" in line] == [["mine", "of my own"]]
+    assert [line.split() for line in unknown.splitlines()] == [["broken", "?"], ["list", "?"], ["number", "?"]]
 
 
 @pytest.mark.parametrize("sweep", ["epochs=range(0)", "+experiment=glob(zzz*)", "model=glob(*,exclude=*)"])
