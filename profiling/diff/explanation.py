@@ -68,8 +68,9 @@ def explain(windows: Mapping[str, Mapping[str, Sequence[StageWindow]]], phase: s
 def same_operators(windows: Mapping[str, Mapping[str, Sequence[StageWindow]]], phases: Iterable[str]) -> list[str]:
     """Return those of some phases in which both arms call the same operators equally often, for as much memory.
 
-    A difference there is none of the work: it comes from how tensors lie in memory, and from what other phases leave in
-    caches. Where memory was not recorded, nothing is said: operators of the same name may work on other sizes.
+    A difference there is none of what they compute: it comes from what surrounds each operator, from how tensors lie in
+    memory, or from what other phases leave in caches. Where memory was not recorded, nothing is said: operators of the
+    same name may work on other sizes.
 
     Args:
         windows: stage -> arm -> its traced windows.
@@ -99,6 +100,6 @@ def _is_same_work(row: OperatorDifference) -> bool:
 def shared_code_note(phases: Sequence[str]) -> str:
     """Say what effects mean that were called in phases with the same operators in both arms."""
     return (
-        f"{', '.join(phases)}: both arms run the same operators there, for as much memory; what differs is how tensors "
-        "lie in memory, and what the other phases leave in caches."
+        f"{', '.join(phases)}: both arms run the same operators there, for as much memory; what differs is around "
+        "them: what is done for each operator, how tensors lie in memory, or what other phases leave in caches."
     )

@@ -7,7 +7,6 @@ contains plotly's JavaScript.
 
 import base64
 import hashlib
-from collections import Counter
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -22,7 +21,7 @@ from profiling.format import duration, minute, probability, ratio, size
 from profiling.report.evidence import gather
 from profiling.report.section import machine, section
 from profiling.storage import atomic_write
-from profiling.verdict.ladder import by_topic, titles
+from profiling.verdict.ladder import by_topic, outcomes, titles
 from profiling.verdict.record import ComparisonRecord
 from profiling.verdict.wording import describe_effect, describe_numerics, describe_verdict, effect_interval
 from profiling.vocabulary import OUTCOME_MARKS, Outcome, Verdict
@@ -114,11 +113,11 @@ def _static(name: str) -> str:
 
 
 def _counts(records: Sequence[ComparisonRecord]) -> list[tuple[int, str, str]]:
-    """Count the outcomes. An experiment that is not applicable here has no outcome and is counted apart."""
-    applied = [record.comparison for record in records if record.comparison.verdict is not Verdict.not_applicable]
-    outcomes = Counter(comparison.outcome for comparison in applied)
-    counts = [(outcomes[outcome], outcome.value, outcome.name) for outcome in Outcome]
-    return [*counts, (len(records) - len(applied), Verdict.not_applicable.value, "muted")]
+    """Each outcome's count, its words and its style."""
+    return [
+        (count, outcome.value, outcome.name if isinstance(outcome, Outcome) else "muted")
+        for outcome, count in outcomes(records).items()
+    ]
 
 
 def _subtitle(records: Sequence[ComparisonRecord]) -> list[str]:

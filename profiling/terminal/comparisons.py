@@ -1,6 +1,5 @@
 """Printing one comparison, and the ladder of many."""
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from profiling.diff.totals import StageWindow
 from profiling.format import duration, duration_change, ratio, size
 from profiling.terminal.tables import FittedTable, PlainConsole
 from profiling.verdict.judge import Comparison, PhaseEffect
-from profiling.verdict.ladder import Ladder
+from profiling.verdict.ladder import Ladder, outcomes
 from profiling.verdict.numerics import NumericsCheck
 from profiling.verdict.record import ComparisonRecord
 from profiling.verdict.wording import describe_effect, effect_interval
@@ -32,9 +31,9 @@ def show_comparison(
         console.print(_phase_table(record))
     console.print(f"{comparison.experiment}: {comparison.hypothesis.claim}")
     if comparison.hypothesis.claims_something:
-        console.print(
-            Text(comparison.outcome.value, style="bold"), f": {_verdict(comparison)}{_claimed(comparison)}", sep=""
-        )
+        is_judged = comparison.verdict is not Verdict.not_applicable
+        outcome = comparison.outcome.value if is_judged else comparison.verdict.value
+        console.print(Text(outcome, style="bold"), f": {_verdict(comparison)}{_claimed(comparison)}", sep="")
     else:
         console.print(Text(_verdict(comparison), style="bold"))
     for line in _causes(record, folder):
@@ -69,7 +68,7 @@ def show_comparisons(
             comparison.experiment,
             comparison.hypothesis.phase,
             describe_effect(effect) if effect else comparison.verdict.value,
-            comparison.outcome.value,
+            "" if comparison.verdict is Verdict.not_applicable else comparison.outcome.value,
             _numerics(comparison.numerics) if comparison.numerics else "",
             _ratio(effect) if effect else "",
             style=STYLES.get(comparison.verdict, ""),
@@ -77,9 +76,9 @@ def show_comparisons(
     console.print(table)
     if missing:
         console.print(f"missing, as these left no comparison: {', '.join(missing)}", style="red")
-    counts = Counter(record.comparison.outcome.value for record in records)
+    counts = ", ".join(f"{count} {outcome.value}" for outcome, count in outcomes(records).items() if count)
     minutes = sum(record.seconds for record in records) / 60
-    console.print(", ".join(f"{n} {outcome}" for outcome, n in counts.items()) + f"; {minutes:.1f} minutes: {report}")
+    console.print(f"{counts}; {minutes:.1f} minutes: {report}")
 
 
 def show_ladder(ladder: Ladder) -> None:

@@ -124,6 +124,14 @@ def by_topic(items: Iterable[tuple[ComparisonRecord, Item]]) -> dict[str, list[t
     return dict(sorted(groups.items()))
 
 
+def outcomes(records: Iterable[ComparisonRecord]) -> dict[Outcome | Verdict, int]:
+    """Count the outcomes; experiments that are not applicable here have none and are counted apart, as the last."""
+    comparisons = [record.comparison for record in records]
+    applied = [comparison.outcome for comparison in comparisons if comparison.verdict is not Verdict.not_applicable]
+    counts: dict[Outcome | Verdict, int] = {outcome: applied.count(outcome) for outcome in Outcome}
+    return counts | {Verdict.not_applicable: len(comparisons) - len(applied)}
+
+
 def titles(records: Iterable[ComparisonRecord]) -> list[str]:
     """Name each record by its experiment, and also by its date where an experiment occurs more than once."""
     records = list(records)

@@ -27,7 +27,7 @@ from train.config.schema import Config
 from train.events import EventFile, step_log
 from train.ranks.join import joined
 
-SETTLE_STEPS = {"train": 2, "evaluate": 1, "infer": 1}  # the first steps of a process, which do not count
+SETTLE_STEPS = {"train": 4, "evaluate": 1, "infer": 1}  # the first steps of a process, which do not count
 ANSWER_STEPS = 8  # enough for a wrong gradient to show in the weights
 ANSWER_IMAGES = 256
 
