@@ -27,7 +27,7 @@ from train.config import changes, cli
 from train.config.compose import flat, plain, to_config
 from train.config.schema import Config
 
-LADDER_BUDGET_S = 10.0
+LADDER_BUDGET_S = 15.0
 SHOWN_CHANGES = 8
 
 
