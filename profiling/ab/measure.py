@@ -146,7 +146,7 @@ class Measurement:
         self._start = {TWIN: arms[BASELINE], **arms}
         self._phase = phase
         self._warmed_up = warmed_up
-        self._is_settled = settled
+        self._settled = settled
         self._planned = planned
         self._budget_s = budget_s
         self._folder = folder
@@ -160,7 +160,7 @@ class Measurement:
         self._plan: Plan | None = None
         self._others = OthersMeter()
         self._others_cores: list[float | None] = []
-        self._settled: str | None = None
+        self._end_reason: str | None = None
         self._launches: list[list[dict[str, BlockTimings]]] = []
         self._probes_s: list[float] = []
         self._ready: dict[str, Ready] = {}
@@ -207,7 +207,7 @@ class Measurement:
             launches=len(self._launches),
             plan=self._plan,
             others_cores=others_cores if len(others_cores) == len(self._launches) else [],
-            settled=self._settled,
+            settled=self._end_reason,
         )
 
     def _timings(self) -> dict[str, PhaseTimings]:
@@ -258,9 +258,9 @@ class Measurement:
                 longest_s = max(longest_s, time.perf_counter() - start)
                 if number + 1 == MIN_LAUNCHES < plan.launches:
                     timings = self._timings()
-                    self._settled = self._is_settled(timings.get(self._phase) or timings[stage])
+                    self._end_reason = self._settled(timings.get(self._phase) or timings[stage])
                 is_over = longest_s + finish_s > self._left_s()
-                is_last = number == plan.launches - 1 or is_over or self._settled is not None
+                is_last = number == plan.launches - 1 or is_over or self._end_reason is not None
                 if is_last:
                     self._finish(processes)
             if is_last:

@@ -79,6 +79,7 @@ function themed(part) {
 }
 
 function template() {
+  // ticklabeloverflow: labels have room by automargin, and a search for those that overflow takes half of the drawing.
   const axis = { gridcolor: color("line"), linecolor: color("line"), zerolinecolor: color("muted"), automargin: true, ticklabeloverflow: "allow" };
   const look = { ...axis, separatethousands: true, title: { font: { size: 11 }, standoff: 8 } };
   return {
