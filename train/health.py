@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from profiling.errors import UserError
+from train.ranks.rank_model import own_parameters
 
 STEPS_BETWEEN_CHECKS = 50  # on an accelerator, where reading the loss waits for the device
 
@@ -48,14 +49,14 @@ def check_pass(model: nn.Module, what: str, values: Tensor) -> None:
 
 def _explain_parameters(model: nn.Module) -> str | None:
     """The first parameter that is not finite, with the likely cause; None if all are."""
-    for name, parameter in model.named_parameters():
+    for name, parameter in own_parameters(model):
         if not parameter.isfinite().all():
             return f"an update left {name} non-finite; likely too large a learning rate (optimizer.lr)"
     return None
 
 
 def _explain_largest(model: nn.Module) -> str:
-    largest = max(parameter.abs().max().item() for parameter in model.parameters())
+    largest = max(parameter.abs().max().item() for _, parameter in own_parameters(model))
     return (
         f"the largest weight is {largest:.3g}; likely too large a learning rate (optimizer.lr), or too narrow a data "
         "type (precision=fp32)"

@@ -179,10 +179,10 @@ def rates(timed: Mapping[str, TimedCapture], group: RankGroup = ALONE) -> dict[s
 
 def checkpoint_of(parts: Session) -> Checkpoint:
     """The checkpoint of the trained model."""
-    data = parts.data
+    data, weights = parts.data, parts.group.state_dicts.weights(parts.module)
     return Checkpoint(
         model=plain(parts.config.model),
-        weights={name: value.detach().cpu().contiguous() for name, value in parts.module.state_dict().items()},
+        weights={name: value.contiguous() for name, value in weights.items()},
         classes=data.classes,
         channels=data.channels,
         image_size=data.image_size,

@@ -112,7 +112,6 @@ def prepare(config: Config, group: RankGroup = ALONE) -> Session:
     module = module.to(device=device, memory_format=variants.MEMORY_FORMAT[config.switches.memory_format])  # type: ignore[call-overload]
     check_model(module, data, device, config.model._target_)
     trained = freeze_and_select(module, config)
-    optimizer = build_optimizer(trained, config)
     order = torch.Generator().manual_seed(config.seed)
     augmentation = variants.random_generator(config, device)
     group.own_random(augmentation)
@@ -123,6 +122,7 @@ def prepare(config: Config, group: RankGroup = ALONE) -> Session:
         batches(data.train, batch_size=config.batch_size or len(data.train), generator=order),
         batches(data.test, batch_size=config.eval_batch_size),
     )
+    optimizer = build_optimizer(trained, config)  # of the parts of parameters, where ranks divide them
     return Session(
         config=config,
         device=device,

@@ -1,6 +1,5 @@
 """The layers of a model, as a Markdown table."""
 
-import copy
 import math
 from collections import Counter
 
@@ -23,30 +22,33 @@ def summarize(model: nn.Module, images: Tensor) -> str:
     A module has a row if it has no children, or has parameters or FLOPs of its own, so the rows add up to the totals; a
     shared parameter counts where it appears first. FLOPs are those of one forward pass as counted by
     `torch.utils.flop_counter.FlopCounterMode`: two for each multiply-add of a matrix product, a convolution or
-    attention, none for other operators. A copy of the model runs, in evaluation mode; the model is not modified.
+    attention, none for other operators. The model runs once, in evaluation mode, and is then as before.
     """
-    model_copy = copy.deepcopy(model).eval()
-    shapes = dict.fromkeys(model_copy.modules(), "not run")
+    shapes = dict.fromkeys(model.modules(), "not run")
 
     def record_shape(module: nn.Module, inputs: object, output: object) -> None:
         shapes[module] = str(list(output.shape)) if isinstance(output, Tensor) else type(output).__name__
 
-    for module in model_copy.modules():
-        module.register_forward_hook(record_shape)
+    hooks = [module.register_forward_hook(record_shape) for module in shapes]
+    modes = {module: module.training for module in shapes}
     with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=MISSING_FLOPS) as counter:
-        model_copy(images)
+        model.eval()(images)
+    for module, mode in modes.items():
+        module.training = mode
+    for hook in hooks:
+        hook.remove()
 
     flops = Counter({path: sum(operators.values()) for path, operators in counter.get_flop_counts().items()})
     parameters: Counter[str] = Counter()
     trainable: Counter[str] = Counter()
-    for name, parameter in model_copy.named_parameters():
+    for name, parameter in model.named_parameters():
         owner = name.rpartition(".")[0]
         parameters[owner] += parameter.numel()
         trainable[owner] += parameter.numel() if parameter.requires_grad else 0
 
-    class_name = type(model_copy).__name__
+    class_name = type(model).__name__
     lines = ["| layer | type | output | parameters | trainable | FLOPs |", "| --- | --- | --- | ---: | ---: | ---: |"]
-    for path, module in model_copy.named_modules():
+    for path, module in model.named_modules():
         scope = f"{class_name}.{path}" if path else class_name  # FlopCounterMode's name for it
         children = [name for name, _ in module.named_children()]
         own_flops = flops[scope] - sum(flops[f"{scope}.{child}"] for child in children)
@@ -56,7 +58,7 @@ def summarize(model: nn.Module, images: Tensor) -> str:
                 f"| {parameters[path]:,} | {trainable[path]:,} | {own_flops:,} |"
             )
     lines.append(
-        f"| **total** | {class_name} | {shapes[model_copy]} "
+        f"| **total** | {class_name} | {shapes[model]} "
         f"| {parameters.total():,} | {trainable.total():,} | {counter.get_total_flops():,} |"
     )
     return "\n".join(lines)

@@ -79,7 +79,7 @@ class ArmWorker:
         requests = math.ceil(ANSWER_IMAGES / parts.config.infer_batch_size)
         probabilities = self._passes["infer"](islice(parts.infer_batches, requests), NullCapture())
         held_out = self._passes["evaluate"](islice(parts.test_batches, 1), NullCapture())
-        weights = {name: _array(value) for name, value in parts.module.state_dict().items()}
+        weights = {name: _array(value) for name, value in self._group.state_dicts.weights(parts.module).items()}
         scores = {**run.scores(held_out), "train_loss": training.mean_loss()}
         return Answer(
             tensors={**weights, "probabilities": _array(probabilities)[:ANSWER_IMAGES]},

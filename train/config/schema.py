@@ -41,7 +41,7 @@ from train.config.options import (
     Topic,
     ZeroGrad,
 )
-from train.ranks.options import DDPConfig
+from train.ranks.options import DDPConfig, Strategy
 
 MAX_SAMPLES = 2**31 - 1  # in a split or a batch: more than any data set of images has
 MAX_SEED = 2**63 - 1  # what torch's and NumPy's generators, and all readers of records, accept
@@ -374,6 +374,7 @@ class Config:
     precision: Precision
     threads: int | None
     ranks: int | None
+    strategy: Strategy
     rank_timeout_s: float
     keep_heap: bool
     tf32: bool

@@ -13,6 +13,7 @@ from train.config.schema import DataConfig
 from train.data import DataSet, load
 from train.loop import EpochMetrics
 from train.ranks.order import Share, whole
+from train.ranks.state_dicts import StateDicts, WholeStateDicts
 from train.variants import Recipe
 
 Own = TypeVar("Own")
@@ -25,11 +26,13 @@ class RankGroup(Protocol):
         rank: number of this process.
         ranks: how many there are.
         share: the part of a batch that this process takes.
+        state_dicts: how the states of model and optimizer are taken and put back.
     """
 
     rank: int
     ranks: int
     share: Share
+    state_dicts: StateDicts
 
     def device(self, device: torch.device) -> torch.device:
         """The device of this process, of the kind of `device`."""
@@ -82,6 +85,7 @@ class Alone:
     rank = 0
     ranks = 1
     share = staticmethod(whole)
+    state_dicts: StateDicts = WholeStateDicts()
 
     def device(self, device: torch.device) -> torch.device:  # noqa: D102
         return device

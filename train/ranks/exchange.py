@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, Protocol
 
 import torch.distributed as dist
 from torch import Tensor
@@ -53,17 +53,24 @@ EXCHANGE: Mapping[GradientExchange, Callable[[DistributedDataParallel], None]] =
 }
 
 
-def add_up(model: DistributedDataParallel) -> AbstractContextManager[Any]:
+class HasNoSync(Protocol):
+    """A model of several ranks."""
+
+    def no_sync(self) -> AbstractContextManager[Any]:
+        """Within it, gradients stay on their rank and add up."""
+
+
+def add_up(model: HasNoSync) -> AbstractContextManager[Any]:
     """Gradients of a micro-batch stay on their rank."""
     return model.no_sync()
 
 
-def exchange_each(model: DistributedDataParallel) -> AbstractContextManager[Any]:
+def exchange_each(model: HasNoSync) -> AbstractContextManager[Any]:
     """Gradients of every micro-batch are exchanged: the same sum, for more messages."""
     return nullcontext()
 
 
-ACCUMULATION: Mapping[Accumulation, Callable[[DistributedDataParallel], AbstractContextManager[Any]]] = {
+ACCUMULATION: Mapping[Accumulation, Callable[[HasNoSync], AbstractContextManager[Any]]] = {
     Accumulation.local: add_up,
     Accumulation.exchanged: exchange_each,
 }

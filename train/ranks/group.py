@@ -1,18 +1,16 @@
-"""A group of ranks: DistributedDataParallel over shares of batches, with gradients and metrics of whole batches."""
+"""A group of ranks: each trains with its share of every batch; gradients and metrics are those of whole batches."""
 
-import inspect
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from itertools import repeat
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from profiling.errors import UserError
 from train.batches import Batch, Batches
@@ -20,20 +18,18 @@ from train.config.schema import DataConfig, DownloadDataConfig
 from train.data import DataSet, load
 from train.loop import EpochMetrics
 from train.ranks.alone import Own
-from train.ranks.exchange import ACCUMULATION, DIVISION, EXCHANGE, GRAPH, LOSS
+from train.ranks.exchange import ACCUMULATION, DIVISION, LOSS
 from train.ranks.launch import Launch
-from train.ranks.options import DDPConfig
+from train.ranks.options import DDPConfig, Strategy
 from train.ranks.order import Share, order_of
+from train.ranks.rank_model import STRATEGY
 from train.ranks.scratch import scratch_folder
+from train.ranks.state_dicts import STATE_DICTS
 from train.ranks.store import Board
 from train.variants import Recipe
 
 BACKENDS = {"cpu": "gloo", "cuda": "cpu:gloo,cuda:nccl", "xpu": "cpu:gloo,xpu:xccl"}
 """Of each kind of device; with an accelerator, metrics may still be on the CPU."""
-
-_PARAMETERS = inspect.signature(DistributedDataParallel).parameters
-_BUFFERS_IN_FORWARD = "forward_sync_buffers" if "forward_sync_buffers" in _PARAMETERS else "broadcast_buffers"
-"""Its name of today, and of releases before 2.14. It is off: `Ranks.same_buffers` sends them once for an evaluation."""
 
 _SEEDS_APART = 0x9E3779B1  # an odd constant: no seed that a user types for another run
 
@@ -41,12 +37,14 @@ _SEEDS_APART = 0x9E3779B1  # an odd constant: no seed that a user types for anot
 class Ranks:
     """The ranks that torchrun started, as one of them sees them: a `train.ranks.alone.RankGroup`."""
 
-    def __init__(self, launch: Launch, board: Board, ddp: DDPConfig) -> None:
+    def __init__(self, launch: Launch, board: Board, strategy: Strategy, ddp: DDPConfig) -> None:
         self.rank = launch.rank
         self.ranks = launch.ranks
         self.share: Share = partial(DIVISION[ddp.division], launch.rank, launch.ranks)
         self.agree = board.agree
         self.all_end_after = board.all_end_after
+        self.state_dicts = STATE_DICTS[strategy]
+        self._strategy = strategy
         self._launch = launch
         self._board = board
         self._ddp = ddp
@@ -86,9 +84,8 @@ class Ranks:
     ) -> tuple[nn.Module, Recipe, Batches, Batches]:
         """Let the mean of the ranks' gradients be that of the whole batch, also where their shares differ in size."""
         ddp = self._ddp
-        options: dict[str, Any] = {_BUFFERS_IN_FORWARD: False, **GRAPH[ddp.graph]}
-        model = RankModel(module, bucket_cap_mb=ddp.bucket_mb, gradient_as_bucket_view=ddp.gradient_view, **options)
-        EXCHANGE[ddp.exchange](model)
+        device = next(module.parameters()).device
+        model = STRATEGY[self._strategy](module, device, ddp)
         between_exchanges = ACCUMULATION[ddp.accumulation]
         shares = Shares(train_batches)
 
@@ -150,30 +147,6 @@ class Ranks:
     def own_folder(self, folder: Path) -> AbstractContextManager[Path]:
         """`folder` for rank 0; for the others one that is removed: what they leave there is the same."""
         return scratch_folder() if self.rank else nullcontext(folder)
-
-
-class RankModel(DistributedDataParallel):
-    """DistributedDataParallel that also takes no images at all, and that exchanges nothing in evaluation.
-
-    A rank without a sample in the last batch of a pass must take part in the exchange of gradients: two empty images
-    stand in, whose logits are dropped, so that its gradients are zero.
-    """
-
-    _has_graph = False
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits float [B, classes] of images [B, C, H, W]."""
-        self._has_graph |= self.training
-        call = super().forward if self.training else self.module
-        if len(images):
-            return cast(Tensor, call(images))
-        return cast(Tensor, call(images.new_zeros((2, *images.shape[1:])))[:0])
-
-    @contextmanager
-    def no_sync(self) -> Iterator[None]:
-        """Exchange no gradients, except in the very first step, in which a static graph is recorded."""
-        with super().no_sync() if self._has_graph else nullcontext():
-            yield
 
 
 class Shares:

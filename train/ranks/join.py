@@ -9,16 +9,25 @@ from typing import TYPE_CHECKING
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
-from profiling.errors import Terminated, UserError
+from profiling.errors import NotApplicableError, Terminated, UserError
 from profiling.terminal.early_signals import exit_status
 from train.config.compose import plain
-from train.config.options import Execution
+from train.config.options import Execution, Histograms
 from train.config.schema import Config
 from train.ranks.alone import ALONE, RankGroup
 from train.ranks.launch import Launch, launched
+from train.ranks.options import GradientExchange, StepGraph, Strategy
 
 if TYPE_CHECKING:
     from train.ranks.store import Board
+
+ALONE_IN_DDP = {
+    "bucket_mb": None,
+    "gradient_view": True,
+    "exchange": GradientExchange.overlapped,
+    "graph": StepGraph.static,
+}
+"""Keys of `ddp` that `fully_shard` has nothing for, as the baseline has them."""
 
 log = logging.getLogger(__name__)
 
@@ -60,18 +69,15 @@ def joined(config: Config) -> Iterator[RankGroup]:
             timeout=timedelta(seconds=config.rank_timeout_s),
         )
         log.info("%s", describe(config, launch, device.type))
-        yield Ranks(launch, board, config.ddp)
+        yield Ranks(launch, board, config.strategy, config.ddp)
         dist.destroy_process_group()
     except (KeyboardInterrupt, Terminated) as stop:
         if launch.rank or board.has_error():
             raise SystemExit(exit_status(stop)) from stop
         raise
     except Exception as error:
-        if "Expected to have finished reduction" in str(error):  # DistributedDataParallel's, of several lines
-            raise UserError(
-                f"model={config.model._target_}: a parameter takes no part in a step; with ranks, each must get a "
-                "gradient in every step: remove it, or set its requires_grad to False"
-            ) from error
+        if (mistake := mistake_behind(error, config)) is not None:
+            raise mistake from error
         if not lost_contact(error):
             raise
         raise explained_loss(board) from error
@@ -81,8 +87,8 @@ def describe(config: Config, launch: Launch, device: str) -> str:
     """What the ranks do together, in a line: no number of the configuration is scaled by their number."""
     batch = "the training split" if config.batch_size is None else f"batch_size={config.batch_size}"
     return (
-        f"{launch.ranks} ranks, {launch.local_ranks} on this machine ({device}): an update takes {batch}, which they "
-        f"divide among them, with optimizer.lr={config.optimizer.lr:g} as for one"
+        f"{launch.ranks} ranks, {launch.local_ranks} on this machine ({device}), {config.strategy}: an update takes "
+        f"{batch}, which they divide among them, with optimizer.lr={config.optimizer.lr:g} as for one"
     )
 
 
@@ -92,6 +98,8 @@ def refuse_unsupported(config: Config, launch: Launch, device: str, backends: Ma
         raise UserError(f"device={device}: takes no ranks; start it without torchrun, or with device=cpu")
     if HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN:  # not so in an arm of train.ab
         raise UserError("a multirun (-m): not with ranks; start each of its runs by a torchrun of its own")
+    if config.strategy is Strategy.fsdp:
+        refuse_beside_fsdp(config)
     if config.switches.execution is Execution.compiled:
         raise UserError("switches.execution=compiled: not with ranks; start it without torchrun, or leave it out")
     if config.batch_size is not None and config.batch_size < launch.ranks:
@@ -100,6 +108,36 @@ def refuse_unsupported(config: Config, launch: Launch, device: str, backends: Ma
         raise UserError(
             f"eval_batch_size={config.eval_batch_size}: that of all ranks together; allowed: {launch.ranks} or more"
         )
+
+
+def refuse_beside_fsdp(config: Config) -> None:
+    """Raise UserError or NotApplicableError for what parts of a model cannot do, or what is of whole models alone."""
+    if config.switches.execution is not Execution.eager:
+        raise UserError(f"switches.execution={config.switches.execution}: not with strategy=fsdp; leave it out")
+    if config.switches.histograms is not Histograms.never:
+        raise UserError("switches.histograms=every_step: not with strategy=fsdp, where no rank has a whole parameter")
+    for key, value in ALONE_IN_DDP.items():
+        if (given := getattr(config.ddp, key)) != value:
+            raise NotApplicableError(
+                f"not applicable here: ddp.{key}={given} is of DistributedDataParallel: add strategy=ddp"
+            )
+
+
+def mistake_behind(error: Exception, config: Config) -> UserError | None:
+    """What the user can correct, where torch's own message for it is of several lines or of its inner parts."""
+    text = str(error)
+    if "Expected to have finished reduction" in text:
+        return UserError(
+            f"model={config.model._target_}: a parameter takes no part in a step; with ranks, each must get a "
+            "gradient in every step: remove it, or set its requires_grad to False"
+        )
+    if config.strategy is Strategy.fsdp and any(word in text for word in ("sharding strategy", "placement", "DTensor")):
+        return UserError(
+            f"strategy=fsdp: torch cannot do this with parts of parameters: {text.splitlines()[0].partition('. ')[0]} "
+            f"(optimizer={config.optimizer._target_}); give switches.optimizer=foreach, another optimizer, or "
+            "strategy=ddp"
+        )
+    return None
 
 
 def lost_contact(error: Exception) -> bool:

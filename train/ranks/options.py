@@ -1,6 +1,6 @@
-"""How ranks divide work and exchange gradients: the keys of `ddp` in configs/config.yaml. Imports no torch.
+"""How ranks divide work and exchange gradients: `strategy` and `ddp` in configs/config.yaml. Imports no torch.
 
-train/ranks/exchange.py implements the options; the fast one is first.
+train/ranks/rank_model.py and exchange.py implement the options; the fast one is first.
 """
 
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from train.config.checks import check
 
+Strategy = StrEnum("Strategy", ["ddp", "fsdp"])
 GradientExchange = StrEnum("GradientExchange", ["overlapped", "after_backward"])
 StepGraph = StrEnum("StepGraph", ["static", "dynamic", "searched"])
 Accumulation = StrEnum("Accumulation", ["local", "exchanged"])
@@ -17,7 +18,7 @@ Division = StrEnum("Division", ["equal", "unequal"])
 
 @dataclass(frozen=True)
 class DDPConfig:
-    """DistributedDataParallel, and what is around it."""
+    """DistributedDataParallel, and what is around it: `accumulation`, `loss` and `division` are of both strategies."""
 
     bucket_mb: float | None
     gradient_view: bool

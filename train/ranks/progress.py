@@ -167,6 +167,8 @@ class Progress:
                 samples=metrics.samples,
             )
         )
+        weights = parts.group.state_dicts.weights(parts.module)
+        optimizer = parts.group.state_dicts.optimizer(parts.module, parts.optimizer)
         if ranks:
             self._events.flush()
             state.save(
@@ -175,8 +177,8 @@ class Progress:
                     epoch=position.epoch,
                     step=metrics.steps,
                     epoch_s=position.epoch_s,
-                    weights={name: value.detach().cpu() for name, value in parts.module.state_dict().items()},
-                    optimizer=parts.optimizer.state_dict(),
+                    weights=weights,
+                    optimizer=optimizer,
                     schedule=parts.schedule.state_dict(),
                     scaler=scaler.state_dict() if (scaler := _scaler(parts)) else {},
                     order=position.order,
@@ -191,8 +193,7 @@ class Progress:
 
     def _restore(self, saved: TrainingState) -> None:
         parts, own = self._parts, saved.ranks[self._parts.group.rank]
-        parts.module.load_state_dict(saved.weights)
-        parts.optimizer.load_state_dict(saved.optimizer)
+        parts.group.state_dicts.load(parts.module, parts.optimizer, saved.weights, saved.optimizer)
         parts.schedule.load_state_dict(saved.schedule)
         if scaler := _scaler(parts):
             scaler.load_state_dict(saved.scaler)

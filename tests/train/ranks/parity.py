@@ -33,16 +33,18 @@ SETUP = (
 def outcome(board: Board, *overrides: str) -> dict[str, torch.Tensor]:
     """Weights after two passes, and the metrics of all ranks."""
     config = to_config(composed(*SETUP, *overrides))
-    parts = session.prepare(config, Ranks(board.launch, board, config.ddp))
+    parts = session.prepare(config, Ranks(board.launch, board, config.strategy, config.ddp))
     for _ in range(2):
         training = parts.fit(parts.train_batches, NullCapture())
     held_out = parts.evaluate(parts.test_batches, NullCapture())
     counts = {"samples": torch.tensor(training.samples), "confusion": held_out.confusion}
     sums = {"train_loss": training.loss, "loss": held_out.loss, "brier": held_out.brier}
-    return {**{name: value.clone() for name, value in parts.module.state_dict().items()}, **counts, **sums}
+    weights = parts.group.state_dicts.weights(parts.module)
+    return {**{name: value.clone() for name, value in weights.items()}, **counts, **sums}
 
 
 def difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    """The largest one; of several ranks, 0 has all weights in both."""
     return max(float((value.double() - other[name].double()).abs().max()) for name, value in one.items())
 
 
@@ -52,7 +54,7 @@ if __name__ == "__main__":
     board = Board(launch, 60.0)
     dist.init_process_group("gloo", store=board.store, rank=launch.rank, world_size=2, timeout=timedelta(seconds=60))
     baseline = outcome(board)
-    found = {name: difference(baseline, outcome(board, f"+experiment={name}")) for name in sys.argv[1:]}
+    outcomes = {name: outcome(board, f"+experiment={name}") for name in sys.argv[1:]}
     if launch.rank == 0:
-        sys.stdout.write(json.dumps(found))
+        sys.stdout.write(json.dumps({name: difference(baseline, found) for name, found in outcomes.items()}))
     dist.destroy_process_group()

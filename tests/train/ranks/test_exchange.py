@@ -19,12 +19,14 @@ from profiling.vocabulary import COMPARED_ARMS
 from tests.conftest import ROOT, TINY, composed
 from train.ab.arm import joint_steps
 from train.ranks import exchange
-from train.ranks.join import joined
-from train.ranks.launch import cores_of_rank, usable_cores, variables
+from train.ranks.group import BACKENDS
+from train.ranks.join import joined, refuse_unsupported
+from train.ranks.launch import Launch, cores_of_rank, usable_cores, variables
 from train.run import train
 
 PARITY = Path(__file__).with_name("parity.py")
 EXPERIMENTS = {file.stem: yaml.safe_load(file.read_text()) for file in (ROOT / "configs/experiment").glob("ddp_*.yaml")}
+PARITY_OF = [*EXPERIMENTS, "fsdp_on"]
 TABLES = {
     "graph": exchange.GRAPH,
     "exchange": exchange.EXCHANGE,
@@ -56,6 +58,13 @@ def test_without_ranks_an_experiment_about_them_does_not_apply(configure, tmp_pa
         train(configure("+experiment=ddp_unbalanced", *TINY, "model.width=4"), {}, tmp_path)
 
 
+def test_what_is_of_whole_models_alone_does_not_apply_to_parts_of_them(configure):
+    config = configure("+experiment=ddp_no_overlap", "strategy=fsdp")
+    launch = Launch(rank=0, ranks=2, local_rank=0, local_ranks=2, port=1, address="localhost", restarts=0)
+    with pytest.raises(NotApplicableError, match=r"ddp\.exchange=after_backward .* add strategy=ddp$"):
+        refuse_unsupported(config, launch, "cpu", BACKENDS)
+
+
 def test_one_process_refuses_to_be_two(configure):
     refusal = r"ranks=2: for train\.ab, .*: torchrun --nproc-per-node 2 -m train"
     with pytest.raises(UserError, match=refusal), joined(configure("ranks=2")):
@@ -83,11 +92,11 @@ def test_experiments_about_ranks_train_the_same_model():
     """But for rounding: gradients are added in another order, or divided among other samples."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     done = subprocess.run(
-        [*launcher, PARITY, *EXPERIMENTS], cwd=ROOT, capture_output=True, text=True, timeout=240, check=False
+        [*launcher, PARITY, *PARITY_OF], cwd=ROOT, capture_output=True, text=True, timeout=240, check=False
     )
     assert done.returncode == 0, done.stderr
     differences = json.loads(done.stdout)
-    assert differences.keys() == EXPERIMENTS.keys()
+    assert [*differences] == PARITY_OF
     assert {name: value for name, value in differences.items() if value > 1e-5} == {}
     for name, content in EXPERIMENTS.items():
         if content["hypothesis"]["numerics"] == "identical":

@@ -50,10 +50,11 @@ def lines(result):
     return [line for line in result.stderr.splitlines() if line.startswith(("error: ", "interrupted"))]
 
 
-def test_two_ranks_train_the_model_that_one_process_trains(torchrun, configure, tmp_path):
-    result = torchrun("profiler.wait=0", "profiler.active=1", "micro_batches=2")
+@pytest.mark.parametrize("strategy", ["ddp", pytest.param("fsdp", marks=pytest.mark.slow)])
+def test_two_ranks_train_the_model_that_one_process_trains(strategy, torchrun, configure, tmp_path):
+    result = torchrun("profiler.wait=0", "profiler.active=1", "micro_batches=2", f"strategy={strategy}")
     assert result.returncode == 0, result.stderr
-    assert "2 ranks, 2 on this machine (cpu): an update takes batch_size=10" in result.stdout
+    assert f"2 ranks, 2 on this machine (cpu), {strategy}: an update takes batch_size=10" in result.stdout
     assert result.stdout.count("accuracy") == 1
     (folder,) = tmp_path.glob("*/*")
     alone = tmp_path / "alone" / "run"
@@ -106,6 +107,11 @@ def test_a_fault_of_one_rank_is_one_line_and_ends_all(fault, message, torchrun):
     [
         (("epohcs=1",), "error: epohcs: no such key; did you mean 'epochs'?"),
         (("switches.execution=compiled",), "error: switches.execution=compiled: not with ranks; start it without"),
+        (
+            ("strategy=fsdp", "switches.histograms=every_step"),
+            "error: switches.histograms=every_step: not with strategy",
+        ),
+        (("strategy=fspd",), "error: strategy: Invalid value 'fspd', expected one of [ddp, fsdp]; did you mean 'fsdp'?"),
         (("batch_size=1",), "error: batch_size=1: that of all ranks together; allowed: 2 or more"),
         (("task=infer", "checkpoint=x"), "error: task=infer: one process does it; start it without torchrun"),
         (("augment.shift=8",), "error: augment.shift=8: out of range; allowed: 0 to 7 pixels"),
@@ -120,8 +126,20 @@ def test_a_mistake_of_all_ranks_is_told_once(arguments, message, torchrun, tmp_p
 
 
 @pytest.mark.slow
-def test_a_killed_rank_is_started_again_and_training_goes_on_in_the_same_folder(torchrun, tmp_path):
+def test_an_optimizer_that_cannot_have_parts_of_parameters_is_one_line(torchrun):
+    result = torchrun("strategy=fsdp", "optimizer=sgd", "profiler=off")
+    (line,) = lines(result)
+    assert line.startswith(
+        "error: strategy=fsdp: torch cannot do this with parts of parameters: Operator aten._fused_sgd"
+    )
+    assert line.endswith("give switches.optimizer=foreach, another optimizer, or strategy=ddp")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_a_killed_rank_is_started_again_and_training_goes_on_in_the_same_folder(strategy, torchrun, tmp_path):
     augmented = ("augment.shift=1", "augment.noise=0.1", "model.dropout=0.2", "checkpoint_every=2", "profiler=off")
+    augmented = (*augmented, f"strategy={strategy}")
     assert torchrun(*augmented, f"output={tmp_path}/whole").returncode == 0
     result = torchrun(*augmented, f"output={tmp_path}/killed", fault="kill", restarts=1)
     assert result.returncode == 0, result.stderr
