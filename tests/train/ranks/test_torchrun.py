@@ -111,7 +111,10 @@ def test_a_fault_of_one_rank_is_one_line_and_ends_all(fault, message, torchrun):
             ("strategy=fsdp", "switches.histograms=every_step"),
             "error: switches.histograms=every_step: not with strategy",
         ),
-        (("strategy=fspd",), "error: strategy: Invalid value 'fspd', expected one of [ddp, fsdp]; did you mean 'fsdp'?"),
+        (
+            ("strategy=fspd",),
+            "error: strategy: Invalid value 'fspd', expected one of [ddp, fsdp]; did you mean 'fsdp'?",
+        ),
         (("batch_size=1",), "error: batch_size=1: that of all ranks together; allowed: 2 or more"),
         (("task=infer", "checkpoint=x"), "error: task=infer: one process does it; start it without torchrun"),
         (("augment.shift=8",), "error: augment.shift=8: out of range; allowed: 0 to 7 pixels"),
