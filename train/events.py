@@ -132,8 +132,8 @@ class EventFile:
     ) -> None:
         """Write one row of the HParams table: the configuration as columns, the results as metrics.
 
-        TensorBoard sorts the columns by name and shows the first few; `_changed`, the difference from the baseline,
-        sorts first. TensorBoard would write a truth value as 0.0000 or 1.0000, hence text.
+        TensorBoard shows those columns first that differ between runs, sorted by name: `_changed`, the difference from
+        the baseline, is the first. It would write a truth value as 0.0000 or 1.0000, hence text.
         `SummaryWriter.add_hparams` is not used: it would open a second event file in a subfolder.
         """
         fields = {key: value for key, value in flat(plain(config)).items() if is_column(key)}
@@ -141,7 +141,8 @@ class EventFile:
         differing = (f"{key}={value}" for key, (_, value) in changed.items() if is_column(key) and key != "name")
         columns["_changed"] = ", ".join(differing) or "nothing"
         result_scalars = {f"result/{name}": value for name, value in results.items() if math.isfinite(value)}
-        for summary in hparams(columns, result_scalars):  # type: ignore[no-untyped-call]
+        _, *session = hparams(columns, result_scalars)  # type: ignore[no-untyped-call]
+        for summary in session:  # without the list of columns of this run: TensorBoard makes one of all runs
             self._writer._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]
         for name, value in result_scalars.items():
             self._writer.add_scalar(name, value)

@@ -23,6 +23,7 @@ SETUPS: tuple[tuple[str, int, tuple[str, ...]], ...] = (
     ("2 workers", 1, ("loader.workers=2",)),
     ("resident", 2, ()),
     ("2 workers", 2, ("loader.workers=2",)),
+    ("resident, fsdp", 2, ("strategy=fsdp",)),
 )
 
 

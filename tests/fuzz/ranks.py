@@ -1,4 +1,4 @@
-"""Runs of two ranks, in processes: overrides of both or of one, a rank that is killed, one that hangs."""
+"""Runs of two ranks, of both strategies, in processes: overrides of both or of one, a rank that dies or hangs."""
 
 import random
 from pathlib import Path
@@ -8,6 +8,7 @@ from tests.fuzz import runs
 from tests.fuzz.case import LIMIT_BYTES, LIMIT_S, expect
 from tests.fuzz.processes import BASE, PATIENCE_S, WAITING_LIMIT_S, ended
 from tests.train.ranks.test_torchrun import FAULTS
+from train.ranks.options import Strategy
 from train.ranks.scratch import PREFIX
 
 LAUNCHER = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--log-dir=log", "--redirects=3")
@@ -25,7 +26,7 @@ class Inputs:
         """In a half of the cases nothing happens."""
         overrides, files = self.runs.make(source)
         fault = source.choice(("none", "none", "none", "kill", "hang", source.choice(overrides)))
-        return [fault, source.choice((0, 1)), overrides], files
+        return [fault, source.choice((0, 1)), [*overrides, f"strategy={source.choice(list(Strategy))}"]], files
 
     def run(self, steps: Any, folder: Path) -> None:
         """Train: each rank ends, with one line at most, and leaves nothing in TMPDIR."""
