@@ -30,11 +30,10 @@ def summarize(model: nn.Module, images: Tensor) -> str:
         shapes[module] = str(list(output.shape)) if isinstance(output, Tensor) else type(output).__name__
 
     hooks = [module.register_forward_hook(record_shape) for module in shapes]
-    modes = {module: module.training for module in shapes}
+    was_training = model.training
     with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=MISSING_FLOPS) as counter:
         model.eval()(images)
-    for module, mode in modes.items():
-        module.training = mode
+    model.train(was_training)
     for hook in hooks:
         hook.remove()
 

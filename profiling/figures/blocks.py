@@ -30,11 +30,11 @@ def verdict_mark(verdict: Verdict, text: str) -> Block:
     return mark(text, f"verdict {VERDICT_CLASSES[verdict]}", shape=VERDICT_SHAPES[verdict], open=is_open)
 
 
-def outcome_mark(outcome: Outcome, verdict: Verdict) -> Content:
-    """Return the outcome of a hypothesis; empty where the experiment is not applicable."""
+def outcome_mark(outcome: Outcome, verdict: Verdict, text: str) -> Content:
+    """Return the outcome of a hypothesis, `text` in words; empty where the experiment is not applicable."""
     if verdict is Verdict.not_applicable:
         return ""
-    return mark(f"{OUTCOME_MARKS[outcome]} {outcome.value}", f"outcome {outcome.name}")
+    return mark(f"{OUTCOME_MARKS[outcome]} {text}", f"outcome {outcome.name}")
 
 
 def message(kind: str, text: str, hint: str = "") -> Block:

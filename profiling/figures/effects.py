@@ -24,6 +24,7 @@ from profiling.figures.forest import axis_parts, forest, forest_rows
 from profiling.figures.measured import phase_bars
 from profiling.format import count, interval, minute, percent, ratio, size
 from profiling.verdict.ladder import Ladder, LadderEntry
+from profiling.verdict.wording import describe_outcome
 from profiling.vocabulary import OUTCOME_MARKS, Outcome, Verdict
 
 _NONE = (
@@ -129,7 +130,7 @@ def _hypotheses(entries: Sequence[LadderEntry], opens: Sequence[Block | None]) -
         Column(
             "outcome",
             "hypothesis",
-            content=lambda entry: outcome_mark(entry.outcome, entry.verdict),
+            content=_outcome,
             look="brief",
         ),
         Column(
@@ -158,6 +159,11 @@ def _hypotheses(entries: Sequence[LadderEntry], opens: Sequence[Block | None]) -
 def _experiment(entry: LadderEntry) -> Content:
     interrupted = [mark(" interrupted", "note")] if entry.partial else []
     return [mark(entry.title, tag="b"), *interrupted, mark(entry.hypothesis.claim, tag="small")]
+
+
+def _outcome(entry: LadderEntry) -> Content:
+    """Return the outcome of the hypothesis."""
+    return outcome_mark(entry.outcome, entry.verdict, describe_outcome(entry.outcome, entry.hypothesis.expect))
 
 
 def _verdict(entry: LadderEntry) -> Content:
@@ -226,7 +232,7 @@ def _figures(entry: LadderEntry) -> Block:
     return facts(
         *measured,
         ("verdict", verdict_mark(entry.verdict, entry.verdict_text)),
-        ("hypothesis", outcome_mark(entry.outcome, entry.verdict)),
+        ("hypothesis", _outcome(entry)),
         ("same answer", answer),
         *([("peak memory", peaks)] if peaks else ()),
     )

@@ -15,7 +15,7 @@ from profiling.verdict.judge import Comparison, PhaseEffect
 from profiling.verdict.ladder import Ladder, outcomes
 from profiling.verdict.numerics import NumericsCheck
 from profiling.verdict.record import ComparisonRecord
-from profiling.verdict.wording import describe_effect, effect_interval
+from profiling.verdict.wording import describe_effect, describe_outcome, effect_interval
 from profiling.vocabulary import COMPARED_ARMS, STAGES, Verdict
 
 CAUSES_SHOWN = 3
@@ -68,7 +68,9 @@ def show_comparisons(
             comparison.experiment,
             comparison.hypothesis.phase,
             describe_effect(effect) if effect else comparison.verdict.value,
-            "" if comparison.verdict is Verdict.not_applicable else comparison.outcome.value,
+            ""
+            if comparison.verdict is Verdict.not_applicable
+            else describe_outcome(comparison.outcome, comparison.hypothesis.expect),
             _numerics(comparison.numerics) if comparison.numerics else "",
             _ratio(effect) if effect else "",
             style=STYLES.get(comparison.verdict, ""),
@@ -94,7 +96,8 @@ def show_ladder(ladder: Ladder) -> None:
     for entry in ladder.effects:
         effect = next((effect for effect in entry.phases if effect.phase == entry.hypothesis.phase), None)
         ratios = (effect.ratio, effect.ratio_low, effect.ratio_high) if effect else ()
-        outcome = f"{entry.outcome}: {entry.hypothesis.phase} {entry.verdict_text}"
+        outcome = describe_outcome(entry.outcome, entry.hypothesis.expect)
+        outcome = f"{outcome}: {entry.hypothesis.phase} {entry.verdict_text}"
         table.add_row(entry.title, outcome, *(map(ratio, ratios) if effect else ("", "", "")))
     console.print(table)
 

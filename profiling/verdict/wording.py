@@ -6,7 +6,7 @@ from profiling.format import interval, ratio
 from profiling.verdict.hypothesis import Expectation
 from profiling.verdict.judge import SIGNIFICANCE, Comparison, PhaseEffect, bound
 from profiling.verdict.numerics import NumericsCheck
-from profiling.vocabulary import Agreement, Estimator, Verdict
+from profiling.vocabulary import Agreement, Estimator, Outcome, Verdict
 
 
 def describe_effect(effect: PhaseEffect) -> str:
@@ -51,6 +51,11 @@ def describe_verdict(comparison: Comparison) -> str:
     """Spell out the verdict of the hypothesis' phase."""
     effect = comparison.declared_effect
     return comparison.verdict.value if effect is None else describe_effect(effect)
+
+
+def describe_outcome(outcome: Outcome, expect: Expectation) -> str:
+    """The outcome in words; where a claim is about memory alone, it says so: the verdict beside it is about time."""
+    return f"{outcome.value} (memory)" if expect.memory and not expect.time else outcome.value
 
 
 def describe_expectation(expect: Expectation) -> str:

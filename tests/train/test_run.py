@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import numpy as np
 import pytest
@@ -25,8 +26,10 @@ from profiling import run_record
 from profiling.format import duration
 from profiling.terminal.event_writers import silence_event_writer_threads
 from tests.conftest import ROOT, TINY, TINY_DATA
+from tests.tab.browser import tensorboard
 from train import checkpoint
 from train.config import compose
+from train.events import EventFile
 from train.ranks import state
 from train.run import train
 
@@ -145,6 +148,22 @@ def test_tensorboard_reads_scalars_texts_pictures_and_hyperparameters(finished):
     assert columns["epochs"].number_value == 2
     assert columns["keep_heap"].string_value == "true", "a truth value would be shown as 1.0000"
     assert "switches.eval_context=grad" in columns["_changed"].string_value
+
+
+def test_tensorboard_lists_the_columns_first_that_differ_between_runs(configure, tmp_path):
+    for overrides, changed in (((), {}), (("batch_size=64",), {"batch_size": (128, 64)})):
+        with EventFile(tmp_path / "runs" / str(len(changed))) as events:
+            events.hyperparameters(configure(*overrides), changed, {"accuracy": 0.9})
+    names: list[str] = []
+    with tensorboard(tmp_path / "runs", tmp_path / "cache") as url:
+        for _ in range(100):
+            question = Request(f"{url}data/plugin/hparams/experiment", b"{}", {"Content-Type": "application/json"})
+            with urlopen(question) as answer:
+                names = [column["name"] for column in json.load(answer).get("hparamInfos", [])]
+            if names:
+                break
+            time.sleep(0.2)
+    assert names[:2] == ["_changed", "batch_size"] and "seed" in names
 
 
 def test_phases_and_steps_are_marked_in_the_traces(finished):
