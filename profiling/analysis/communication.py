@@ -11,6 +11,8 @@ from profiling.analysis.intervals import union
 from profiling.trace.columns import Kind
 from profiling.trace.trace import Trace
 
+_NOT_COMPUTING = ("c10d::", "autograd::engine::")
+
 
 class Collective(Struct, frozen=True):
     """All runs of one collective within one process group on one rank.
@@ -43,8 +45,7 @@ def communication(calls: CollectiveCalls) -> Communication | None:
     if not rows.size:
         return None
     start, end = spans.start_ns[rows], spans.start_ns[rows] + spans.dur_ns[rows]
-    kernels = trace.rows(Kind.KERNEL)
-    computing = kernels[~np.isin(kernels, rows, assume_unique=True)]
+    computing = _computing(calls)
     busy = _length(*union(start, end))
     compute_start, compute_end = spans.start_ns[computing], spans.start_ns[computing] + spans.dur_ns[computing]
     either = _length(*union(np.concatenate((start, compute_start)), np.concatenate((end, compute_end))))
@@ -61,6 +62,23 @@ def communication(calls: CollectiveCalls) -> Communication | None:
         exposed_us=(busy - overlapped) / 1e3,
         collectives=sorted(collectives, key=lambda row: -row.total_us),
     )
+
+
+def _computing(calls: CollectiveCalls) -> NDArray[np.intp]:
+    """The rows of what computes: kernels but the collectives; where no device ran any, operators that call no other.
+
+    An operator that calls others may wait in between, and those of `c10d` hand a message over or wait for it.
+    """
+    index = calls.index
+    kernels = index.trace.rows(Kind.KERNEL)
+    if kernels.size:
+        return np.setdiff1d(kernels, calls.rows, assume_unique=True)
+    operators = index.operators
+    is_named_so = np.array([not name.startswith(_NOT_COMPUTING) for name in index.trace.names], dtype=bool)
+    computes = is_named_so[index.operator_names]
+    computes[operators.parent[operators.parent >= 0]] = False
+    rows: NDArray[np.intp] = operators.rows[computes]
+    return rows
 
 
 def _collective(trace: Trace, name: str, group: Group, rows: list[int]) -> Collective:

@@ -195,3 +195,18 @@ def test_the_header_tells_the_ranks_of_a_group_and_the_only_group_there_is(tmp_p
     for call in (kernel(), kernel(Collective_name="allreduce", Process_Group_Name="0")):
         (row,) = collectives(tmp_path, call, distributedInfo={"rank": 0, "pg_config": [config]})
         assert (row.group, row.group_ranks) == ("0", "[0, 1]")
+
+
+def test_on_a_cpu_operators_that_call_no_other_hide_a_collective(tmp_path: Path) -> None:
+    """An operator that calls others may wait between them; those of `c10d` hand over a message."""
+    events = [
+        event("gloo:all_reduce", 0, 100, "user_annotation", tid=2),
+        event("c10d::allreduce_", 0, 5),
+        event("aten::mm", 10, 30),
+        event("autograd::engine::evaluate_function: AddmmBackward0", 50, 40),
+        event("aten::linear", 55, 30),
+        event("aten::addmm", 60, 10),
+    ]
+    write(tmp_path / "r0.1.pt.trace.json", events, distributedInfo={"rank": 0, "backend": "gloo"})
+    (rank,) = summarize(read_traces(tmp_path)).communication.ranks
+    assert (rank.busy_us, rank.overlapped_us, rank.exposed_us) == (100, 40, 60)
