@@ -1,6 +1,8 @@
 """Collectives: their time on each rank, and how much of it overlaps with computing."""
 
 from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from msgspec import Struct
@@ -30,17 +32,28 @@ class Collective(Struct, frozen=True):
 
 
 class Communication(Struct, frozen=True):
-    """One rank's collectives: time in which any runs, and its parts with and without computing at the same time."""
+    """One rank's collectives: time in which any runs, and its parts with and without computing at the same time.
+
+    `window` numbers the file among those that were read.
+    """
 
     rank: int
+    window: int
     busy_us: float
     overlapped_us: float
     exposed_us: float
     collectives: list[Collective]
 
 
-def communication(calls: CollectiveCalls) -> Communication | None:
-    """Analyze the collectives of one rank; None if there are none."""
+def rank_labels(ranks: Sequence[Communication], files: Sequence[str]) -> list[str]:
+    """Name each: `rank 1`; where a rank has several windows, with how its file's name begins: `rank 1, vm_7_train`."""
+    if len({rank.rank for rank in ranks}) == len(ranks):
+        return [f"rank {rank.rank}" for rank in ranks]
+    return [f"rank {rank.rank}, {Path(files[rank.window]).name.partition('.')[0]}" for rank in ranks]
+
+
+def communication(calls: CollectiveCalls, window: int) -> Communication | None:
+    """Analyze the collectives of one rank in a window; None if there are none."""
     trace, spans, rows = calls.index.trace, calls.index.trace.spans, calls.rows
     if not rows.size:
         return None
@@ -57,6 +70,7 @@ def communication(calls: CollectiveCalls) -> Communication | None:
     collectives = [_collective(trace, name, group, own) for (name, group), own in by_collective.items()]
     return Communication(
         rank=trace.rank,
+        window=window,
         busy_us=busy / 1e3,
         overlapped_us=overlapped / 1e3,
         exposed_us=(busy - overlapped) / 1e3,

@@ -93,6 +93,7 @@ def summarize(traces: Sequence[Trace], *, by: str = "operator", timings: Sequenc
     marked = [index.steps.marked for index in indices]
     collectives = [find_collectives(index) for index in indices]
     compared = compare_ranks(collectives)
+    of_windows = filter(None, (communication(calls, number) for number, calls in enumerate(collectives)))
     module_rows = _joined_modules([modules(index) for index in indices])
     operator_table = {"shape": operators_by_shape, "stack": operators_by_stack}.get(by, operators)
     found = [note for account in accounts for note in account_notes(account)]
@@ -129,7 +130,7 @@ def summarize(traces: Sequence[Trace], *, by: str = "operator", timings: Sequenc
         memory=[device for number, index in enumerate(indices) for device in memory(index, number)],
         modules=module_rows,
         communication=Collectives(
-            ranks=[rank for calls in collectives if (rank := communication(calls)) is not None],
+            ranks=sorted(of_windows, key=lambda rank: rank.rank),
             stragglers=compared.stragglers,
         ),
         timings=list(timings),

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from profiling.analysis.communication import Collective, Communication
+from profiling.analysis.communication import Collective, Communication, rank_labels
 from profiling.analysis.stragglers import Straggler
 from profiling.analysis.summary import Summary
 from profiling.figures.blocks import Block, Column, chart, choice, message, note, notes, number, panel, table
@@ -26,7 +26,13 @@ def communication(summary: Summary) -> list[Block]:
     groups = list(dict.fromkeys(_group(row) for rank in ranks for row in rank.collectives))
     options = {"": f"all {len(groups)} groups", **{name: name for name in groups}}
     chosen = [choice("Process group", "group", options)] if len(groups) > 1 else []
-    return [*said, _overlap(ranks), *chosen, _waiting(summary), _collectives(ranks)]
+    return [
+        *said,
+        _overlap(ranks, rank_labels(ranks, summary.trace.files)),
+        *chosen,
+        _waiting(summary),
+        _collectives(ranks),
+    ]
 
 
 def _group(row: Collective | Straggler) -> str:
@@ -34,7 +40,7 @@ def _group(row: Collective | Straggler) -> str:
     return " ".join(filter(None, (row.group, row.group_ranks))) or _NO_GROUP
 
 
-def _overlap(ranks: Sequence[Communication]) -> Block:
+def _overlap(ranks: Sequence[Communication], labels: Sequence[str]) -> Block:
     unit, unit_us = axis_unit(max(rank.busy_us for rank in ranks))
     data = []
     for name, key, style, ink in (
@@ -48,8 +54,8 @@ def _overlap(ranks: Sequence[Communication]) -> Block:
                 [time_us / unit_us for _, time_us in times],
                 text=[f"{duration(time_us)}, {percent(time_us / (rank.busy_us or 1))}" for rank, time_us in times],
                 hovertext=[
-                    f"rank {rank.rank}: {name} {duration(time_us)} of {duration(rank.busy_us)}"
-                    for rank, time_us in times
+                    f"{label}: {name} {duration(time_us)} of {duration(rank.busy_us)}"
+                    for label, (rank, time_us) in zip(labels, times, strict=True)
                 ],
                 marker=style,
                 textfont={"color": ink},
@@ -59,12 +65,12 @@ def _overlap(ranks: Sequence[Communication]) -> Block:
         "barmode": "stack",
         "height": 40 * len(ranks) + 80,
         "xaxis": {"title": {"text": unit}},
-        "yaxis": rows([f"rank {rank.rank}" for rank in ranks]),
+        "yaxis": rows(labels),
         "legend": LEGEND,
     }
     text = "; ".join(
-        f"rank {rank.rank}: {duration(rank.busy_us)} in collectives, {duration(rank.exposed_us)} exposed"
-        for rank in ranks
+        f"{label}: {duration(rank.busy_us)} in collectives, {duration(rank.exposed_us)} exposed"
+        for label, rank in zip(labels, ranks, strict=True)
     )
     explained = "Exposed is the time in which the device does nothing but communicate: what overlapping could save."
     return panel("Collectives by rank", note(explained), chart({"data": data, "layout": layout}, text, "communication"))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.text import Text
 
+from profiling.analysis.communication import rank_labels
 from profiling.analysis.memory import DeviceMemory
 from profiling.analysis.summary import Summary, TraceInfo
 from profiling.diff.diff import Diff
@@ -46,9 +47,10 @@ def show_summary(summary: Summary, by: str, top: int) -> None:
     console.print(_TABLES[by](summary, top))
     for device in summary.memory:
         _show_device_memory(console, device, top=0)
-    for rank in summary.communication.ranks:
+    ranks = summary.communication.ranks
+    for label, rank in zip(rank_labels(ranks, summary.trace.files), ranks, strict=True):
         console.print(
-            f"rank {rank.rank}: collectives {duration(rank.busy_us)}, of which {duration(rank.exposed_us)} not hidden "
+            f"{label}: collectives {duration(rank.busy_us)}, of which {duration(rank.exposed_us)} not hidden "
             "by computing",
         )
     for late in summary.communication.stragglers:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from profiling.__main__ import main
 from profiling.analysis.collectives import element_bytes
 from profiling.analysis.communication import Collective
 from profiling.analysis.summary import summarize
@@ -210,3 +211,15 @@ def test_on_a_cpu_operators_that_call_no_other_hide_a_collective(tmp_path: Path)
     write(tmp_path / "r0.1.pt.trace.json", events, distributedInfo={"rank": 0, "backend": "gloo"})
     (rank,) = summarize(read_traces(tmp_path)).communication.ranks
     assert (rank.busy_us, rank.overlapped_us, rank.exposed_us) == (100, 40, 60)
+
+
+def test_the_windows_of_a_rank_are_told_apart_by_their_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    events = [event("gloo:all_reduce", 0, 10, "user_annotation")]
+    for number, (stage, rank) in enumerate((("train", 1), ("train", 0), ("infer", 1), ("infer", 0))):
+        header = {"distributedInfo": {"rank": rank, "backend": "gloo"}}
+        write(tmp_path / f"vm_{rank}_{stage}.{number}.pt.trace.json", events, **header)
+    assert main(["summary", str(tmp_path)]) == 0
+    told = [line.partition(":")[0] for line in capsys.readouterr().out.splitlines() if "hidden" in line]
+    assert told == ["rank 0, vm_0_train", "rank 0, vm_0_infer", "rank 1, vm_1_train", "rank 1, vm_1_infer"]

@@ -61,7 +61,7 @@ def test_folders_deeper_than_calls_and_paths(logdir: Path) -> None:
         below = deeper
     os.close(below)
     assert names(logdir) == ["a"]
-    assert Logdir(str(logdir)).holds_traces(wait_s=5)
+    assert Logdir(str(logdir)).holds_traces(wait_s=60)
     while (logdir / "d").exists():  # pytest cannot remove so deep a folder
         (logdir / "d").rename(logdir / "top")
         if (logdir / "top" / "d").exists():
