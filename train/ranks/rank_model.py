@@ -91,7 +91,7 @@ def replicate(module: nn.Module, device: torch.device, ddp: DDPConfig) -> Replic
 
 def shard(module: nn.Module, device: torch.device, ddp: DDPConfig) -> Sharded:
     """Divide the parameters of `module`, in place: each of its blocks is a unit, and what is left is one."""
-    from torch.distributed.fsdp import fully_shard  # a fifth of a second
+    from torch.distributed.fsdp import fully_shard  # imports much that `ddp` does not need
 
     if any(not parameter.is_contiguous() for parameter in module.parameters()):
         log.info("note: strategy=fsdp: weights are stored contiguous, as fully_shard asks; images are as before")
