@@ -22,7 +22,7 @@ def summarize(model: nn.Module, images: Tensor) -> str:
     A module has a row if it has no children, or has parameters or FLOPs of its own, so the rows add up to the totals; a
     shared parameter counts where it appears first. FLOPs are those of one forward pass as counted by
     `torch.utils.flop_counter.FlopCounterMode`: two for each multiply-add of a matrix product, a convolution or
-    attention, none for other operators. The model runs once, in evaluation mode, and is then in the mode that it was in.
+    attention, none for other operators. The model runs once, in evaluation mode, and has its own mode again.
     """
     shapes = dict.fromkeys(model.modules(), "not run")
 
