@@ -69,8 +69,9 @@ def _is_short(ts: Microseconds, dur: Microseconds) -> bool:
     """Whether no event can be far from another, nor at 0: the usual case, found in less time."""
     if not ts.size:
         return True
-    low, high = ts.min(), ts.max() + max(dur.max(), 0.0)  # nan, which is no number of any range, if there is one
-    return bool(low > 0 and high < MAX_TIME_US and high - low <= FAR_US)
+    low, latest, longest = float(ts.min()), float(ts.max()), float(dur.max())  # numpy warns if a sum is infinite
+    high = latest + max(longest, 0.0)  # nan, which is no number of any range, if there is one
+    return low > 0 and high < MAX_TIME_US and high - low <= FAR_US
 
 
 def resolution_ns(ts: Microseconds) -> int:

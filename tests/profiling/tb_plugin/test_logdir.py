@@ -1,8 +1,10 @@
 """Finding runs: cheap, never failing, whatever folders hold."""
 
 import os
+import tempfile
 import time
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -51,7 +53,20 @@ def test_a_pipe_is_not_waited_for(logdir: Path) -> None:
         folder.run(".")
 
 
-def test_folders_deeper_than_calls_and_paths(logdir: Path) -> None:
+@pytest.fixture
+def deep_logdir() -> Iterator[Path]:
+    """A logdir beside pytest's own folders: pytest cannot remove so deep a tree, if this process is killed."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+        while (down := Path(folder, "d")).exists():  # nor can shutil
+            top = down.rename(Path(folder, "top"))
+            if (top / "d").exists():
+                (top / "d").rename(down)
+            top.rmdir()
+
+
+def test_folders_deeper_than_calls_and_paths(deep_logdir: Path) -> None:
+    logdir = deep_logdir
     trace(logdir / "a")
     below = os.open(logdir, os.O_RDONLY)
     for _ in range(2500):
@@ -62,11 +77,6 @@ def test_folders_deeper_than_calls_and_paths(logdir: Path) -> None:
     os.close(below)
     assert names(logdir) == ["a"]
     assert Logdir(str(logdir)).holds_traces(wait_s=60)
-    while (logdir / "d").exists():  # pytest cannot remove so deep a folder
-        (logdir / "d").rename(logdir / "top")
-        if (logdir / "top" / "d").exists():
-            (logdir / "top" / "d").rename(logdir / "d")
-        (logdir / "top").rmdir()
 
 
 def test_links_in_circles_are_not_followed(logdir: Path) -> None:

@@ -51,6 +51,7 @@ FAR: dict[str, tuple[float, list[Event]]] = {
     "on both sides": (SINCE_BASE, [*at_zero(2), event("aten::mm", SINCE_1970, 5), memory(SINCE_BASE + DAY)]),
     "for days": (SINCE_BASE, [event("gemm", SINCE_BASE + 5, 3 * DAY, "kernel", 7)]),
     "for longer than there are computers": (SINCE_BASE, [event("gemm", SINCE_BASE + 5, 1e18, "kernel", 7)]),
+    "beyond the range of a float64": (SINCE_BASE, [event("gemm", 1.7e308, 1.7e308, "kernel", 7)]),
 }
 
 
