@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from msgspec import Struct
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from profiling.analysis.collectives import CollectiveCalls, Group, message_bytes
 from profiling.analysis.intervals import union
 from profiling.trace.columns import Kind
+from profiling.trace.files import window_name
 from profiling.trace.trace import Trace
 
 _NOT_COMPUTING = ("c10d::", "autograd::engine::")
@@ -49,7 +49,7 @@ def rank_labels(ranks: Sequence[Communication], files: Sequence[str]) -> list[st
     """Name each: `rank 1`; where a rank has several windows, with how its file's name begins: `rank 1, vm_7_train`."""
     if len({rank.rank for rank in ranks}) == len(ranks):
         return [f"rank {rank.rank}" for rank in ranks]
-    return [f"rank {rank.rank}, {Path(files[rank.window]).name.partition('.')[0]}" for rank in ranks]
+    return [f"rank {rank.rank}, {window_name(files[rank.window])}" for rank in ranks]
 
 
 def communication(calls: CollectiveCalls, window: int) -> Communication | None:

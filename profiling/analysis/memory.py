@@ -1,6 +1,7 @@
 """Memory of each device: the curve over time, its peak, what was allocated at the peak, and the total traffic."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from profiling.analysis.index import NO_OPERATOR, Index
 from profiling.analysis.nesting import Rows
 from profiling.format import size
+from profiling.trace.files import window_name
 from profiling.trace.trace import Int64s, Trace
 from profiling.vocabulary import PHASE_LABELS
 
@@ -84,6 +86,13 @@ def peak_text(own_bytes: int, bytes_in_all: int) -> str:
     """Write the peak of a window, and in parentheses the peak with what was there before, where that is another."""
     before = "" if own_bytes == bytes_in_all else f" ({size(bytes_in_all)} with what was there before the window)"
     return f"{size(own_bytes)}{before}"
+
+
+def memory_labels(devices: Sequence[DeviceMemory], files: Sequence[str]) -> list[str]:
+    """Name each: `cpu`; where a device has several windows, with how its file's name begins: `cpu, vm_7_train`."""
+    if len({device.device for device in devices}) == len(devices):
+        return [device.device for device in devices]
+    return [f"{device.device}, {window_name(files[device.window])}" for device in devices]
 
 
 def memory(index: Index, window: int = 0) -> list[DeviceMemory]:

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.text import Text
 
 from profiling.analysis.communication import rank_labels
-from profiling.analysis.memory import DeviceMemory
+from profiling.analysis.memory import DeviceMemory, memory_labels
 from profiling.analysis.summary import Summary, TraceInfo
 from profiling.diff.diff import Diff
 from profiling.format import duration, duration_change, phase_name, size, visible
@@ -45,8 +45,8 @@ def show_summary(summary: Summary, by: str, top: int) -> None:
     if summary.waited_for:
         console.print(_waited_for(summary, top))
     console.print(_TABLES[by](summary, top))
-    for device in summary.memory:
-        _show_device_memory(console, device, top=0)
+    for label, device in zip(memory_labels(summary.memory, summary.trace.files), summary.memory, strict=True):
+        _show_device_memory(console, label, device, top=0)
     ranks = summary.communication.ranks
     for label, rank in zip(rank_labels(ranks, summary.trace.files), ranks, strict=True):
         console.print(
@@ -67,8 +67,8 @@ def show_memory(info: TraceInfo, devices: list[DeviceMemory]) -> None:
     _show_trace(console, info)
     if not devices:
         console.print("no memory events: record with profile_memory=True")
-    for device in devices:
-        _show_device_memory(console, device, top=15)
+    for label, device in zip(memory_labels(devices, info.files), devices, strict=True):
+        _show_device_memory(console, label, device, top=15)
 
 
 def show_diff(difference: Diff, top: int) -> None:
@@ -263,9 +263,9 @@ _TABLES = {
 }
 
 
-def _show_device_memory(console: Console, device: DeviceMemory, top: int) -> None:
+def _show_device_memory(console: Console, label: str, device: DeviceMemory, top: int) -> None:
     console.print(
-        f"{device.device}: peak {device.peak_text} at {duration(device.peak_time_us)}; allocated "
+        f"{label}: peak {device.peak_text} at {duration(device.peak_time_us)}; allocated "
         f"{size(device.allocated_bytes)} in {device.allocations:,} allocations, freed {size(device.freed_bytes)}",
     )
     if not top:

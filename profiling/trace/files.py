@@ -51,6 +51,11 @@ def find_traces(path: str | Path) -> list[Path]:
     raise TraceError(f"{path}: no *.pt.trace.json, *.pt.trace.json.gz or other trace in this folder")
 
 
+def window_name(file: str | Path) -> str:
+    """How the name of a trace begins: `vm_7_train` of `vm_7_train.1732.pt.trace.json`."""
+    return Path(file).name.partition(".")[0]
+
+
 def traces_in(folder: Path) -> list[Path]:
     """List the traces in a folder: files named `*.pt.trace.json[.gz|.zst|.zip]`, else JSON that begins like a trace.
 

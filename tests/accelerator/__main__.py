@@ -30,6 +30,9 @@ GROUPS = ("correctness", "evidence", "speed", "workload", "ladder")
 def main() -> int:
     """Run what the time allows; return 1 if a piece failed."""
     start = time.monotonic()
+    if {"-h", "--help"} & set(sys.argv):
+        print(__doc__)
+        return 0
     options = parsed(sys.argv[1:])
     out = Path(options["out"]).absolute()
     out.mkdir(parents=True, exist_ok=True)

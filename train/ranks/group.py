@@ -84,8 +84,7 @@ class Ranks:
     ) -> tuple[nn.Module, Recipe, Batches, Batches]:
         """Let the mean of the ranks' gradients be that of the whole batch, also where their shares differ in size."""
         ddp = self._ddp
-        device = next(module.parameters()).device
-        model = STRATEGY[self._strategy](module, device, ddp)
+        model = STRATEGY[self._strategy](module, ddp)
         between_exchanges = ACCUMULATION[ddp.accumulation]
         shares = Shares(train_batches)
 

@@ -81,7 +81,7 @@ def own_parameters(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
             yield name, own
 
 
-def replicate(module: nn.Module, device: torch.device, ddp: DDPConfig) -> Replicated:
+def replicate(module: nn.Module, ddp: DDPConfig) -> Replicated:
     """Give each rank the whole of `module`."""
     options: dict[str, Any] = {_BUFFERS_IN_FORWARD: False, **GRAPH[ddp.graph]}
     model = Replicated(module, bucket_cap_mb=ddp.bucket_mb, gradient_as_bucket_view=ddp.gradient_view, **options)
@@ -89,20 +89,21 @@ def replicate(module: nn.Module, device: torch.device, ddp: DDPConfig) -> Replic
     return model
 
 
-def shard(module: nn.Module, device: torch.device, ddp: DDPConfig) -> Sharded:
+def shard(module: nn.Module, ddp: DDPConfig) -> Sharded:
     """Divide the parameters of `module`, in place: each of its blocks is a unit, and what is left is one."""
     from torch.distributed.fsdp import fully_shard  # imports much that `ddp` does not need
 
     if any(not parameter.is_contiguous() for parameter in module.parameters()):
         log.info("note: strategy=fsdp: weights are stored contiguous, as fully_shard asks; images are as before")
         module.to(memory_format=torch.contiguous_format)
+    device = next(module.parameters()).device
     mesh = dist.device_mesh.init_device_mesh(device.type, (dist.get_world_size(),))
     for unit in (*(module.blocks if has_blocks(module) else ()), module):
         fully_shard(unit, mesh=mesh)
     return Sharded(module)
 
 
-STRATEGY: Mapping[Strategy, Callable[[nn.Module, torch.device, DDPConfig], Replicated | Sharded]] = {
+STRATEGY: Mapping[Strategy, Callable[[nn.Module, DDPConfig], Replicated | Sharded]] = {
     Strategy.ddp: replicate,
     Strategy.fsdp: shard,
 }

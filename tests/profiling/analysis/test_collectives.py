@@ -223,3 +223,17 @@ def test_the_windows_of_a_rank_are_told_apart_by_their_files(
     assert main(["summary", str(tmp_path)]) == 0
     told = [line.partition(":")[0] for line in capsys.readouterr().out.splitlines() if "hidden" in line]
     assert told == ["rank 0, vm_0_train", "rank 0, vm_0_infer", "rank 1, vm_1_train", "rank 1, vm_1_infer"]
+
+
+def test_the_memory_of_several_windows_is_told_apart_by_their_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    moved = {"Bytes": 64, "Addr": 1, "Total Allocated": 64, "Device Type": 0, "Device Id": -1}
+    events = [event("aten::mm", 0, 10), {**event("[memory]", 5, 0, "cpu_instant_event", **moved), "ph": "i"}]
+    write(tmp_path / "vm_7_train.1.pt.trace.json", events)
+    assert main(["summary", str(tmp_path)]) == 0
+    assert "\ncpu: peak 64 B at" in capsys.readouterr().out
+    write(tmp_path / "vm_7_infer.2.pt.trace.json", events)
+    assert main(["summary", str(tmp_path)]) == 0
+    told = [line.partition(":")[0] for line in capsys.readouterr().out.splitlines() if "peak" in line]
+    assert told == ["cpu, vm_7_train", "cpu, vm_7_infer"]
