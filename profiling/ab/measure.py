@@ -168,6 +168,8 @@ class Measurement:
         self._outputs: dict[str, ArmOutput] = {}
         self._environment: Environment | None = None
         self._startup_s = 0.0
+        self._finish_s = 0.0  # to keep for the traced windows
+        self._longest_s = 0.0  # of any launch
         self._arm_start_s: dict[str, float] = {}  # in the last launch, one after the other
         self._common_start_s = 0.0  # what is left of it for arms that start at the same time
 
@@ -227,46 +229,49 @@ class Measurement:
     def _run(self, scratch: Path, end_after: Callable[[float], object]) -> None:
         if self._max_s is not None:
             end_after(self._left_s())
-        with self._launched(ARMS, scratch) as processes:
-            self._ready = {arm: process.ready for arm, process in processes.items()}
-            self._warmed_up(self._ready)
-            for arm, process in processes.items():
-                with attribute_failure(arm):
-                    self._answers[arm] = process.answer()
-            # The baseline was first: it also started a fork server, and imported. Its twin is what it is.
-            start_s = 2 * self._arm_start_s[TWIN] + self._arm_start_s[VARIANT] + self._common_start_s
-            start_s += self._settle(processes)
-            self._wait_for_cores(processes[BASELINE])
-            stages = list(processes[BASELINE].ready.settle_steps)
-            stage = self._phase if self._phase in stages else stages[0]
-            finish_s = FINISH_RATIO * start_s
-            left_s = self._left_s() - finish_s
-            block = partial(timed_block, processes)
-            plan = self._plan = plan_measurement(block, stages, stage, self._budget_s, start_s, left_s)
+        with self._launched(turn_order(0, 0), scratch) as processes:
+            plan, start_s = self._prepare(processes, end_after)
+            is_last = self._launch(processes, plan, time.perf_counter() - start_s)  # as if there had been no pilot
+        while not is_last:
+            start = time.perf_counter()
+            with self._launched(turn_order(len(self._launches), 0), scratch) as processes:
+                self._settle(processes)
+                is_last = self._launch(processes, plan, start)
+
+    def _prepare(self, processes: Mapping[str, Arm], end_after: Callable[[float], object]) -> tuple[Plan, float]:
+        """Ask for the answers, and plan, in the first launch; return the plan, and the seconds of a launch's start.
+
+        Raises:
+            TimeUpError: the plan does not fit into the time limit.
+        """
+        self._ready = {arm: process.ready for arm, process in processes.items()}
+        self._warmed_up(self._ready)
+        for arm, process in processes.items():
+            with attribute_failure(arm):
+                self._answers[arm] = process.answer()
+        # The baseline was first: it also started a fork server, and imported. Its twin is what it is.
+        start_s = 2 * self._arm_start_s[TWIN] + self._arm_start_s[VARIANT] + self._common_start_s
+        start_s += self._settle(processes)
+        self._wait_for_cores(processes[BASELINE])
+        stages = list(processes[BASELINE].ready.settle_steps)
+        self._finish_s = FINISH_RATIO * start_s
+        left_s = self._left_s() - self._finish_s
+        block = partial(timed_block, processes)
+        plan = self._plan = plan_measurement(block, stages, self._stage(processes), self._budget_s, start_s, left_s)
         if self._max_s is None:
-            after_s = max(MIN_LIMIT_S, LIMIT_RATIO * plan.expected_s + finish_s)
+            after_s = max(MIN_LIMIT_S, LIMIT_RATIO * plan.expected_s + self._finish_s)
             self._limit_s = time.perf_counter() - self._began_s + after_s
             end_after(after_s)
         self._planned(plan, self._left_s())
         if plan.expected_s > self._left_s():
             raise TimeUpError
         self._others.cores()  # from here on, launch by launch
-        longest_s = 0.0
-        for number in range(plan.launches):
-            start = time.perf_counter()
-            with self._launched(turn_order(number, 0), scratch) as processes:
-                self._settle(processes)
-                self._launch(processes, plan, number)
-                longest_s = max(longest_s, time.perf_counter() - start)
-                if number + 1 == MIN_LAUNCHES < plan.launches:
-                    timings = self._timings()
-                    self._end_reason = self._settled(timings.get(self._phase) or timings[stage])
-                is_over = longest_s + finish_s > self._left_s()
-                is_last = number == plan.launches - 1 or is_over or self._end_reason is not None
-                if is_last:
-                    self._finish(processes)
-            if is_last:
-                break
+        return plan, start_s
+
+    def _stage(self, processes: Mapping[str, Arm]) -> str:
+        """The stage of the hypothesis: its phase, or the first of the arms' stages if that is a part of one."""
+        stages = list(processes[BASELINE].ready.settle_steps)
+        return self._phase if self._phase in stages else stages[0]
 
     @contextmanager
     def _launched(self, arms: Sequence[str], scratch: Path) -> Iterator[dict[str, Arm]]:
@@ -303,8 +308,9 @@ class Measurement:
         self._startup_s += seconds
         return seconds
 
-    def _launch(self, processes: Mapping[str, Arm], plan: Plan, number: int) -> None:
-        """Run and keep all rounds of one launch."""
+    def _launch(self, processes: Mapping[str, Arm], plan: Plan, start: float) -> bool:
+        """Run and keep all rounds of a launch that began at `start`; trace a window of each arm if it is the last."""
+        number = len(self._launches)
         rounds: list[dict[str, BlockTimings]] = []
         probes_s = []
         for round_number in range(plan.rounds):
@@ -317,6 +323,15 @@ class Measurement:
         self._launches.append(rounds)
         self._others_cores.append(self._others.cores())
         self._probes_s.append(float(np.median(probes_s)))
+        self._longest_s = max(self._longest_s, time.perf_counter() - start)
+        if number + 1 == MIN_LAUNCHES < plan.launches:
+            timings = self._timings()
+            self._end_reason = self._settled(timings.get(self._phase) or timings[self._stage(processes)])
+        is_over = self._longest_s + self._finish_s > self._left_s()
+        is_last = number + 1 == plan.launches or is_over or self._end_reason is not None
+        if is_last:
+            self._finish(processes)
+        return is_last
 
     def _wait_for_cores(self, baseline: Arm) -> float:
         """Wait for cores that share a cache. Only the baseline's probe decides, so the variant cannot influence it."""

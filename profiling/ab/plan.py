@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from profiling.ab.messages import BlockTimings
-from profiling.vocabulary import ARMS, BASELINE, TWIN, VARIANT
+from profiling.vocabulary import ARMS, BASELINE, COMPARED_ARMS, TWIN, VARIANT
 
 LAUNCHES = 12
 MIN_LAUNCHES = 6  # `stats.MIN_PAIRS`: with fewer there is no interval
@@ -34,7 +34,7 @@ class Plan:
         steps: arm -> stage -> steps in a block.
         rounds: turns of every arm within a launch.
         launches: starts of all arms' processes.
-        expected_s: seconds that all launches will take.
+        expected_s: seconds that all launches will take, but for the start of the first.
     """
 
     steps: Mapping[str, Mapping[str, int]]
@@ -63,30 +63,31 @@ def plan_measurement(
     """Choose the steps of a block, the rounds of a launch and the launches.
 
     A pilot times a few steps of each arm, which gives the steps of a block. One round of such blocks is timed; the
-    number of rounds and launches then follows from the rest of the budget. Launches are a multiple of ORDERS, because
-    the order of the arms repeats. Arms that start slowly get MIN_LAUNCHES, and so do those whose usual number does not
-    fit into `left_s`.
+    number of rounds and launches then follows from the rest of the budget. All arms take part, as their processes go on
+    with the first launch. Launches are a multiple of ORDERS, because the order of the arms repeats. Arms that start
+    slowly get MIN_LAUNCHES, and so do those whose usual number does not fit into `left_s`.
 
     Args:
-        timed_block: runs a block; the processes of the baseline and of the variant are alive.
+        timed_block: runs a block; the processes of all arms are alive.
         stages: those that the arms have.
         stage: the stage of the hypothesis.
         budget_s: seconds for this pilot and all blocks.
-        start_s: seconds that it takes to start a launch.
+        start_s: seconds that it takes to start a launch; the first has started.
         left_s: seconds from now on for all launches; the plan may need more if even one round of each is too long.
     """
     start = time.perf_counter()
     pilot_steps = {name: PILOT_STEPS[name] for name in stages}
-    step_s = {arm: timed_block(arm, pilot_steps).step_s for arm in (BASELINE, VARIANT)}
-    steps = {arm: steps_per_block(seconds, stage) for arm, seconds in step_s.items()}
+    step_s = {arm: timed_block(arm, pilot_steps).step_s for arm in ARMS}
+    steps = {arm: steps_per_block(step_s[arm], stage) for arm in COMPARED_ARMS}
     for other in stages:
         if 1 / SAME_SPEED_RATIO < step_s[VARIANT][other] / step_s[BASELINE][other] < SAME_SPEED_RATIO:
             steps[VARIANT][other] = steps[BASELINE][other]
+    steps[TWIN] = steps[BASELINE]
     round_start = time.perf_counter()
-    for arm in (BASELINE, VARIANT, BASELINE):
+    for arm in ARMS:
         timed_block(arm, steps[arm])
     now = time.perf_counter()
-    round_s, left_s = now - round_start, left_s - (now - start)
+    round_s, left_s = now - round_start, left_s + start_s - (now - start)
     slow = LAUNCHES * start_s > SLOW_START_RATIO * budget_s or LAUNCHES * (start_s + round_s) > left_s
     usual, most = (MIN_LAUNCHES, MIN_LAUNCHES) if slow else (LAUNCHES, MAX_LAUNCHES)
     timed_s = min(budget_s - (now - start), left_s - usual * start_s)
@@ -94,7 +95,7 @@ def plan_measurement(
     rounds = max(1, rounds_in_all // usual)
     fitting = min(rounds_in_all / rounds, left_s / (start_s + rounds * round_s))
     launches = int(min(most, max(MIN_LAUNCHES, fitting // ORDERS * ORDERS)))
-    return Plan({**steps, TWIN: steps[BASELINE]}, rounds, launches, launches * (start_s + rounds * round_s))
+    return Plan(steps, rounds, launches, launches * (start_s + rounds * round_s) - start_s)
 
 
 def steps_per_block(step_s: Mapping[str, float], favored: str) -> dict[str, int]:

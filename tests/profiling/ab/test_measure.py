@@ -41,6 +41,9 @@ def test_any_arm_that_answers_the_messages_can_be_measured(tmp_path, monkeypatch
     assert (effect.verdict, effect.ratio) == (Verdict.slower, pytest.approx(2.0))
     assert result.difference == result.twin_difference == (0.0, 0.0)
     assert result.stop is None
+    requests = (tmp_path / "log").read_text().splitlines()
+    counts = {arm: requests.count(f"{arm} start") for arm in (BASELINE, VARIANT)}
+    assert counts == {BASELINE: 12, VARIANT: 6}, "the pilot is in the first launch; the twin logs as baseline"
 
 
 def test_every_round_and_both_traced_windows_come_after_a_probe_of_the_baseline(tmp_path):
