@@ -21,9 +21,10 @@ from typing import cast
 
 import numpy as np
 
-from profiling.ab.machine_state import CoreWatch, cores_apart
+from profiling.ab.machine_state import CoreWatch
 from profiling.ab.messages import Answer, Arm, ArmError, ArmOutput, BlockTimings, Ready
 from profiling.ab.plan import MIN_LAUNCHES, SETTLE_TURNS, Plan, plan_measurement, turn_order
+from profiling.ab.results import difference, phase_timings
 from profiling.ab.time_limit import TimeUpError, time_limit
 from profiling.errors import NotApplicableError, Terminated, UserError
 from profiling.format import duration
@@ -70,6 +71,7 @@ class Measured:
         plan: None if it was stopped before there was one.
         others_cores: [launches] cores that other processes used meanwhile; empty where the system does not tell.
         settled: why it ended after MIN_LAUNCHES; None if it did not.
+        lost: what stopped the baseline when there was enough for an interval; None if nothing did.
     """
 
     timings: dict[str, PhaseTimings]
@@ -85,6 +87,7 @@ class Measured:
     plan: Plan | None = None
     others_cores: Sequence[float] = ()
     settled: str | None = None
+    lost: str | None = None
 
     @property
     def end_note(self) -> str | None:
@@ -98,6 +101,8 @@ class Measured:
                 f"{duration(self.plan.expected_s * 1e6)}."
             )
         launches = f"{self.launches} of {self.plan.launches} launches"
+        if self.lost is not None:
+            return f"The baseline stopped after {launches}, which count: {self.lost}."
         if self.settled is not None:
             return f"It ended after {launches}: {self.settled}."
         if is_over or (self.stop is None and self.launches < self.plan.launches):
@@ -107,6 +112,10 @@ class Measured:
 
 class VariantError(Exception):
     """The variant stopped; the message is one line."""
+
+
+class BaselineError(UserError):
+    """The baseline stopped, so there is nothing to compare with; its cause is what the arm said."""
 
 
 class Measurement:
@@ -177,9 +186,10 @@ class Measurement:
         """Measure until done or stopped.
 
         Raises:
-            UserError: the baseline cannot run here, so there is nothing to compare with.
+            UserError: the baseline stopped before there was enough to compare with.
         """
         stop: BaseException | None = None
+        lost: str | None = None
         try:
             with tempfile.TemporaryDirectory() as scratch, time_limit() as end_after:
                 self._run(Path(scratch), end_after)
@@ -191,6 +201,10 @@ class Measurement:
                     ) from None
                 raise
             stop = reason
+        except BaselineError as error:
+            if len(self._launches) < MIN_LAUNCHES:
+                raise
+            lost = str(error.__cause__)
         others_cores = [cores for cores in self._others_cores if cores is not None]
         return Measured(
             timings=self._timings(),
@@ -210,6 +224,7 @@ class Measurement:
             plan=self._plan,
             others_cores=others_cores if len(others_cores) == len(self._launches) else [],
             settled=self._end_reason,
+            lost=lost,
         )
 
     def _timings(self) -> dict[str, PhaseTimings]:
@@ -353,14 +368,14 @@ def attribute_failure(arm: str) -> Iterator[None]:
 
     Raises:
         VariantError: the variant stopped.
-        UserError: the baseline stopped, so there is nothing to compare with.
+        BaselineError: the baseline stopped.
     """
     try:
         yield
     except (ArmError, UserError) as error:
         if arm == VARIANT:
             raise VariantError(str(error)) from error
-        raise UserError(f"the baseline stopped, so there is nothing to compare with: {error}") from error
+        raise BaselineError(f"the baseline stopped, so there is nothing to compare with: {error}") from error
 
 
 def timed_block(processes: Mapping[str, Arm], arm: str, steps: Mapping[str, int]) -> BlockTimings:
@@ -368,70 +383,3 @@ def timed_block(processes: Mapping[str, Arm], arm: str, steps: Mapping[str, int]
     time.sleep(PAUSE_S)
     with attribute_failure(arm):
         return processes[arm].block(steps)
-
-
-def phase_timings(
-    launches: Sequence[Sequence[Mapping[str, BlockTimings]]],
-    rounds: int,
-    probes_s: Sequence[float],
-    best_probe_s: float | None,
-) -> dict[str, PhaseTimings]:
-    """Phase that every block has -> timings of all launches; empty if these are too few for an interval.
-
-    Args:
-        launches: launch -> round -> arm -> its block.
-        rounds: in each launch.
-        probes_s: [launches] the median probe of each.
-        best_probe_s: as in `Measurement`.
-    """
-    if len(launches) < MIN_LAUNCHES:
-        return {}
-    blocks = [block for launch in launches for block in launch]
-    timings = [of_arm.s_per_sample for block in blocks for of_arm in block.values()]
-    phases = [phase for phase in timings[0] if all(phase in s_per_sample for s_per_sample in timings)]
-
-    def of_arm(arm: str, phase: str) -> list[float]:
-        return [block[arm].s_per_sample[phase] for block in blocks]
-
-    def means(phase: str) -> list[list[float]]:
-        if not all(phase in timings.mean_s_per_sample for block in blocks for timings in block.values()):
-            return []
-        return [
-            [float(np.mean([block[arm].mean_s_per_sample[phase] for block in launch])) for launch in launches]
-            for arm in ARMS
-        ]
-
-    apart = cores_apart(probes_s, best_probe_s)
-    return {
-        phase: PhaseTimings(
-            of_arm(BASELINE, phase), of_arm(VARIANT, phase), of_arm(TWIN, phase), rounds, probes_s, apart, means(phase)
-        )
-        for phase in phases
-    }
-
-
-def difference(baseline: Answer, variant: Answer) -> tuple[float, float] | None:
-    """Return the largest absolute difference of any number and the largest relative error of any tensor.
-
-    The relative error of a tensor is the norm of the difference divided by the norm. A single number is not a good
-    measure of relative error: the first steps of Adam are as long as the learning rate. Where rounding changes the sign
-    of a gradient near zero, a bias that started at zero is off by its own size.
-
-    Tensors that only one arm has, such as the bias of a convolution, are not compared; None if there is nothing to
-    compare. NaN counts as the largest float, since JSON has neither NaN nor infinity, and so do tensors of two shapes.
-    """
-    largest = float(np.finfo(float).max)
-    pairs = [(value, variant.tensors[name]) for name, value in baseline.tensors.items() if name in variant.tensors]
-    pairs += [(np.array(value), np.array(variant.results[name])) for name, value in baseline.results.items()]
-    if not pairs:
-        return None
-    if any(ours.shape != theirs.shape for ours, theirs in pairs):
-        return largest, largest
-    absolute = np.array([np.abs(ours - theirs).max(initial=0.0) for ours, theirs in pairs])
-    error = np.array([np.linalg.norm(ours - theirs) for ours, theirs in pairs])
-    scale = np.array([np.linalg.norm(ours) for ours, _ in pairs])
-    relative = np.divide(error, scale, out=(error > 0).astype(float), where=scale > 0)
-    largest_absolute, largest_relative = (
-        float(np.nan_to_num(values, nan=largest, posinf=largest).max()) for values in (absolute, relative)
-    )
-    return largest_absolute, largest_relative

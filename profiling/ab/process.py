@@ -171,7 +171,7 @@ def describe_exit(status: int | None) -> str:
     if status is None or status >= 0:
         return f"the process ended with exit status {status}"
     name = signal.Signals(-status).name
-    hint = "; the kernel does that when memory runs out" if name == "SIGKILL" else ""
+    hint = "; the kernel does that if memory runs out" if name == "SIGKILL" else ""
     return f"the process was ended by {name}{hint}"
 
 

@@ -191,11 +191,12 @@ def load_windows(path: str | Path, samples_per_step: int | None = None) -> list[
 
 
 def diff(a: Sequence[StageWindow], b: Sequence[StageWindow]) -> Diff:
-    """Compare two runs, stage by stage.
+    """Compare two runs, stage by stage. Beside windows whose stage is known, others are left out, with a note.
 
     Raises TraceError if they have no stage in common.
     """
     stages = [stage for stage in dict.fromkeys(w.stage for w in a) if stage in {w.stage for w in b}]
+    stages = [stage for stage in stages if stage] or stages
     if not stages:
         raise TraceError(f"nothing to compare: {_list(a)}, but {_list(b)}")
     both = [window for window in (*a, *b) if window.stage in stages]
@@ -206,7 +207,9 @@ def diff(a: Sequence[StageWindow], b: Sequence[StageWindow]) -> Diff:
     total = sum(abs(row.difference_us) for row in phases)
     unattributed = sum(abs(row.unattributed_us) for row in phases)
     unpaired = [
-        f"{w.trace.path.name}: the other side has no {w.stage or 'such'} stage"
+        f"{w.trace.path.name}: left out, as the other side has no {w.stage} stage"
+        if w.stage
+        else f"{w.trace.path.name}: left out, as no record tells its stage"
         for w in (*a, *b)
         if w.stage not in stages
     ]

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
-from profiling.diff.diff import Cause, Diff, OperatorDifference, diff
+from profiling.diff.diff import Cause, Diff, OperatorDifference, PhaseDifference, diff
 from profiling.diff.totals import StageWindow
 from profiling.format import duration_change
 from profiling.vocabulary import BASELINE, COMPARED_ARMS, VARIANT
@@ -14,13 +14,20 @@ from profiling.vocabulary import BASELINE, COMPARED_ARMS, VARIANT
 class Explanation(Struct, frozen=True):
     """Causes of the difference between the traces, in microseconds per `unit`, largest first.
 
-    The causes and `unattributed_us` add up to `difference_us`.
+    The causes and `unattributed_us` add up to `difference_us`. Of the phases in `uncertain`, single steps of both arms
+    take equally long; `is_certain`: without these, the difference would have the same sign.
     """
 
     unit: str
     difference_us: float
     unattributed_us: float
     causes: Sequence[Cause]
+    uncertain: frozenset[str] = frozenset()
+    is_certain: bool = True
+
+    def mark(self, cause: Cause) -> str:
+        """Write `~ ` before what these windows cannot tell, as `profiling diff` does."""
+        return "~ " if cause.phase in self.uncertain else ""
 
     def share(self, time_us: float) -> str:
         """Write a part as a share of the traced difference: `52 %`; empty where the traces differ by nothing.
@@ -57,11 +64,19 @@ def explain(windows: Mapping[str, Mapping[str, Sequence[StageWindow]]], phase: s
     if not rows:
         return None
     phases = {row.phase for row in rows}
+    return explanation(difference.unit, rows, [cause for cause in difference.causes if cause.phase in phases])
+
+
+def explanation(unit: str, rows: Sequence[PhaseDifference], causes: Sequence[Cause]) -> Explanation:
+    """Sum the differences of some phases, which these causes explain."""
+    difference_us = sum(row.difference_us for row in rows)
     return Explanation(
-        unit=difference.unit,
-        difference_us=sum(row.difference_us for row in rows),
-        unattributed_us=sum(row.unattributed_us for row in rows),
-        causes=[cause for cause in difference.causes if cause.phase in phases],
+        unit=unit,
+        difference_us=difference_us,
+        unattributed_us=difference_us - sum(cause.difference_us for cause in causes),
+        causes=causes,
+        uncertain=frozenset(row.phase for row in rows if row.uncertain),
+        is_certain=difference_us * sum(row.difference_us for row in rows if not row.uncertain) > 0,
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from msgspec import structs
 
 from profiling.diff.diff import Diff, OperatorDifference
-from profiling.diff.explanation import Explanation
+from profiling.diff.explanation import explanation
 from profiling.figures.blocks import (
     Block,
     Column,
@@ -51,8 +51,7 @@ def compare(diff: Diff, sides: Sides, records: Sequence[RunRecord | None], is_me
     b = sides[1]
     bars = pair_bars(_visible(diff), sides, diff.unit)
     bars_text = "Bars: traced time of each phase on both sides; the table of phases below has the same figures"
-    unattributed = diff.difference_us - sum(cause.difference_us for cause in diff.causes)
-    causes = waterfall(Explanation(diff.unit, diff.difference_us, unattributed, diff.causes), sides)
+    causes = waterfall(explanation(diff.unit, diff.phases, diff.causes), sides)
     largest = ", ".join(f"{cause.text} {delta(cause.difference_us)}" for cause in diff.causes[:3])
     explained = (
         "Phases, and below each the operators it called; as wide as their time on both sides together, "

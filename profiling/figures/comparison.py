@@ -89,10 +89,13 @@ def pair_bars(phases: Sequence[PhasePair], sides: tuple[Side, Side], unit: str) 
 def waterfall(explanation: Explanation, sides: tuple[Side, Side] = ARMS) -> Figure:
     """Return a waterfall: the largest causes, the sum of the others, the unattributed time, and their total.
 
-    Beside each bar stands its share of the total, and its time.
+    Beside each bar stands its share of the total, and its time; before it `~`, where these windows cannot tell.
     """
     top, rest = explanation.causes[:_CAUSES], explanation.causes[_CAUSES:]
-    bars = [(f"<i>{label(_place(cause))}</i><br>", cause.name, cause.difference_us) for cause in top]
+    bars = [
+        (f"{explanation.mark(cause)}<i>{label(_place(cause))}</i><br>", cause.name, cause.difference_us)
+        for cause in top
+    ]
     if rest:
         bars.append(("", f"{len(rest):,} smaller causes", sum(cause.difference_us for cause in rest)))
     bars.append(("", "unattributed", explanation.unattributed_us))

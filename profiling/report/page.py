@@ -23,7 +23,13 @@ from profiling.report.section import machine, section
 from profiling.storage import atomic_write
 from profiling.verdict.ladder import by_topic, outcomes, titles
 from profiling.verdict.record import ComparisonRecord
-from profiling.verdict.wording import describe_effect, describe_numerics, describe_verdict, effect_interval
+from profiling.verdict.wording import (
+    describe_effect,
+    describe_numerics,
+    describe_outcome,
+    describe_verdict,
+    effect_interval,
+)
 from profiling.vocabulary import OUTCOME_MARKS, Outcome, Verdict
 
 TITLE = "What each optimization is worth here"
@@ -100,6 +106,7 @@ def _templates() -> jinja2.Environment:
         effect_interval,
         describe_effect,
         describe_numerics,
+        describe_outcome,
         describe_verdict,
     )
     templates.filters |= {writer.__name__: writer for writer in writers}

@@ -32,7 +32,8 @@ def show_comparison(
     console.print(f"{comparison.experiment}: {comparison.hypothesis.claim}")
     if comparison.hypothesis.claims_something:
         is_judged = comparison.verdict is not Verdict.not_applicable
-        outcome = comparison.outcome.value if is_judged else comparison.verdict.value
+        expect = comparison.hypothesis.expect
+        outcome = describe_outcome(comparison.outcome, expect) if is_judged else comparison.verdict.value
         console.print(Text(outcome, style="bold"), f": {_verdict(comparison)}{_claimed(comparison)}", sep="")
     else:
         console.print(Text(_verdict(comparison), style="bold"))
@@ -96,8 +97,10 @@ def show_ladder(ladder: Ladder) -> None:
     for entry in ladder.effects:
         effect = next((effect for effect in entry.phases if effect.phase == entry.hypothesis.phase), None)
         ratios = (effect.ratio, effect.ratio_low, effect.ratio_high) if effect else ()
-        outcome = describe_outcome(entry.outcome, entry.hypothesis.expect)
-        outcome = f"{outcome}: {entry.hypothesis.phase} {entry.verdict_text}"
+        outcome = entry.verdict_text
+        if entry.verdict is not Verdict.not_applicable:
+            judged = describe_outcome(entry.outcome, entry.hypothesis.expect)
+            outcome = f"{judged}: {entry.hypothesis.phase} {entry.verdict_text}"
         table.add_row(entry.title, outcome, *(map(ratio, ratios) if effect else ("", "", "")))
     console.print(table)
 
@@ -111,7 +114,8 @@ def _phase_table(record: ComparisonRecord) -> FittedTable:
         ["baseline", "variant", "ratio, 95 % interval", "share", "memory"],
         leave_out=("memory", "share", "baseline", "variant", "verdict"),
         wrapped=("verdict",),
-        caption="time per sample; share of the baseline's step; memory: peak of tensors in the traced window",
+        caption="time per sample; share of the baseline's step; memory: peak of tensors in the traced window, above "
+        "the level at its start",
     )
     for effect in comparison.phases:
         is_declared = effect.phase == comparison.hypothesis.phase
@@ -184,13 +188,20 @@ def _causes(record: ComparisonRecord, folder: Path) -> list[str]:
     windows = {arm: [window for window in load_windows(folder / arm) if window.stage == stage] for arm in COMPARED_ARMS}
     explanation, effect = explain({stage: windows}, phase), comparison.declared_effect
     sign = 1 if comparison.verdict is Verdict.slower else -1
-    if explanation is None or effect is None or explanation.difference_us * sign <= 0:
+    if explanation is None or effect is None:
         return ["the traced windows do not show it"]
+    if explanation.difference_us * sign <= 0:
+        if explanation.is_certain:
+            return ["the traced windows do not show it"]
+        return ["the traced windows cannot tell why: single steps of both arms take equally long in them"]
+    shown = explanation.causes[:CAUSES_SHOWN]
+    doubt = any(explanation.mark(cause) for cause in shown)
     return [
         explanation.against(effect.difference_us),
         *(
-            f"  {explanation.share(cause.difference_us)} ({duration_change(cause.difference_us)}): {cause.text} "
-            f"in {cause.phase}"
-            for cause in explanation.causes[:CAUSES_SHOWN]
+            f"  {explanation.mark(cause)}{explanation.share(cause.difference_us)} "
+            f"({duration_change(cause.difference_us)}): {cause.text} in {cause.phase}"
+            for cause in shown
         ),
+        *(["~ these windows cannot tell: single steps of both arms take equally long"] if doubt else []),
     ]

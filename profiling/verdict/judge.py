@@ -152,7 +152,7 @@ def judge_comparison(
         phase_effect(phase, of_phase, hypothesis.estimator if phase == hypothesis.phase else Estimator.fastest)
         for phase, of_phase in timings.items()
     )
-    phases = _with_shares(_correct_undeclared(effects, hypothesis.phase))
+    phases = _with_shares(_correct_undeclared(effects, hypothesis.phase), timings)
     declared = next(effect for effect in phases if effect.phase == hypothesis.phase)
     return Comparison(
         experiment=experiment,
@@ -311,13 +311,17 @@ def _verdict(effect: stats.Effect, floor: float) -> Verdict:
     return Verdict.no_effect if possible <= NEGLIGIBLE else Verdict.inconclusive
 
 
-def _with_shares(effects: tuple[PhaseEffect, ...]) -> tuple[PhaseEffect, ...]:
-    """Add the shares of the baseline's step, where a step of training was measured."""
-    step_s = next((effect.baseline_s_per_sample for effect in effects if effect.phase == "train"), None)
-    if step_s is None:
+def _with_shares(effects: tuple[PhaseEffect, ...], timings: Mapping[str, PhaseTimings]) -> tuple[PhaseEffect, ...]:
+    """Add the shares of the baseline's step, by the same estimator, where a step of training was measured."""
+    if "train" not in timings:
         return effects
+    of_phases = [effect for effect in effects if effect.phase in STEP_PHASES]
+    step_s = {
+        estimator: phase_effect("train", timings["train"], estimator).baseline_s_per_sample
+        for estimator in {effect.estimator for effect in of_phases}
+    }
     return tuple(
-        structs.replace(effect, share_of_step=effect.baseline_s_per_sample / step_s)
+        structs.replace(effect, share_of_step=effect.baseline_s_per_sample / step_s[effect.estimator])
         if effect.phase in STEP_PHASES
         else effect
         for effect in effects

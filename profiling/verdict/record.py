@@ -81,7 +81,7 @@ class ComparisonRecord(Struct, frozen=True, kw_only=True):
         if self.ranks > 1:
             notes.append(
                 f"Each arm is {self.ranks} ranks of {self.environment.threads} threads: times are those of the slowest "
-                "rank, for the samples of all; memory is that of rank 0."
+                "rank, for the samples of all; memory and causes are those of rank 0."
             )
         notes += ["Partial result. Interrupted before the planned number of blocks."] if self.partial else []
         whole = (*STAGES, self.comparison.hypothesis.phase)

@@ -15,16 +15,16 @@ def describe_effect(effect: PhaseEffect) -> str:
     An effect that would be called by itself, but not after the correction over its family, is told apart from noise:
     more launches would decide it.
     """
-    low, high, floor = math.log(effect.ratio_low), math.log(effect.ratio_high), math.log(effect.floor_ratio)
-    is_significant, exceeds_floor = effect.p_value <= SIGNIFICANCE, abs(math.log(effect.ratio)) > floor
+    possible = f"{100 * bound(effect.ratio_low, effect.ratio_high, effect.floor_ratio):.1f} %"
+    is_significant = effect.p_value <= SIGNIFICANCE
+    exceeds_floor = abs(math.log(effect.ratio)) > math.log(effect.floor_ratio)
     match effect.verdict:
         case Verdict.no_effect:
-            share = bound(effect.ratio_low, effect.ratio_high, effect.floor_ratio)
-            return f"no detectable effect (< {100 * share:.1f} %)"
+            return f"no detectable effect (< {possible})"
         case Verdict.inconclusive if effect.p_holm is not None and is_significant and exceeds_floor:
             return f"inconclusive (p = {effect.p_holm:.2g}, corrected)"
         case Verdict.inconclusive:
-            return f"inconclusive (too noisy: ± {100 * math.expm1(max((high - low) / 2, floor)):.1f} %)"
+            return f"inconclusive (up to {possible} is possible)"
         case _:
             return effect.verdict.value
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from profiling.ab.messages import Answer, ArmOutput, BlockTimings, Ready
+from profiling.ab.messages import Answer, ArmError, ArmOutput, BlockTimings, Ready
 from profiling.run_record import Environment
 from profiling.vocabulary import STAGES
 
@@ -56,6 +56,13 @@ class ToyArm:
     def finish(self, folder: Path, started: str, results: Mapping[str, float]) -> ArmOutput:
         self._note("finish")
         return ArmOutput(1, {}, {}, {}, {})
+
+
+class LostArm(ToyArm):
+    """Its process has ended before it can trace a window."""
+
+    def finish(self, folder: Path, started: str, results: Mapping[str, float]) -> ArmOutput:
+        raise ArmError("the process was ended by SIGKILL")
 
 
 class DyingArm(ToyArm):

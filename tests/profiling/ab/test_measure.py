@@ -14,7 +14,7 @@ from profiling.ab.process import ArmProcess
 from profiling.ab.time_limit import TimeUpError
 from profiling.verdict.judge import phase_effect
 from profiling.vocabulary import ARMS, BASELINE, STAGES, VARIANT, Verdict
-from tests.profiling.ab.arms import DyingArm, ToyArm
+from tests.profiling.ab.arms import DyingArm, LostArm, ToyArm
 from train.ab.arm_config import PRELOADED  # toy arms need none of it, but the tests of train.ab share the fork server
 
 
@@ -78,6 +78,17 @@ def test_launches_end_early_where_the_machine_became_slow_and_what_was_measured_
     assert result.timings["train"].means_s_per_sample == [[0.0] * result.launches] * 3
     assert result.end_note == f"The time limit of 200 ms ended it after {result.launches} of 1000 launches."
     assert "variant finish" in (tmp_path / "log").read_text(), "its window is traced"
+
+
+def test_a_baseline_that_is_lost_after_all_launches_takes_nothing_with_it(tmp_path, monkeypatch):
+    for name in ("LAUNCHES", "MAX_LAUNCHES"):
+        monkeypatch.setattr(f"profiling.ab.plan.{name}", 6)
+    result = measured(tmp_path / "log", started=LostArm)
+    assert result.stop is None and len(result.timings["train"].variant_s_per_sample) >= 6
+    assert result.arms[VARIANT].output is None
+    assert result.end_note == (
+        "The baseline stopped after 6 of 6 launches, which count: the process was ended by SIGKILL."
+    )
 
 
 @pytest.mark.parametrize(("answer", "launches"), [("that is enough", 6), (None, 1000)])

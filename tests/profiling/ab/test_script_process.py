@@ -14,8 +14,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from profiling import run_record
 from profiling.ab import script_process
-from profiling.ab.measure import difference
 from profiling.ab.messages import ArmError
+from profiling.ab.results import difference
 from profiling.ab.script_process import Script, ScriptProcess
 from tests.conftest import ROOT
 

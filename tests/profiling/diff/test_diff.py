@@ -194,6 +194,11 @@ def test_stages_of_runs_are_compared_with_their_own_kind(tmp_path: Path) -> None
         "train/forward": 10,
         "infer/forward": 2.5,
     }
+    for name in ("a", "b"):  # of another rank, which has no record
+        write(tmp_path / name / "rank1_train.1.pt.trace.json", [event("forward", 0, 1000, "user_annotation")])
+    beside = diff(load_windows(tmp_path / "a"), load_windows(tmp_path / "b"))
+    assert (beside.unit, beside.difference_us) == ("sample", found.difference_us)
+    assert beside.notes == ["rank1_train.1.pt.trace.json: left out, as no record tells its stage"]
     with pytest.raises(TraceError, match="nothing to compare"):
         diff(
             load_windows(tmp_path / "a" / "train.1.pt.trace.json"),

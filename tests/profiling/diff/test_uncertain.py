@@ -7,6 +7,9 @@ import pytest
 
 from profiling.__main__ import main
 from profiling.diff.diff import Diff, diff, load_windows
+from profiling.diff.explanation import explain
+from profiling.figures.comparison import waterfall
+from profiling.vocabulary import BASELINE, VARIANT
 from tests.profiling.make_trace import Event, event, write
 
 
@@ -40,6 +43,18 @@ def test_a_difference_within_the_spread_of_the_steps_is_uncertain(tmp_path: Path
 def test_a_single_step_shows_no_difference(tmp_path: Path) -> None:
     found = compared(steps([100], [50]), steps([300], [500]), tmp_path)
     assert {row.phase for row in found.phases} == uncertain(found)
+
+
+def test_an_explanation_marks_it_and_says_whether_the_sign_rests_on_it(tmp_path: Path) -> None:
+    a, b = steps([100, 140, 120], [50, 50, 52]), steps([110, 150, 160], [70, 71, 70])
+    arms = {arm: load_windows(write(tmp_path / f"{arm}.json", events)) for arm, events in ((BASELINE, a), (VARIANT, b))}
+    train, forward, optimizer = (explain({"train": arms}, phase) for phase in ("train", "forward", "optimizer"))
+    assert train is not None and forward is not None and optimizer is not None
+    marks = {cause.phase: train.mark(cause) for cause in train.causes}
+    assert (marks["forward"], marks["optimizer"]) == ("~ ", "")
+    assert (forward.is_certain, optimizer.is_certain) == (False, True)
+    texts = waterfall(train)["data"][0]["hovertext"][: len(train.causes)]
+    assert [text.startswith("~ ") for text in texts] == [bool(train.mark(cause)) for cause in train.causes]
 
 
 def test_the_terminal_marks_what_is_uncertain_with_its_causes_and_says_how_to_know(

@@ -18,7 +18,7 @@ from profiling.terminal.runs import print_run
 from profiling.terminal.tables import PlainConsole, wide_console
 from profiling.verdict.record import write_comparison
 from tests.profiling.make_trace import Event, event, write
-from tests.profiling.report.reports import arm, compared, recorded
+from tests.profiling.report.reports import NOT_APPLICABLE, arm, compared, recorded
 from tests.profiling.tb_plugin.conftest import make_record
 
 WIDTHS = (40, 60, 80, 100, 132)
@@ -121,6 +121,13 @@ def test_comparisons_and_ladders_fit_too(
     assert not too_long(narrow, width)
     assert set(figures(narrow)) <= set(figures(wide))
     assert narrow.count("×13.5") >= 3
+
+
+def test_an_effect_that_does_not_apply_is_not_undecided(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_comparison(recorded(NOT_APPLICABLE), tmp_path)
+    assert main(["effects", str(tmp_path)]) == 0
+    told = capsys.readouterr().out
+    assert "not applicable here" in told and "undecided" not in told
 
 
 @pytest.mark.parametrize("width", WIDTHS)

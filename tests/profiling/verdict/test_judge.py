@@ -114,9 +114,9 @@ def test_a_floor_that_could_not_be_measured_well_withholds_the_call() -> None:
 def test_wide_interval_is_inconclusive() -> None:
     effect = phase_effect("train", phase(noise=0.4))
     assert effect.verdict is Verdict.inconclusive
-    half_width = math.sqrt(effect.ratio_high / effect.ratio_low) - 1
-    stated = float(describe_effect(effect).removeprefix("inconclusive (too noisy: ± ").removesuffix(" %)"))
-    assert stated >= math.floor(1000 * half_width) / 10
+    farther_end = max(effect.ratio_high, 1 / effect.ratio_low) - 1
+    stated = float(describe_effect(effect).removeprefix("inconclusive (up to ").removesuffix(" % is possible)"))
+    assert stated == pytest.approx(100 * farther_end, abs=0.05)
 
 
 def test_an_effect_between_the_ends_of_a_wide_interval_is_still_called() -> None:
@@ -422,6 +422,17 @@ def test_share_of_the_step_belongs_to_phases_of_the_step() -> None:
     timings = {"forward": quarter, "train": whole, "evaluate": whole}
     shares = {effect.phase: effect.share_of_step for effect in judge_comparison("x", hypothesis_of(), timings).phases}
     assert shares == {"forward": pytest.approx(0.25), "train": None, "evaluate": None}
+
+
+def test_shares_add_up_though_the_claim_is_about_the_mean() -> None:
+    """The mean of a step is far above its fastest time; the phases' times are the fastest."""
+    whole = phase()
+    half = PhaseTimings(*([value / 2 for value in arm] for arm in whole.arms))
+    with_means = msgspec.structs.replace(whole, means_s_per_sample=[[3 * value for value in arm] for arm in whole.arms])
+    claim = msgspec.structs.replace(hypothesis_of(), estimator=Estimator.mean)
+    judged = judge_comparison("x", claim, {"forward": half, "backward": half, "train": with_means})
+    shares = [effect.share_of_step for effect in judged.phases if effect.share_of_step is not None]
+    assert shares == [pytest.approx(0.5)] * 2
 
 
 @pytest.mark.parametrize(

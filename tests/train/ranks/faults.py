@@ -18,6 +18,7 @@ from train import __main__ as command  # noqa: E402  (the checkout must be found
 
 def at_a_step(fault: str) -> None:
     """Let `fault` happen in a step."""
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # as the command does, before torch is imported
     from train import loop
 
     done, real = 0, loop.train_step
