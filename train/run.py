@@ -67,8 +67,8 @@ def train(
         results: dict[str, float] = {}
         started = datetime.now(UTC).isoformat(timespec="seconds")
         status, error = "interrupted", None
+        saved = saved_state(parts, folder)  # refused, it leaves the record as it was
         try:
-            saved = saved_state(config, folder, group)
             with EventFile(own) as events:
                 run(parts, timed, events, own, results, saved)
                 # Traced steps log to a temporary folder: they are not part of the run's curves.

@@ -29,7 +29,7 @@ from train.config.options import Parameters, Precision, Schedule
 from train.config.schema import Config
 from train.data import DataSet
 from train.device import choose_device, choose_precision, set_process
-from train.ranks.alone import ALONE, RankGroup
+from train.ranks.alone import ALONE, RankGroup, facts_of
 from train.ranks.order import order_of, whole
 from train.targets import call_target, fields_of, import_target, is_class, is_function_of, named_parameters
 
@@ -102,7 +102,7 @@ def prepare(config: Config, group: RankGroup = ALONE) -> Session:
     precision = choose_precision(config.precision, device)
     set_process(config, device)
     data = group.load(config.data)
-    group.agree("the data", {"train": len(data.train), "test": len(data.test), "classes": list(data.classes)})
+    group.agree("the data", facts_of(data))
     shift = config.augment.shift
     if shift >= data.image_size:
         raise UserError(f"augment.shift={shift}: out of range; allowed: 0 to {data.image_size - 1} pixels")

@@ -41,7 +41,7 @@ from train.config.options import (
     Topic,
     ZeroGrad,
 )
-from train.ranks.options import DDPConfig, Strategy
+from train.ranks.options import DDPConfig, Strategy, check_timeout
 
 MAX_SAMPLES = 2**31 - 1  # in a split or a batch: more than any data set of images has
 MAX_SEED = 2**63 - 1  # what torch's and NumPy's generators, and all readers of records, accept
@@ -408,7 +408,7 @@ class Config:
         check_range("seed", self.seed, 0, MAX_SEED)
         check_optional("threads", self.threads, 1, most_per_core())
         check_optional("ranks", self.ranks, 1, most_per_core())
-        check(self.rank_timeout_s > 0, "rank_timeout_s", self.rank_timeout_s, "above 0 seconds")
+        check_timeout(self.rank_timeout_s)
         every = self.checkpoint_every
         is_interval = every is None or re.fullmatch(r"[1-9]\d{0,8}s?", every) is not None
         check(is_interval, "checkpoint_every", every, "null, steps (500) or seconds (60s)")

@@ -1,7 +1,7 @@
 """What several ranks change in a run, as callables, and those of a run that one process does alone."""
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -13,10 +13,16 @@ from train.config.schema import DataConfig
 from train.data import DataSet, load
 from train.loop import EpochMetrics
 from train.ranks.order import Share, whole
+from train.ranks.scratch import only_writer
 from train.ranks.state_dicts import StateDicts, WholeStateDicts
 from train.variants import Recipe
 
 Own = TypeVar("Own")
+
+
+def facts_of(data: DataSet) -> dict[str, Any]:
+    """What all ranks must find alike, and what a run that goes on must find as it was."""
+    return {"train": len(data.train), "test": len(data.test), "classes": list(data.classes)}
 
 
 class RankGroup(Protocol):
@@ -123,7 +129,7 @@ class Alone:
         return [own]
 
     def own_folder(self, folder: Path) -> AbstractContextManager[Path]:  # noqa: D102
-        return nullcontext(folder)
+        return only_writer(folder)
 
 
 ALONE = Alone()

@@ -3,6 +3,7 @@
 from datetime import datetime
 
 from train.ranks.launch import launched
+from train.ranks.options import check_timeout
 
 TIME_FORMAT = "%Y-%m-%d_%H-%M-%S-%f"
 
@@ -13,7 +14,7 @@ def time_of_run(timeout_s: float) -> str:
     Ranks that torchrun starts again get the same time, and so the same folder.
 
     Raises:
-        UserError: rank 0 does not answer within `timeout_s`.
+        UserError: rank 0 does not answer within `timeout_s`, which may be out of range.
     """
     now = datetime.now().strftime(TIME_FORMAT)
     launch = launched()
@@ -21,4 +22,5 @@ def time_of_run(timeout_s: float) -> str:
         return now
     from train.ranks.store import named_once  # imports torch
 
+    check_timeout(timeout_s)
     return named_once(launch, "time_of_run", now, timeout_s)

@@ -1,7 +1,7 @@
 """A group of ranks: each trains with its share of every batch; gradients and metrics are those of whole batches."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from itertools import repeat
@@ -23,7 +23,7 @@ from train.ranks.launch import Launch
 from train.ranks.options import DDPConfig, Strategy
 from train.ranks.order import Share, order_of
 from train.ranks.rank_model import STRATEGY
-from train.ranks.scratch import scratch_folder
+from train.ranks.scratch import only_writer, scratch_folder
 from train.ranks.state_dicts import STATE_DICTS
 from train.ranks.store import Board
 from train.variants import Recipe
@@ -145,7 +145,7 @@ class Ranks:
 
     def own_folder(self, folder: Path) -> AbstractContextManager[Path]:
         """`folder` for rank 0; for the others one that is removed: what they leave there is the same."""
-        return scratch_folder() if self.rank else nullcontext(folder)
+        return scratch_folder() if self.rank else only_writer(folder)
 
 
 class Shares:

@@ -12,22 +12,29 @@ from hydra.types import RunMode
 from profiling.errors import NotApplicableError, Terminated, UserError
 from profiling.terminal.early_signals import exit_status
 from train.config.compose import plain
-from train.config.options import Execution, Histograms
+from train.config.options import Execution, Histograms, Need
 from train.config.schema import Config
 from train.ranks.alone import ALONE, RankGroup
 from train.ranks.launch import Launch, launched
-from train.ranks.options import GradientExchange, StepGraph, Strategy
+from train.ranks.options import Accumulation, Division, GradientExchange, LossExchange, StepGraph, Strategy
 
 if TYPE_CHECKING:
     from train.ranks.store import Board
 
-ALONE_IN_DDP = {
-    "bucket_mb": None,
-    "gradient_view": True,
-    "exchange": GradientExchange.overlapped,
-    "graph": StepGraph.static,
+IN_BASELINE = {
+    "strategy": Strategy.ddp,
+    "ddp.bucket_mb": None,
+    "ddp.gradient_view": True,
+    "ddp.exchange": GradientExchange.overlapped,
+    "ddp.graph": StepGraph.static,
+    "ddp.accumulation": Accumulation.local,
+    "ddp.loss": LossExchange.every_pass,
+    "ddp.division": Division.equal,
 }
-"""Keys of `ddp` that `fully_shard` has nothing for, as the baseline has them."""
+"""Keys that do nothing in one process, as the baseline has them."""
+
+ALONE_IN_DDP = ("bucket_mb", "gradient_view", "exchange", "graph")
+"""Keys of `ddp` that `fully_shard` has nothing for."""
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +55,7 @@ def joined(config: Config) -> Iterator[RankGroup]:
             f"torchrun --nproc-per-node {config.ranks} -m train"
         )
     if launch is None:
+        refuse_alone(config)
         yield ALONE
         return
     import torch.distributed as dist
@@ -92,6 +100,19 @@ def describe(config: Config, launch: Launch, device: str) -> str:
     )
 
 
+def refuse_alone(config: Config) -> None:
+    """Raise NotApplicableError for options of several ranks, which would do nothing."""
+    if Need.ranks in config.hypothesis.needs:  # its own line says how to start it
+        return
+    given = {"strategy": config.strategy, **{f"ddp.{key}": value for key, value in vars(config.ddp).items()}}
+    for key, value in given.items():
+        if value != IN_BASELINE[key]:
+            raise NotApplicableError(
+                f"not applicable here: {key}={value} is of several ranks: start it with torchrun, or give ranks=2 to "
+                "train.ab"
+            )
+
+
 def refuse_unsupported(config: Config, launch: Launch, device: str, backends: Mapping[str, str]) -> None:
     """Raise UserError for what cannot be done, or has not been built, with several ranks."""
     if device not in backends:
@@ -116,8 +137,8 @@ def refuse_beside_fsdp(config: Config) -> None:
         raise UserError(f"switches.execution={config.switches.execution}: not with strategy=fsdp; leave it out")
     if config.switches.histograms is not Histograms.never:
         raise UserError("switches.histograms=every_step: not with strategy=fsdp, where no rank has a whole parameter")
-    for key, value in ALONE_IN_DDP.items():
-        if (given := getattr(config.ddp, key)) != value:
+    for key in ALONE_IN_DDP:
+        if (given := getattr(config.ddp, key)) != IN_BASELINE[f"ddp.{key}"]:
             raise NotApplicableError(
                 f"not applicable here: ddp.{key}={given} is of DistributedDataParallel: add strategy=ddp"
             )
@@ -131,12 +152,22 @@ def mistake_behind(error: Exception, config: Config) -> UserError | None:
             f"model={config.model._target_}: a parameter takes no part in a step; with ranks, each must get a "
             "gradient in every step: remove it, or set its requires_grad to False"
         )
-    if config.strategy is Strategy.fsdp and any(word in text for word in ("sharding strategy", "placement", "DTensor")):
+    if "Expected more than 1 value per channel" in text:
         return UserError(
-            f"strategy=fsdp: torch cannot do this with parts of parameters: {text.splitlines()[0].partition('. ')[0]} "
-            f"(optimizer={config.optimizer._target_}); give switches.optimizer=foreach, another optimizer, or "
-            "strategy=ddp"
+            f"batch_size={config.batch_size}: a rank gets a single image of a batch, perhaps of the last one, which "
+            "batch norm cannot normalize; give another batch_size"
         )
+    if config.strategy is not Strategy.fsdp:
+        return None
+    reason = text.partition("\n")[0].partition(". ")[0]
+    if any(word in text for word in ("sharding strategy", "placement", "DTensor")):
+        fused = "switches.optimizer=foreach, " if "_fused_" in text else ""
+        return UserError(
+            f"strategy=fsdp: torch cannot do this with parts of parameters: {reason} "
+            f"(optimizer={config.optimizer._target_}); give {fused}another optimizer, or strategy=ddp"
+        )
+    if isinstance(error, ValueError) and any(word in text for word in ("fully_shard", "FSDP group")):
+        return UserError(f"model={config.model._target_}: not with strategy=fsdp: {reason}; give strategy=ddp")
     return None
 
 
@@ -149,8 +180,13 @@ def lost_contact(error: Exception) -> bool:
 
 def explained_loss(board: "Board") -> BaseException:
     """The error that ends this rank after it lost contact to others: an exit, if one of them tells why."""
-    lost = board.lost_ranks()
-    if board.has_error():
-        return SystemExit(1)
+    from torch.distributed import DistNetworkError
+
+    try:
+        lost = board.lost_ranks()
+        if board.has_error():
+            return SystemExit(1)
+    except DistNetworkError:
+        return UserError("torchrun has ended, through which the ranks agree on how to go on; resume=PATH goes on")
     names = ", ".join(map(str, lost)) or "(unknown)"
     return UserError(f"rank {names} has ended, or hangs: no answer within rank_timeout_s={board.timeout_s:g}")

@@ -36,20 +36,34 @@ def launched() -> Launch | None:
     """How torchrun started this process; None if it was started alone.
 
     Raises:
-        UserError: a variable of torchrun's is missing, or is no number.
+        UserError: a variable of torchrun's is missing, or out of range.
     """
-    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+    if "WORLD_SIZE" not in os.environ:
         return None
-    for name in NUMBERS:
-        value = os.environ.get(name, "")
-        if not value.isdecimal():
-            raise UserError(f"{name}={value}: needed beside RANK and WORLD_SIZE: a number; torchrun sets all of them")
+    if "RANK" not in os.environ:
+        if os.environ["WORLD_SIZE"] in ("", "1"):
+            return None
+        raise UserError(f"WORLD_SIZE={os.environ['WORLD_SIZE']}: without RANK; torchrun sets both, one process neither")
+    rank, ranks, local_rank, local_ranks, port = (_number(name) for name in NUMBERS)
+    for name, number, limit in (
+        ("RANK", rank, f"WORLD_SIZE={ranks}"),
+        ("LOCAL_RANK", local_rank, f"LOCAL_WORLD_SIZE={local_ranks}"),
+        ("MASTER_PORT", port, "65536"),
+    ):
+        if number >= int(limit.rpartition("=")[2]):
+            raise UserError(f"{name}={number}: not below {limit}; torchrun sets all of them")
     address = os.environ.get("MASTER_ADDR", "")
     if not address:
         raise UserError("MASTER_ADDR: needed beside RANK and WORLD_SIZE: the first machine; torchrun sets all of them")
-    rank, ranks, local_rank, local_ranks, port = (int(os.environ[name]) for name in NUMBERS)
-    restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+    restarts = _number("TORCHELASTIC_RESTART_COUNT") if "TORCHELASTIC_RESTART_COUNT" in os.environ else 0
     return Launch(rank, ranks, local_rank, local_ranks, port, address, restarts)
+
+
+def _number(name: str) -> int:
+    value = os.environ.get(name, "")
+    if not value.isdecimal():
+        raise UserError(f"{name}={value}: needed beside RANK and WORLD_SIZE: a number; torchrun sets all of them")
+    return int(value)
 
 
 def number_of_ranks() -> int:

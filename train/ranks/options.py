@@ -16,6 +16,14 @@ LossExchange = StrEnum("LossExchange", ["every_pass", "every_step"])
 Division = StrEnum("Division", ["equal", "unequal"])
 
 
+MAX_TIMEOUT_S = 1_000_000
+
+
+def check_timeout(seconds: float) -> None:
+    """Raise UserError if `rank_timeout_s` is none that torch can wait for."""
+    check(0 < seconds <= MAX_TIMEOUT_S, "rank_timeout_s", seconds, f"above 0, up to {MAX_TIMEOUT_S:,} seconds")
+
+
 @dataclass(frozen=True)
 class DDPConfig:
     """DistributedDataParallel, and what is around it: `accumulation`, `loss` and `division` are of both strategies."""

@@ -20,6 +20,7 @@ from train.config.schema import Config
 from train.events import EventFile
 from train.loop import EpochMetrics
 from train.ranks import event_files, state
+from train.ranks.alone import facts_of
 from train.ranks.order import order_of
 from train.ranks.state import RankState, TrainingState
 from train.ranks.stop import StopRequest, is_inside
@@ -103,7 +104,7 @@ class Progress:
                     self._restore(self._saved)
             except Exception as error:  # torch and others raise almost anything for what is not theirs
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-                raise UserError(f"{self._folder / state.FOLDER}: not a state of this run: {visible(reason)}") from error
+                raise UserError(f"{state.FOLDER}/: not a state of this run: {visible(reason)}") from error
             first, before_s = self._saved.epoch, self._saved.epoch_s
         for epoch in range(first, self._parts.config.epochs):
             self._epoch, self._epoch_start_s = epoch, time.perf_counter() - before_s
@@ -174,6 +175,7 @@ class Progress:
             state.save(
                 TrainingState(
                     config=plain(parts.config),
+                    data=facts_of(parts.data),
                     epoch=position.epoch,
                     step=metrics.steps,
                     epoch_s=position.epoch_s,

@@ -1,12 +1,14 @@
-"""Folders in TMPDIR for what nobody keeps; what killed processes have left there is removed, too."""
+"""Folders that one process has to itself: a run's, and those in TMPDIR for what nobody keeps."""
 
 import fcntl
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+
+from profiling.errors import UserError
 
 PREFIX = "abtrace-run-"
 
@@ -31,11 +33,42 @@ def scratch_folder() -> Iterator[Path]:
 
 
 @contextmanager
+def only_writer(folder: Path) -> Iterator[Path]:
+    """`folder`, to which no other process writes a run as long as this one does.
+
+    Raises:
+        UserError: another process does.
+    """
+    with ExitStack() as held:
+        try:
+            held.enter_context(_lock(folder))
+        except BlockingIOError:
+            raise UserError(f"{folder}: another process is writing this run; it goes on once that has ended") from None
+        except OSError:  # there is no folder yet, which is then nobody else's; or its file system has no locks
+            pass
+        yield folder
+
+
+@contextmanager
 def _lock(folder: Path) -> Iterator[None]:
     """Lock `folder` in the block, or until the process ends; raise OSError if another process has locked it."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _locked.add(descriptor)
         yield
     finally:
+        _locked.discard(descriptor)
         os.close(descriptor)
+
+
+_locked: set[int] = set()
+
+
+def _forget_locks() -> None:
+    """Close what a forked process, such as a loader worker, has inherited: it may outlive this one by some seconds."""
+    while _locked:
+        os.close(_locked.pop())
+
+
+os.register_at_fork(after_in_child=_forget_locks)

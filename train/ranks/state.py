@@ -18,7 +18,7 @@ from train.checkpoint import CONVERSION_ERRORS, is_plain, unpickled
 
 FOLDER = "states"  # in the folder of a run that is not complete
 KEPT = 2  # the newest may be damaged where the machine has lost power
-FORMAT = 2
+FORMAT = 3
 NotNegative = Annotated[int, Meta(ge=0)]
 
 log = logging.getLogger(__name__)
@@ -49,6 +49,7 @@ class TrainingState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         config: the run's configuration.
+        data: what its data set was, see `train.ranks.alone.facts_of`.
         epoch, step: passes that are complete, and steps of the next one.
         epoch_s: seconds that those steps took.
         weights, optimizer, schedule, scaler: their `state_dict`; the last is that of gradients in float16, or empty.
@@ -60,6 +61,7 @@ class TrainingState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     config: dict[str, Any]
+    data: dict[str, Any]
     epoch: NotNegative
     step: NotNegative
     epoch_s: float
@@ -75,15 +77,17 @@ class TrainingState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def save(state: TrainingState, folder: Path) -> None:
-    """Write `state` into the run's `folder`, whole or not at all; remove all but the newest KEPT."""
+    """Write `state` into the run's `folder`, whole or not at all; keep KEPT: this one, and the newest of the others."""
     states = folder / FOLDER
     states.mkdir(exist_ok=True)
     content = io.BytesIO()  # not to the file: torch.save reports a full disk as an internal error
     ranks = [msgspec.structs.asdict(rank) for rank in state.ranks]
     torch.save({"format": FORMAT, **msgspec.structs.asdict(state), "ranks": ranks}, content)
-    with atomic_write(states / f"epoch-{state.epoch:06}-step-{state.step:09}.pt") as temporary:
+    written = states / f"epoch-{state.epoch:06}-step-{state.step:09}.pt"
+    with atomic_write(written) as temporary:
         temporary.write_bytes(content.getbuffer())
-    for old in files(folder)[KEPT:]:
+    others = [file for file in files(folder) if file != written]  # of a later step, if these were damaged
+    for old in others[KEPT - 1 :]:
         old.unlink(missing_ok=True)
 
 

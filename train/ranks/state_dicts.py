@@ -59,10 +59,15 @@ class ShardedStateDicts:
     def load(  # noqa: D102
         self, module: nn.Module, optimizer: Optimizer, weights: dict[str, Tensor], state: dict[str, Any]
     ) -> None:
-        from torch.distributed.checkpoint.state_dict import StateDictOptions, set_state_dict
+        from torch.distributed.checkpoint import state_dict
 
-        options = StateDictOptions(full_state_dict=True)
-        set_state_dict(module, optimizer, model_state_dict={**weights}, optim_state_dict=state, options=options)
+        options = state_dict.StateDictOptions(full_state_dict=True)
+        state_dict.set_model_state_dict(module, {**weights}, options=options)
+        if state["state"]:
+            state_dict.set_optimizer_state_dict(module, optimizer, state, options=options)
+        else:  # such as SGD without momentum, for which torch fails
+            for group, saved in zip(optimizer.param_groups, state["param_groups"], strict=True):
+                group.update({name: value for name, value in saved.items() if name != "params"})
 
 
 STATE_DICTS: Mapping[Strategy, StateDicts] = {

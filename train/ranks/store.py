@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from functools import cache
 from typing import Any, TypeVar
@@ -172,8 +173,10 @@ class Board:
         return True
 
     def has_error(self) -> bool:
-        """Whether a rank has noted an error."""
-        return bool(self.store.check(["errors"]))
+        """Whether a rank has noted an error; none can where torchrun has ended, and the store with it."""
+        with suppress(DistNetworkError):
+            return bool(self.store.check(["errors"]))
+        return False
 
     def lost_ranks(self) -> list[int]:
         """Ranks that do not notice, as this one just did, that one is lost: they have ended, or hang."""

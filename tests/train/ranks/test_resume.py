@@ -1,7 +1,11 @@
 """A run that is ended at any step goes on from its last saved state, to the same weights and curves."""
 
+import json
+import multiprocessing
 import random
 import re
+import time
+from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
@@ -14,6 +18,7 @@ from profiling.step_sample import StepSample
 from tests.fuzz.checkpoints import RAN, Code
 from train import checkpoint, loop
 from train.ranks.command import command_of
+from train.ranks.scratch import only_writer
 from train.ranks.state import FOLDER, files
 from train.run import train
 
@@ -118,9 +123,10 @@ def test_a_damaged_newest_state_is_told_and_the_one_before_is_used(ended, config
         ({"weights": Code()}, "not a state of training: it holds more than tensors and plain values, and reading"),
         ({"epoch": -1}, "not a state of training: Expected `int` >= 0 - at `$.epoch`"),
         ({"epoch": 9}, "not a state of this run: in epoch 10"),
-        ({"optimizer": {"state": {}, "param_groups": []}}, f"{FOLDER}: not a state of this run: "),
+        ({"data": {"train": 71}}, "the data set has changed since the run began: train was 71, and is 70 now"),
+        ({"optimizer": {"state": {}, "param_groups": []}}, f"{FOLDER}/: not a state of this run: "),
     ],
-    ids=["code", "negative", "late", "optimizer"],
+    ids=["code", "negative", "late", "data", "optimizer"],
 )
 def test_a_state_that_is_none_of_this_run_is_one_line_and_no_code(
     change, message, ended, configure, tmp_path, caplog, monkeypatch
@@ -135,12 +141,47 @@ def test_a_state_that_is_none_of_this_run_is_one_line_and_no_code(
     assert not (tmp_path / RAN).exists()
 
 
-def test_another_configuration_than_that_of_the_run_is_refused(ended, configure, tmp_path):
+def test_another_configuration_than_that_of_the_run_is_refused_and_the_run_stays_as_it_was(ended, configure, tmp_path):
     ended(7, tmp_path / "run", "checkpoint_every=3")
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
     with pytest.raises(UserError, match=r"optimizer.lr was .* when the run began, and is 0.5 now"):
         train(
             configure(*SETUP, "checkpoint_every=3", f"resume={tmp_path}/run", "optimizer.lr=0.5"), {}, tmp_path / "run"
         )
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before
+
+
+def test_a_run_that_has_not_ended_is_left_alone(ended, configure, tmp_path):
+    ended(7, tmp_path, "checkpoint_every=3")
+    again = configure(*SETUP, "checkpoint_every=3", f"resume={tmp_path}")
+    with only_writer(tmp_path), pytest.raises(UserError, match="another process is writing this run"):
+        train(again, {}, tmp_path)
+    train(again, {}, tmp_path)
+    assert run_record.read(tmp_path).status == "complete"
+
+
+def test_a_process_that_a_run_has_forked_does_not_keep_its_folder(tmp_path):
+    with only_writer(tmp_path):
+        child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+        child.start()
+    try:
+        end_s = time.monotonic() + 30
+        while time.monotonic() < end_s:  # it has just been forked
+            with suppress(UserError), only_writer(tmp_path):
+                return
+        raise AssertionError("the child still has it")
+    finally:
+        child.kill()
+        child.join()
+
+
+def test_the_state_that_was_just_saved_is_kept_beside_damaged_ones_of_later_steps(ended, configure, tmp_path):
+    ended(13, tmp_path, "checkpoint_every=3")
+    for step in (90, 91):
+        (tmp_path / FOLDER / f"epoch-000009-step-{step:09}.pt").write_bytes(b"damaged")
+    ended(5, tmp_path, "checkpoint_every=3", f"resume={tmp_path}")
+    kept = [file.name for file in files(tmp_path)]
+    assert kept == ["epoch-000009-step-000000091.pt", "epoch-000002-step-000000005.pt"]
 
 
 def test_by_seconds_a_state_is_saved_when_it_is_time(configure, monkeypatch, tmp_path):
@@ -161,17 +202,28 @@ def test_the_command_line_of_the_run_is_used_again(tmp_path):
     (run / FOLDER).mkdir(parents=True)
     (run / ".hydra").mkdir()
     (run / ".hydra" / "overrides.yaml").write_text("- epochs=3\n- model=mlp\n")
+    (run / ".hydra" / "hydra.yaml").write_text("hydra: {runtime: {config_sources: []}}\n")
     (run / FOLDER / "epoch-000000-step-000000003.pt").touch()
     expected = ["epochs=3", "model=mlp", f"resume='{run}'", f"hydra.run.dir='{run}'", "hydra.output_subdir=null"]
     assert command_of([f"resume={run}"]) == expected
     assert command_of(["resume=latest", f"output={tmp_path}/runs"]) == expected
+    assert command_of([f"+resume={run}"]) == expected
     assert command_of(["epochs=3"]) == ["epochs=3"]
+    own = {"config_sources": [{"path": "/own", "schema": "file", "provider": "command-line"}]}
+    (run / ".hydra" / "hydra.yaml").write_text(json.dumps({"hydra": {"runtime": own}}))
+    assert command_of([f"resume={run}"]) == ["--config-dir=/own", *expected]
+    assert command_of([f"resume={run}", "--config-dir", "/other"]) == ["--config-dir", "/other", *expected]
+    for damaged in (b"", b"- 1: 2", b"\x80"):
+        (run / ".hydra" / "overrides.yaml").write_bytes(damaged)
+        with pytest.raises(UserError, match=r"overrides\.yaml: damaged; it says how the run was started$"):
+            command_of([f"resume={run}"])
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["resume=latest", "output=nowhere"], "resume=latest: no run with a state to go on from at nowhere"),
+        (["-m", "resume=runs"], "resume=runs: one run goes on; leave out --multirun"),
         (["resume=runs", "epochs=3"], "epochs=3: not beside resume=runs, which has the run's configuration; leave it"),
     ],
 )

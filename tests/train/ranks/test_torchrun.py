@@ -139,10 +139,20 @@ def test_an_optimizer_that_cannot_have_parts_of_parameters_is_one_line(torchrun)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-def test_a_killed_rank_is_started_again_and_training_goes_on_in_the_same_folder(strategy, torchrun, tmp_path):
+@pytest.mark.parametrize(
+    ("strategy", "optimizer"),
+    [
+        ("ddp", ("optimizer=adamw",)),
+        ("fsdp", ("optimizer=adamw",)),
+        # An optimizer without a state of its own.
+        ("fsdp", ("optimizer=sgd", "optimizer.momentum=0", "optimizer.nesterov=false", "switches.optimizer=foreach")),
+    ],
+)
+def test_a_killed_rank_is_started_again_and_training_goes_on_in_the_same_folder(
+    strategy, optimizer, torchrun, tmp_path
+):
     augmented = ("augment.shift=1", "augment.noise=0.1", "model.dropout=0.2", "checkpoint_every=2", "profiler=off")
-    augmented = (*augmented, f"strategy={strategy}")
+    augmented = (*augmented, *optimizer, f"strategy={strategy}")
     assert torchrun(*augmented, f"output={tmp_path}/whole").returncode == 0
     result = torchrun(*augmented, f"output={tmp_path}/killed", fault="kill", restarts=1)
     assert result.returncode == 0, result.stderr
