@@ -25,10 +25,9 @@ class Inputs:
             is_odd = odd and len(overrides) == wanted - 1
             override = self.configs.override(source, odd=is_odd)
             if not any(word in override for word in LONGER) and "\0" not in override:
-                overrides.append(override)
+                overrides.append(override.encode("utf-8", "replace").decode())  # a command line has no lone surrogates
         return overrides, {}
 
     def run(self, steps: Any, folder: Path) -> None:
         """Train."""
-        arguments = [text.encode("utf-8", "replace").decode() for text in steps]
-        check(ended(("-m", "train", *BASE, *arguments), folder), self.plain, folder)
+        check(ended(("-m", "train", *BASE, *steps), folder), self.plain, folder)

@@ -1,6 +1,6 @@
 """Lines on standard error that several ranks would print. Imports no torch before it is needed."""
 
-from profiling.errors import UserError
+from profiling.errors import Terminated, UserError
 from profiling.terminal.streams import print_line
 from train.ranks.launch import Launch, launched
 
@@ -14,6 +14,8 @@ def tell(message: str) -> None:
         line = message if launch is None else _as_told(launch, message)
     except UserError:  # no store, or no proper environment: perhaps that is the message
         line = message
+    except (KeyboardInterrupt, Terminated):  # torchrun ends this rank since another one has ended, which told why
+        line = ""
     if line:
         print_line(f"error: {line}")
 

@@ -1,14 +1,16 @@
 """Joining a group of ranks: what does not apply, environments that nobody can join, and errors that say what to do."""
 
 import re
+import signal
 
 import pytest
 from torch.distributed import TCPStore
 
-from profiling.errors import NotApplicableError, UserError
+from profiling.errors import NotApplicableError, Terminated, UserError
 from train.ranks.join import explained_loss, joined, mistake_behind
 from train.ranks.launch import Launch, launched, variables
 from train.ranks.store import Board
+from train.ranks.tell import tell
 
 
 @pytest.mark.parametrize("override", ["strategy=fsdp", "ddp.bucket_mb=0.5", "ddp.division=unequal"])
@@ -70,3 +72,21 @@ def test_ranks_whose_torchrun_has_ended_say_so():
     del server
     assert str(explained_loss(board)).startswith("torchrun has ended, through which the ranks agree")
     assert not board.has_error()
+
+
+def test_a_rank_that_is_ended_while_it_asks_who_tells_says_nothing(monkeypatch, capsys):
+    """Torchrun ends the others once a rank has ended with an error, which that one has told."""
+
+    def end(number, frame):
+        raise Terminated(signal.SIGTERM)
+
+    server = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
+    for variable, value in {**variables(2)[1], "MASTER_PORT": str(server.port)}.items():
+        monkeypatch.setenv(variable, value)
+    before = signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    try:
+        tell("a mistake of all ranks")
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert capsys.readouterr().err == ""
