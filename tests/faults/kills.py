@@ -4,16 +4,14 @@ import random
 import signal
 import tempfile
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
-import psutil
 from rich.console import Console
 from rich.table import Table
 
-from tests.faults.runs import SMALL, different_weights, finish, run_folder, start, wait_for_state
+from tests.faults.runs import SMALL, different_weights, finish, run_folder, start, to_all, wait_for_state
 from train.ranks.state import files
 
 STEPS_PER_EPOCH, STEPS = 30, 1200
@@ -68,14 +66,6 @@ def kill(number: signal.Signals, output: Path, whole: Path, setup: int, source: 
     again, _, errors = finish(resumed)
     differences = different_weights(folder, whole) if again == 0 else [f"status {again}: {errors}"]
     return Outcome(batches, ranks, status, end_s, max(0.0, asked_at - saved_at), " ".join(said), differences)
-
-
-def to_all(pid: int, number: signal.Signals) -> None:
-    """Send a signal to a process and all below it: torchrun's ranks are in sessions of their own."""
-    process = psutil.Process(pid)
-    for each in (process, *process.children(recursive=True)):
-        with suppress(psutil.NoSuchProcess):
-            each.send_signal(number)
 
 
 def main(count: int, number: signal.Signals, seed: int) -> int:

@@ -6,8 +6,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import torch
 
 from tests.conftest import ROOT
@@ -41,15 +43,23 @@ def finish(process: "subprocess.Popen[str]", timeout_s: float = START_S) -> tupl
     """Wait for the end; status, standard output, and what the program itself said on standard error.
 
     Raises:
-        subprocess.TimeoutExpired: it did not end; it is killed.
+        subprocess.TimeoutExpired: it did not end; it is killed, with its ranks and their workers.
     """
     try:
         output, errors = process.communicate(timeout=timeout_s)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+        to_all(process.pid, signal.SIGKILL)
         process.communicate()
         raise
     return process.returncode, output, own_lines(errors)
+
+
+def to_all(pid: int, number: signal.Signals) -> None:
+    """Send a signal to a process and all below it: torchrun's ranks are in sessions of their own."""
+    process = psutil.Process(pid)
+    for each in (process, *process.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess):
+            each.send_signal(number)
 
 
 def own_lines(errors: str) -> list[str]:
