@@ -19,7 +19,6 @@ from train import session
 from train.config import compose
 from train.events import EventFile
 from train.ranks import state
-from train.ranks.alone import ALONE
 from train.ranks.progress import Progress
 from train.ranks.resume import saved_state
 
@@ -30,8 +29,7 @@ class Inputs:
     """See `tests.fuzz.case.Kind`. `steps`: nothing more than the file."""
 
     def __init__(self, folder: Path) -> None:
-        self.config = compose.to_config(composed(*BASE, "checkpoint_every=4", "resume=latest"))
-        self.parts = session.prepare(self.config)
+        self.parts = session.prepare(compose.to_config(composed(*BASE, "checkpoint_every=4", "resume=latest")))
         with EventFile(folder) as events:
             progress = Progress(self.parts, self._timed(), events, folder, None)
             for _ in progress.epochs():
@@ -56,7 +54,7 @@ class Inputs:
     def run(self, steps: Any, folder: Path) -> None:
         """Go on from it, or say in a line why not; never with code of the file."""
         try:
-            saved = saved_state(self.config, folder, ALONE)
+            saved = saved_state(self.parts, folder)
             with EventFile(folder) as events:
                 next(Progress(self.parts, self._timed(), events, folder, saved).epochs(), None)
         except UserError as error:
