@@ -61,7 +61,7 @@ class TrainingState(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     config: dict[str, Any]
-    data: dict[str, Any]
+    data: dict[str, int | list[str]]
     epoch: NotNegative
     step: NotNegative
     epoch_s: float

@@ -123,10 +123,11 @@ def test_a_damaged_newest_state_is_told_and_the_one_before_is_used(ended, config
         ({"weights": Code()}, "not a state of training: it holds more than tensors and plain values, and reading"),
         ({"epoch": -1}, "not a state of training: Expected `int` >= 0 - at `$.epoch`"),
         ({"epoch": 9}, "not a state of this run: in epoch 10"),
+        ({"data": {"train": torch.zeros(2)}}, "not a state of training: Expected `int | array`"),
         ({"data": {"train": 71}}, "the data set has changed since the run began: train was 71, and is 70 now"),
         ({"optimizer": {"state": {}, "param_groups": []}}, f"{FOLDER}/: not a state of this run: "),
     ],
-    ids=["code", "negative", "late", "data", "optimizer"],
+    ids=["code", "negative", "late", "facts", "data", "optimizer"],
 )
 def test_a_state_that_is_none_of_this_run_is_one_line_and_no_code(
     change, message, ended, configure, tmp_path, caplog, monkeypatch
