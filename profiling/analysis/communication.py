@@ -7,8 +7,9 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from profiling.analysis.collectives import CollectiveCalls, Group, message_bytes
-from profiling.analysis.intervals import union
+from profiling.analysis.account import TimeAccount
+from profiling.analysis.collectives import CollectiveCalls, Group, collective_rows, message_bytes
+from profiling.analysis.intervals import gaps, length, overlaps, union
 from profiling.trace.columns import Kind
 from profiling.trace.files import window_name
 from profiling.trace.trace import Trace
@@ -59,11 +60,11 @@ def communication(calls: CollectiveCalls, window: int) -> Communication | None:
         return None
     start, end = spans.start_ns[rows], spans.start_ns[rows] + spans.dur_ns[rows]
     computing = _computing(calls)
-    busy = _length(*union(start, end))
+    busy = length(*union(start, end))
     compute_start, compute_end = spans.start_ns[computing], spans.start_ns[computing] + spans.dur_ns[computing]
-    either = _length(*union(np.concatenate((start, compute_start)), np.concatenate((end, compute_end))))
+    either = length(*union(np.concatenate((start, compute_start)), np.concatenate((end, compute_end))))
     # |A and B| = |A| + |B| - |A or B|
-    overlapped = busy + _length(*union(compute_start, compute_end)) - either
+    overlapped = busy + length(*union(compute_start, compute_end)) - either
     by_collective: dict[tuple[str, Group], list[int]] = defaultdict(list)
     for row, name, group in zip(rows.tolist(), calls.names, calls.groups, strict=True):
         by_collective[name, group].append(row)
@@ -76,6 +77,23 @@ def communication(calls: CollectiveCalls, window: int) -> Communication | None:
         exposed_us=(busy - overlapped) / 1e3,
         collectives=sorted(collectives, key=lambda row: -row.total_us),
     )
+
+
+def hidden_wait_ns(account: TimeAccount) -> int:
+    """Time of the steps between operators while collectives run on the host, as gloo's do.
+
+    The steps wait for other ranks then. No call of theirs shows it in the trace, so it is accounted for as Python.
+    """
+    index, segments = account.index, account.segments
+    spans = index.trace.spans
+    if index.trace.rows(Kind.KERNEL).size:
+        return 0
+    rows = collective_rows(index.trace)
+    free = gaps(segments.start_ns, segments.end_ns, *account.running)
+    meeting = overlaps(
+        free.start_ns, free.end_ns, *union(spans.start_ns[rows], spans.start_ns[rows] + spans.dur_ns[rows])
+    )
+    return length(meeting.start_ns, meeting.end_ns)
 
 
 def _computing(calls: CollectiveCalls) -> NDArray[np.intp]:
@@ -107,7 +125,3 @@ def _collective(trace: Trace, name: str, group: Group, rows: list[int]) -> Colle
         group=group.name,
         group_ranks=group.ranks,
     )
-
-
-def _length(start: NDArray[np.int64], end: NDArray[np.int64]) -> int:
-    return int((end - start).sum())

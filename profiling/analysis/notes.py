@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 
 from profiling.analysis.account import TimeAccount
+from profiling.analysis.communication import hidden_wait_ns
 from profiling.analysis.kernels import launched_outside
 from profiling.analysis.owners import largest_other_owner
 from profiling.format import duration, size
@@ -15,7 +16,7 @@ from profiling.vocabulary import TRACE_PHASES
 
 _LISTED_RANKS = 8
 _WORTH_A_NOTE = 0.01
-"""Share of the steps' time from which on operators outside of them are worth a note."""
+"""Share of the steps' time from which on something is worth a note."""
 
 
 def reading_notes(traces: Sequence[Trace]) -> list[str]:
@@ -90,6 +91,7 @@ def account_notes(account: TimeAccount) -> list[str]:
     """Describe what an analysis had to leave out or to assume, in the form of `notes`."""
     lines = []
     index = account.index
+    steps_ns = (index.steps.end_ns - index.steps.start_ns).sum()
     outside = launched_outside(index)
     if outside.events:
         lines.append(
@@ -100,10 +102,15 @@ def account_notes(account: TimeAccount) -> list[str]:
         lines.append(
             "no operators are in the trace: what the host does besides waiting is not known, and counts as Python"
         )
-    if account.operator_ns_outside > _WORTH_A_NOTE * (index.steps.end_ns - index.steps.start_ns).sum():
+    if account.operator_ns_outside > _WORTH_A_NOTE * steps_ns:
         lines.append(
             f"operators of {duration(account.operator_ns_outside / 1e3)} run outside the steps: they are in the table "
             "of operators, but belong to no step"
+        )
+    if (hidden_ns := hidden_wait_ns(account)) > _WORTH_A_NOTE * steps_ns:
+        lines.append(
+            f"{duration(hidden_ns / 1e3)} of what counts as Python are spent while collectives run: the step waits for "
+            "other ranks, in a call that no trace shows"
         )
     if index.steps.overlapping:
         lines.append(

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
-from profiling.diff.diff import Cause, Diff, OperatorDifference, PhaseDifference, diff
+from profiling.diff.diff import diff
+from profiling.diff.differences import Cause, Diff, OperatorDifference, PhaseDifference
 from profiling.diff.totals import StageWindow
 from profiling.format import duration_change
 from profiling.vocabulary import BASELINE, COMPARED_ARMS, VARIANT

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from msgspec import structs
 
-from profiling.diff.diff import Diff, OperatorDifference
+from profiling.diff.differences import Diff, OperatorDifference, StageDifference
 from profiling.diff.explanation import explanation
 from profiling.figures.blocks import (
     Block,
@@ -93,12 +93,10 @@ def _in_the_traces(diff: Diff, sides: Sides, is_measured: bool) -> Block:
         else "A difference of two traces is not a timing: one window each, under the profiler. "
         "Measure it with `python -m train.ab`."
     )
-    share = f" ({ratio(diff.b_us / diff.a_us)})" if diff.a_us else ""
     return panel(
         "In the traces",
         facts(
-            (f"traced time {per(diff.unit)}", f"{duration(diff.a_us)} → {duration(diff.b_us)}"),
-            ("difference", f"{delta(diff.difference_us)}{share}"),
+            *(fact for stage in diff.stages for fact in _times_of(stage, diff.unit)),
             (
                 "attributed",
                 percent(diff.attributed_share),
@@ -115,6 +113,16 @@ def _in_the_traces(diff: Diff, sides: Sides, is_measured: bool) -> Block:
         ),
         note(f"{how}. {b.title} minus {a.title}. {warning}"),
     )
+
+
+def _times_of(stage: StageDifference, unit: str) -> list[tuple[str, str]]:
+    """The traced time of a stage, and its difference."""
+    of = f" of {stage.stage}" if stage.stage else ""
+    share = f" ({ratio(stage.b_us / stage.a_us)})" if stage.a_us else ""
+    return [
+        (f"traced time{of} {per(unit)}", f"{duration(stage.a_us)} → {duration(stage.b_us)}"),
+        (f"difference{of}", f"{delta(stage.difference_us)}{share}"),
+    ]
 
 
 def _visible(diff: Diff) -> list[PhasePair]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
-from profiling.diff.diff import Cause
+from profiling.diff.differences import Cause
 from profiling.diff.explanation import Explanation
 from profiling.figures.style import (
     BARS,

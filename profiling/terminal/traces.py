@@ -9,7 +9,7 @@ from rich.text import Text
 from profiling.analysis.communication import rank_labels
 from profiling.analysis.memory import DeviceMemory, memory_labels
 from profiling.analysis.summary import Summary, TraceInfo
-from profiling.diff.diff import Diff
+from profiling.diff.differences import Diff
 from profiling.format import duration, duration_change, phase_name, size, visible
 from profiling.terminal.tables import FittedTable, PlainConsole, title_with_count
 
@@ -78,7 +78,11 @@ def show_diff(difference: Diff, top: int) -> None:
         console.print(f"{letter}: {files[0]}" + (f" and {len(files) - 1} more" if files[1:] else ""))
     for note in difference.notes:
         console.print(note, style="yellow")
-    times = f"{duration(difference.a_us)} -> {duration(difference.b_us)} ({duration_change(difference.difference_us)})"
+    times = ", ".join(
+        " ".join(filter(None, (stage.stage, duration(stage.a_us), "->", duration(stage.b_us))))
+        + f" ({duration_change(stage.difference_us)})"
+        for stage in difference.stages
+    )
     console.print(
         f"per {difference.unit}: {times}; {difference.attributed_share:.0%} of the phases' differences attributed, "
         f"{duration(difference.unattributed_us)} not",

@@ -79,8 +79,9 @@ class ComparisonRecord(Struct, frozen=True, kw_only=True):
         """Sentences on what the figures mean, on what does not count as planned, or counts and should not."""
         notes = [*self.remarks]
         if self.ranks > 1:
+            threads = "1 thread" if self.environment.threads == 1 else f"{self.environment.threads} threads"
             notes.append(
-                f"Each arm is {self.ranks} ranks of {self.environment.threads} threads: times are those of the slowest "
+                f"Each arm is {self.ranks} ranks of {threads}: times are those of the slowest "
                 "rank, for the samples of all; memory and causes are those of rank 0."
             )
         notes += ["Partial result. Interrupted before the planned number of blocks."] if self.partial else []

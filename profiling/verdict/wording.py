@@ -12,8 +12,8 @@ from profiling.vocabulary import Agreement, Estimator, Outcome, Verdict
 def describe_effect(effect: PhaseEffect) -> str:
     """Spell out the verdict of a phase: `slower`, `no detectable effect (< 2.1 %)`, ...
 
-    An effect that would be called by itself, but not after the correction over its family, is told apart from noise:
-    more launches would decide it.
+    An inconclusive one says which of three it is: the interval contains 1; it does not, but identical code differs as
+    much; or it would be called by itself, but not after the correction over its family.
     """
     possible = f"{100 * bound(effect.ratio_low, effect.ratio_high, effect.floor_ratio):.1f} %"
     is_significant = effect.p_value <= SIGNIFICANCE
@@ -23,6 +23,8 @@ def describe_effect(effect: PhaseEffect) -> str:
             return f"no detectable effect (< {possible})"
         case Verdict.inconclusive if effect.p_holm is not None and is_significant and exceeds_floor:
             return f"inconclusive (p = {effect.p_holm:.2g}, corrected)"
+        case Verdict.inconclusive if is_significant and not exceeds_floor:
+            return f"inconclusive (noise floor {100 * (effect.floor_ratio - 1):.1f} %)"
         case Verdict.inconclusive:
             return f"inconclusive (up to {possible} is possible)"
         case _:

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from profiling.analysis.summary import Summary
-from profiling.diff.diff import Diff
+from profiling.diff.differences import Diff
 from profiling.run_record import RunRecord
 from profiling.verdict.ladder import Ladder
 from profiling.verdict.record import ComparisonRecord

@@ -15,7 +15,7 @@ import msgspec
 from profiling.__main__ import BY, main
 from profiling.analysis.memory import DeviceMemory
 from profiling.analysis.summary import Summary
-from profiling.diff.diff import Diff
+from profiling.diff.differences import Diff
 from tests.fuzz.case import command, expect
 from tests.fuzz.mutations import changed_bytes, odd_value
 from tests.profiling.cases import CASES

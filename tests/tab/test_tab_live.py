@@ -33,3 +33,16 @@ def test_runs_and_windows_appear_on_reload(growing: tuple[Path, Tab], logdir: Pa
     reload(tab)
     tab.frame.locator("option", has_text="all 2").wait_for(state="attached")
     assert tab.choice("Run").locator("option").all_inner_texts() == ["other", "run"]
+
+
+@pytest.mark.slow
+def test_long_names_of_runs_lose_their_middle(growing: tuple[Path, Tab], logdir: Path) -> None:
+    folder, tab = growing
+    name = f"baseline+{'model.width=8+' * 8}loss/2026-11-28_07-36-11"
+    shutil.copytree(logdir / made.PARTIAL, folder / name)
+    tab.page.goto(tab.url)
+    reload(tab)
+    tab.page.get_by_role("tab", name="A/B Trace").wait_for()
+    tab.open("overview", run=name)
+    shown = tab.choice("Run").locator("option:checked").inner_text()
+    assert shown.startswith("baseline+model") and shown.endswith("loss/2026-11-28_07-36-11") and len(shown) < 70

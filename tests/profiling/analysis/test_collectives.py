@@ -213,6 +213,24 @@ def test_on_a_cpu_operators_that_call_no_other_hide_a_collective(tmp_path: Path)
     assert (rank.busy_us, rank.overlapped_us, rank.exposed_us) == (100, 40, 60)
 
 
+def test_python_that_only_waits_for_other_ranks_is_told(tmp_path: Path) -> None:
+    """The collectives of gloo run on a thread of their own; the step waits in a call that the trace does not have."""
+    events = [
+        event("ProfilerStep#1", 0, 100, "user_annotation"),
+        event("aten::mm", 0, 40),
+        event("gloo:all_reduce", 30, 50, "user_annotation", tid=2),
+    ]
+    found = summarize(read_traces(write(tmp_path / "r0.1.pt.trace.json", events)))
+    assert found.steps[0].python_us == 60
+    assert found.trace.notes == [
+        "r0.1.pt.trace.json: 40 µs of what counts as Python are spent while collectives run: the step waits for other "
+        "ranks, in a call that no trace shows"
+    ]
+    events[1] = event("aten::mm", 0, 80)
+    hidden = summarize(read_traces(write(tmp_path / "r0.1.pt.trace.json", events)))
+    assert hidden.trace.notes == []
+
+
 def test_the_windows_of_a_rank_are_told_apart_by_their_files(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

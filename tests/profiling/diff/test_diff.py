@@ -8,7 +8,8 @@ import pytest
 
 from profiling.__main__ import main
 from profiling.diff.call_tree import DEEPEST, PYTHON, SMALLEST
-from profiling.diff.diff import Diff, diff, load_windows
+from profiling.diff.diff import diff, load_windows
+from profiling.diff.differences import Diff
 from profiling.diff.totals import StageWindow
 from profiling.trace.parse import TraceError
 from profiling.trace.trace import read_trace
@@ -178,7 +179,7 @@ def test_the_shared_pair_differs_by_what_was_changed_in_it() -> None:
     assert added == {"All2All_Pooled_Req", "AddmmBackward0", "CatBackward0"}
 
 
-def test_stages_of_runs_are_compared_with_their_own_kind(tmp_path: Path) -> None:
+def test_stages_of_runs_are_compared_with_their_own_kind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, scale in (("a", 1), ("b", 2)):
         stages = {}
         for stage, dur in (("train", 40), ("infer", 10)):
@@ -194,6 +195,12 @@ def test_stages_of_runs_are_compared_with_their_own_kind(tmp_path: Path) -> None
         "train/forward": 10,
         "infer/forward": 2.5,
     }
+    assert [(row.stage, row.a_us, row.b_us, row.difference_us) for row in found.stages] == [
+        ("train", 10, 20, 10),
+        ("infer", 2.5, 5, 2.5),
+    ]
+    assert main(["diff", str(tmp_path / "a"), str(tmp_path / "b")]) == 0
+    assert "per sample: train 10 µs -> 20 µs (+10 µs), infer 2.5 µs -> 5 µs (+2.5 µs); " in capsys.readouterr().out
     for name in ("a", "b"):  # of another rank, which has no record
         write(tmp_path / name / "rank1_train.1.pt.trace.json", [event("forward", 0, 1000, "user_annotation")])
     beside = diff(load_windows(tmp_path / "a"), load_windows(tmp_path / "b"))

@@ -3,7 +3,8 @@
 import pytest
 
 from profiling.analysis.summary import summarize
-from profiling.diff.diff import Cause, diff
+from profiling.diff.diff import diff
+from profiling.diff.differences import Cause
 from profiling.diff.explanation import Explanation, same_operators
 from profiling.diff.totals import StageWindow
 from profiling.figures.comparison import waterfall

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from profiling.__main__ import main
-from profiling.diff.diff import Diff, diff, load_windows
+from profiling.diff.diff import diff, load_windows
+from profiling.diff.differences import Diff
 from profiling.diff.explanation import explain
 from profiling.figures.comparison import waterfall
 from profiling.vocabulary import BASELINE, VARIANT

@@ -14,7 +14,7 @@ from plotly.offline import get_plotlyjs
 from profiling import run_record
 from profiling.analysis.index import Index
 from profiling.analysis.memory import memory
-from profiling.diff.diff import Cause
+from profiling.diff.differences import Cause
 from profiling.diff.explanation import Explanation
 from profiling.figures.comparison import waterfall
 from profiling.figures.ladder import ladder_svg

@@ -109,6 +109,7 @@ def test_a_floor_that_could_not_be_measured_well_withholds_the_call() -> None:
     assert effect.p_value < 0.01
     assert effect.verdict is Verdict.inconclusive
     assert effect.floor_ratio > 1.03
+    assert describe_effect(effect) == f"inconclusive (noise floor {100 * (effect.floor_ratio - 1):.1f} %)"
 
 
 def test_wide_interval_is_inconclusive() -> None:
