@@ -41,6 +41,7 @@ from profiling.diff.totals import (
 )
 from profiling.trace.parse import TraceError
 from profiling.trace.trace import read_traces
+from profiling.vocabulary import STAGES
 
 SCHEMA_VERSION = 1
 _FEWEST_STEPS = 2
@@ -187,7 +188,7 @@ def _phases(a: TraceTotals, b: TraceTotals) -> list[PhaseDifference]:
 def _stages(names: Sequence[str], phases: Sequence[PhaseDifference]) -> list[StageDifference]:
     """Add up the phases of each stage; the times of several stages are no time of one step."""
     rows = []
-    for name in names:
+    for name in sorted(names, key=[*STAGES, *names].index):
         own = [row for row in phases if len(names) == 1 or row.phase.rpartition("/")[0] == name]
         a_us, b_us = sum(row.a_us for row in own), sum(row.b_us for row in own)
         rows.append(StageDifference(name, a_us, b_us, sum(row.difference_us for row in own)))

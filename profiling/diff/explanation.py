@@ -11,6 +11,9 @@ from profiling.diff.totals import StageWindow
 from profiling.format import duration_change
 from profiling.vocabulary import BASELINE, COMPARED_ARMS, VARIANT
 
+_ROUGH = 2.0
+"""A traced difference that is so many times the measured one, or its inverse, is not much of an explanation."""
+
 
 class Explanation(Struct, frozen=True):
     """Causes of the difference between the traces, in microseconds per `unit`, largest first.
@@ -40,10 +43,12 @@ class Explanation(Struct, frozen=True):
         return f"{round(100 * time_us / self.difference_us)} %"
 
     def against(self, measured_us: float) -> str:
-        """Write the traced difference beside the measured one, whose causes it stands for."""
+        """Write the traced difference beside the measured one, whose causes it stands for, and whether they differ."""
+        times = self.difference_us / measured_us if measured_us else math.inf
+        rough = "" if 1 / _ROUGH < times < _ROUGH else " (another size: the causes are a hint)"
         return (
             f"measured {duration_change(measured_us)} per {self.unit}; under the profiler "
-            f"{duration_change(self.difference_us)}, of which"
+            f"{duration_change(self.difference_us)}{rough}, of which"
         )
 
 
@@ -117,5 +122,6 @@ def shared_code_note(phases: Sequence[str]) -> str:
     """Say what effects mean that were called in phases with the same operators in both arms."""
     return (
         f"{', '.join(phases)}: both arms run the same operators there, for as much memory; what differs is around "
-        "them: what is done for each operator, how tensors lie in memory, or what other phases leave in caches."
+        "them: how many threads run them, what is done for each, what runs beside them, how tensors lie in memory, or "
+        "what other phases leave in caches."
     )

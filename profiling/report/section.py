@@ -14,7 +14,7 @@ from profiling.report.evidence import Evidence
 from profiling.run_record import Environment
 from profiling.verdict.judge import Comparison
 from profiling.verdict.record import ArmRecord, ComparisonRecord
-from profiling.verdict.wording import describe_expectation, describe_numerics
+from profiling.verdict.wording import describe_expectation, describe_memory, describe_numerics
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,8 @@ def _hypothesis(comparison: Comparison) -> list[tuple[str, str]]:
         ("because", comparison.hypothesis.because),
         ("expected", f"{describe_expectation(comparison.hypothesis.expect)}, in {comparison.hypothesis.phase}"),
     ]
+    if comparison.hypothesis.expect.memory and comparison.memory is not None:
+        rows.append(("measured", describe_memory(comparison.memory)))
     if comparison.reason is not None:
         rows.append(("reason", comparison.reason))
     if (numerics := comparison.numerics) is not None:

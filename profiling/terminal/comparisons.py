@@ -15,8 +15,8 @@ from profiling.verdict.judge import Comparison, PhaseEffect
 from profiling.verdict.ladder import Ladder, outcomes
 from profiling.verdict.numerics import NumericsCheck
 from profiling.verdict.record import ComparisonRecord
-from profiling.verdict.wording import describe_effect, describe_outcome, effect_interval
-from profiling.vocabulary import COMPARED_ARMS, STAGES, Verdict
+from profiling.verdict.wording import describe_effect, describe_memory, describe_outcome, effect_interval
+from profiling.vocabulary import COMPARED_ARMS, STAGES, Agreement, Estimator, Verdict
 
 CAUSES_SHOWN = 3
 STYLES = {Verdict.slower: "yellow", Verdict.faster: "cyan", Verdict.failed: "red"}
@@ -34,7 +34,7 @@ def show_comparison(
         is_judged = comparison.verdict is not Verdict.not_applicable
         expect = comparison.hypothesis.expect
         outcome = describe_outcome(comparison.outcome, expect) if is_judged else comparison.verdict.value
-        console.print(Text(outcome, style="bold"), f": {_verdict(comparison)}{_claimed(comparison)}", sep="")
+        console.print(Text(outcome, style="bold"), f": {'; '.join(_shown(comparison))}", sep="")
     else:
         console.print(Text(_verdict(comparison), style="bold"))
     for line in _causes(record, folder):
@@ -42,7 +42,9 @@ def show_comparison(
     if shared := _shared(record, folder):
         console.print(shared_code_note(shared))
     if comparison.numerics is not None:
-        console.print("results: ", _numerics(comparison.numerics), f" ({comparison.numerics.largest})", sep="")
+        numerics = comparison.numerics
+        declared = ", as declared" if numerics.measured is Agreement.different and not numerics.mismatch else ""
+        console.print("results: ", _numerics(numerics), f"{declared} ({numerics.largest})", sep="")
     for note in record.notes:
         console.print(note, style="red")
     console.print(
@@ -108,19 +110,21 @@ def show_ladder(ladder: Ladder) -> None:
 def _phase_table(record: ComparisonRecord) -> FittedTable:
     """Return a table with one row for each phase; the declared phase is bold."""
     comparison = record.comparison
+    has_mean = any(effect.estimator is Estimator.mean for effect in comparison.phases)
+    steps = " of the fastest steps, or (mean) of all" if has_mean else ""
     table = FittedTable(
         f"{comparison.experiment} against the baseline",
         ["phase", "verdict"],
         ["baseline", "variant", "ratio, 95 % interval", "share", "memory"],
         leave_out=("memory", "share", "baseline", "variant", "verdict"),
         wrapped=("verdict",),
-        caption="time per sample; share of the baseline's step; memory: peak of tensors in the traced window, above "
-        "the level at its start",
+        caption=f"time per sample{steps}; share of the baseline's step; memory: peak of tensors in the traced window, "
+        "above the level at its start",
     )
     for effect in comparison.phases:
         is_declared = effect.phase == comparison.hypothesis.phase
         table.add_row(
-            effect.phase,
+            f"{effect.phase} (mean)" if effect.estimator is Estimator.mean else effect.phase,
             describe_effect(effect),
             duration(effect.baseline_s_per_sample * 1e6),
             duration(effect.variant_s_per_sample * 1e6),
@@ -149,6 +153,14 @@ def _verdict(comparison: Comparison) -> str:
         return f"{effect.phase}: {describe_effect(effect)}"
     verdict = comparison.verdict.value
     return f"{verdict}: {comparison.reason}".removeprefix(f"{verdict}: {verdict}: ")
+
+
+def _shown(comparison: Comparison) -> list[str]:
+    """Return what was measured of the claim: time, and memory where it claims that; what it does not claim is last."""
+    expect, shown = comparison.hypothesis.expect, [_verdict(comparison) + _claimed(comparison)]
+    if expect.memory is not None and comparison.memory is not None:
+        shown.insert(len(shown) if expect.time else 0, describe_memory(comparison.memory))
+    return shown
 
 
 def _claimed(comparison: Comparison) -> str:
@@ -189,12 +201,14 @@ def _causes(record: ComparisonRecord, folder: Path) -> list[str]:
     explanation, effect = explain({stage: windows}, phase), comparison.declared_effect
     sign = 1 if comparison.verdict is Verdict.slower else -1
     if explanation is None or effect is None:
-        return ["the traced windows do not show it"]
+        return ["the traced windows do not show it: an arm has none of this stage"]
     if explanation.difference_us * sign <= 0:
         if explanation.is_certain:
-            return ["the traced windows do not show it"]
+            traced = duration_change(explanation.difference_us)
+            return [f"the traced windows do not show it: {traced} per {explanation.unit} in them"]
         return ["the traced windows cannot tell why: single steps of both arms take equally long in them"]
     shown = explanation.causes[:CAUSES_SHOWN]
+    rest_us = explanation.difference_us - sum(cause.difference_us for cause in shown)
     doubt = any(explanation.mark(cause) for cause in shown)
     return [
         explanation.against(effect.difference_us),
@@ -203,5 +217,6 @@ def _causes(record: ComparisonRecord, folder: Path) -> list[str]:
             f"({duration_change(cause.difference_us)}): {cause.text} in {cause.phase}"
             for cause in shown
         ),
+        f"  {explanation.share(rest_us)} ({duration_change(rest_us)}): everything else",
         *(["~ these windows cannot tell: single steps of both arms take equally long"] if doubt else []),
     ]

@@ -1,8 +1,8 @@
 """What an experiment claims, and whether a measurement confirms it.
 
 A hypothesis is confirmed when every expectation that it states holds, refuted when one is contradicted, and undecided
-otherwise. "No detectable effect" contradicts `slower` and `faster`: a claim that no measurement can contradict is not a
-hypothesis.
+otherwise. "No detectable effect" contradicts `slower` and `faster`, unless its whole interval lies on the claimed side:
+a claim that no measurement can contradict is not a hypothesis.
 """
 
 from msgspec import Struct
@@ -60,11 +60,12 @@ def outcome_of(
         verdict: that of the declared phase.
         memory: None if it was not measured.
         interval: of the ratio variant / baseline in the declared phase; None if it was not measured. A claim with a
-            size holds if all of it is at least as large, and is refuted if all of it is smaller.
+            size holds if all of it is at least as large, and is refuted if all of it is smaller. A claim without one is
+            not refuted by an interval that lies on its side of 1, however near.
     """
     holds = []
     if expect.time is not None:
-        holds.append(_time_holds(expect.time, verdict))
+        holds.append(_time_holds(expect.time, verdict, interval))
     if expect.at_least is not None and interval is not None:
         low, high = interval if expect.time is ExpectedTime.slower else (1 / interval[1], 1 / interval[0])
         holds.append(True if low >= expect.at_least else False if high < expect.at_least else None)
@@ -75,7 +76,7 @@ def outcome_of(
     return Outcome.confirmed if holds and all(holds) else Outcome.undecided
 
 
-def _time_holds(expected: ExpectedTime, verdict: Verdict) -> bool | None:
+def _time_holds(expected: ExpectedTime, verdict: Verdict, interval: tuple[float, float] | None) -> bool | None:
     """Return whether the expectation holds; None leaves it open."""
     match verdict:
         case Verdict.failed | Verdict.not_applicable:
@@ -85,7 +86,9 @@ def _time_holds(expected: ExpectedTime, verdict: Verdict) -> bool | None:
         case Verdict.failed_as_predicted:
             return expected is ExpectedTime.fails
         case Verdict.no_effect:
-            return expected is ExpectedTime.same
+            low, high = interval or (1.0, 1.0)
+            leans = (expected is ExpectedTime.slower and low > 1) or (expected is ExpectedTime.faster and high < 1)
+            return None if leans else expected is ExpectedTime.same
         case Verdict.slower | Verdict.faster:
             return expected.value == verdict.value
 

@@ -2,8 +2,8 @@
 
 import math
 
-from profiling.format import interval, ratio
-from profiling.verdict.hypothesis import Expectation
+from profiling.format import interval, ratio, size
+from profiling.verdict.hypothesis import Expectation, PeakMemory
 from profiling.verdict.judge import SIGNIFICANCE, Comparison, PhaseEffect, bound
 from profiling.verdict.numerics import NumericsCheck
 from profiling.vocabulary import Agreement, Estimator, Outcome, Verdict
@@ -12,18 +12,20 @@ from profiling.vocabulary import Agreement, Estimator, Outcome, Verdict
 def describe_effect(effect: PhaseEffect) -> str:
     """Spell out the verdict of a phase: `slower`, `no detectable effect (< 2.1 %)`, ...
 
-    An inconclusive one says which of three it is: the interval contains 1; it does not, but identical code differs as
-    much; or it would be called by itself, but not after the correction over its family.
+    An inconclusive one says which of three it is: the interval contains 1, and its farther end; identical code differs
+    as much; or it would be called by itself, but not after the correction over its family.
     """
-    possible = f"{100 * bound(effect.ratio_low, effect.ratio_high, effect.floor_ratio):.1f} %"
+    largest = bound(effect.ratio_low, effect.ratio_high, effect.floor_ratio)
+    possible = f"{100 * largest:.1f} %"
     is_significant = effect.p_value <= SIGNIFICANCE
+    is_floor = largest == bound(1, 1, effect.floor_ratio)
     exceeds_floor = abs(math.log(effect.ratio)) > math.log(effect.floor_ratio)
     match effect.verdict:
         case Verdict.no_effect:
             return f"no detectable effect (< {possible})"
         case Verdict.inconclusive if effect.p_holm is not None and is_significant and exceeds_floor:
             return f"inconclusive (p = {effect.p_holm:.2g}, corrected)"
-        case Verdict.inconclusive if is_significant and not exceeds_floor:
+        case Verdict.inconclusive if is_floor or (is_significant and not exceeds_floor):
             return f"inconclusive (noise floor {100 * (effect.floor_ratio - 1):.1f} %)"
         case Verdict.inconclusive:
             return f"inconclusive (up to {possible} is possible)"
@@ -58,6 +60,14 @@ def describe_verdict(comparison: Comparison) -> str:
 def describe_outcome(outcome: Outcome, expect: Expectation) -> str:
     """The outcome in words; where a claim is about memory alone, it says so: the verdict beside it is about time."""
     return f"{outcome.value} (memory)" if expect.memory and not expect.time else outcome.value
+
+
+def describe_memory(memory: PeakMemory) -> str:
+    """Write both peaks, and their difference where they look the same: `memory 18.5 MiB -> 18.5 MiB (+17 KiB)`."""
+    before, after = size(memory.baseline_bytes), size(memory.variant_bytes)
+    added = memory.variant_bytes - memory.baseline_bytes
+    change = f" ({'-' if added < 0 else '+'}{size(abs(added))})" if before == after and added else ""
+    return f"memory {before} -> {after}{change}"
 
 
 def describe_expectation(expect: Expectation) -> str:

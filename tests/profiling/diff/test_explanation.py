@@ -21,6 +21,14 @@ def test_causes_are_shares_of_what_the_traces_show_and_the_measured_effect_stand
     assert texts == ["77 % (+24 µs)", "23 % (+7 µs)", "0 % (0 µs)", "+31 µs"]
 
 
+@pytest.mark.parametrize(
+    ("measured_us", "is_rough"), [(18.8, False), (10.0, True), (70.0, True), (-18.8, True), (0.0, True)]
+)
+def test_a_traced_difference_of_another_size_is_called_a_hint(measured_us, is_rough):
+    said = Explanation("sample", 31.0, 0.0, []).against(measured_us)
+    assert said.endswith("(another size: the causes are a hint), of which") is is_rough
+
+
 def test_no_difference_has_no_shares():
     assert Explanation("sample", 1e-12, 0.0, []).share(3.0) == ""
 
