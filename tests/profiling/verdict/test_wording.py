@@ -31,9 +31,8 @@ def test_peaks_that_look_alike_have_their_difference_beside_them(variant_bytes: 
 
 def test_where_identical_code_differs_by_more_than_the_interval_the_noise_floor_is_what_is_told() -> None:
     still = [1e-4] * 12
-    effect = phase_effect(
-        "train", PhaseTimings(still, [1.1e-4] * 12, [1.21e-4] * 12)
-    )  # as fast as both baselines' mean
+    as_fast_as_their_mean, twin = [1.1e-4] * 12, [1.21e-4] * 12
+    effect = phase_effect("train", PhaseTimings(still, as_fast_as_their_mean, twin))
     assert effect.verdict is Verdict.inconclusive
     assert (effect.ratio_low, effect.ratio_high) == pytest.approx((1, 1))
     assert describe_effect(effect) == "inconclusive (noise floor 17.9 %)"
