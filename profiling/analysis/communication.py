@@ -80,7 +80,7 @@ def communication(calls: CollectiveCalls, window: int) -> Communication | None:
 
 
 def hidden_wait_ns(account: TimeAccount) -> int:
-    """Time of the steps between operators while collectives run on the host, as gloo's do.
+    """Time of the steps between operators while collectives run on other threads of the host, as gloo's do.
 
     The steps wait for other ranks then. No call of theirs shows it in the trace, so it is accounted for as Python.
     """
@@ -89,6 +89,7 @@ def hidden_wait_ns(account: TimeAccount) -> int:
     if index.trace.rows(Kind.KERNEL).size:
         return 0
     rows = collective_rows(index.trace)
+    rows = rows[~index.step_threads[spans.thread[rows]]]
     free = gaps(segments.start_ns, segments.end_ns, *account.running)
     meeting = overlaps(
         free.start_ns, free.end_ns, *union(spans.start_ns[rows], spans.start_ns[rows] + spans.dur_ns[rows])

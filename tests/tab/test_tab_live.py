@@ -46,3 +46,18 @@ def test_long_names_of_runs_lose_their_middle(growing: tuple[Path, Tab], logdir:
     tab.open("overview", run=name)
     shown = tab.choice("Run").locator("option:checked").inner_text()
     assert shown.startswith("baseline+model") and shown.endswith("loss/2026-11-28_07-36-11") and len(shown) < 70
+
+
+@pytest.mark.slow
+def test_compare_begins_with_the_newest_baseline_and_counts_one_switch_as_one_line(
+    growing: tuple[Path, Tab], logdir: Path
+) -> None:
+    folder, tab = growing
+    for run in (made.BASELINE, made.NOGRAD_OFF):
+        shutil.copytree(logdir / run, folder / run)
+    tab.page.goto(tab.url)
+    reload(tab)
+    tab.page.get_by_role("tab", name="A/B Trace").wait_for()
+    root = tab.open("compare", run=made.NOGRAD_OFF)
+    assert tab.choice("Compare with").input_value() == made.BASELINE
+    assert root.get_by_role("heading", name="Configuration: 1 line differs").count() == 1

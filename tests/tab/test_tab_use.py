@@ -179,12 +179,6 @@ def test_choosing_runs_and_windows_changes_the_address(tab: Tab, logdir: Path) -
     assert asked(tab) == {"view": "memory", "run": made.FOREIGN, "against": made.NOGRAD_OFF}
 
 
-def test_compare_begins_with_the_newest_baseline_and_counts_one_switch_as_one_line(tab: Tab) -> None:
-    root = tab.open("compare", run=made.NOGRAD_OFF)
-    assert tab.choice("Compare with").input_value() == made.BASELINE
-    assert root.get_by_role("heading", name="Configuration: 1 line differs").count() == 1
-
-
 def test_without_a_view_the_address_opens_the_ladder(new_tab: Callable[..., Tab]) -> None:
     tab = new_tab()
     tab.page.goto(f"{tab.url}#abtrace")
