@@ -156,7 +156,7 @@ def _verdict(comparison: Comparison) -> str:
 
 
 def _shown(comparison: Comparison) -> list[str]:
-    """Return what was measured of the claim: time, and memory where it claims that; what it does not claim is last."""
+    """Return the verdict on time, and the peaks of memory if the claim is about them: first if about them alone."""
     expect, shown = comparison.hypothesis.expect, [_verdict(comparison) + _claimed(comparison)]
     if expect.memory is not None and comparison.memory is not None:
         shown.insert(len(shown) if expect.time else 0, describe_memory(comparison.memory))
@@ -201,7 +201,7 @@ def _causes(record: ComparisonRecord, folder: Path) -> list[str]:
     explanation, effect = explain({stage: windows}, phase), comparison.declared_effect
     sign = 1 if comparison.verdict is Verdict.slower else -1
     if explanation is None or effect is None:
-        return ["the traced windows do not show it: an arm has none of this stage"]
+        return [f"the traced windows do not show it: not both have {phase}"]
     if explanation.difference_us * sign <= 0:
         if explanation.is_certain:
             traced = duration_change(explanation.difference_us)

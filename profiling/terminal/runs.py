@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from profiling.format import duration, size
+from profiling.format import counted, duration, size
 from profiling.run_record import RunRecord, StageRecord, StepTimings, effective_changes
 from profiling.terminal.tables import FittedTable
 from profiling.vocabulary import STEP_PHASES
@@ -51,9 +51,8 @@ def print_run(console: Console, record: RunRecord, folder: Path) -> None:
     """Print the tables of phases, the results, and the command that shows the run in TensorBoard."""
     for name, stage in record.stages.items():
         console.print(phase_table(name, stage))
-    threads = record.environment.threads
     processes = f"{record.ranks} ranks of " if record.ranks > 1 else ""
-    processes += "1 thread" if threads == 1 else f"{threads} threads"
+    processes += counted(record.environment.threads, "thread")
     console.print(
         f"accuracy {record.results['accuracy']:.2%} and loss {record.results['loss']:.4f} on held-out images; "
         f"training {record.results['train_samples_per_s']:,.0f} samples/s "

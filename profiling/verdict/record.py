@@ -9,6 +9,7 @@ from typing import Any
 
 from msgspec import Struct, field
 
+from profiling.format import counted
 from profiling.machine_load import BUSY_CORES, described
 from profiling.run_record import Environment
 from profiling.storage import read_json, write_json
@@ -79,10 +80,10 @@ class ComparisonRecord(Struct, frozen=True, kw_only=True):
         """Sentences on what the figures mean, on what does not count as planned, or counts and should not."""
         notes = [*self.remarks]
         if self.ranks > 1:
-            threads = "1 thread" if self.environment.threads == 1 else f"{self.environment.threads} threads"
+            threads = counted(self.environment.threads, "thread")
             notes.append(
-                f"Each arm is {self.ranks} ranks of {threads}: times are those of the slowest "
-                "rank, for the samples of all; memory and causes are those of rank 0."
+                f"Each arm is {self.ranks} ranks of {threads}: times are those of the slowest rank, for the samples of "
+                "all; memory and causes are those of rank 0."
             )
         notes += ["Partial result. Interrupted before the planned number of blocks."] if self.partial else []
         whole = (*STAGES, self.comparison.hypothesis.phase)

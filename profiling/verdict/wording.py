@@ -63,7 +63,7 @@ def describe_outcome(outcome: Outcome, expect: Expectation) -> str:
 
 
 def describe_memory(memory: PeakMemory) -> str:
-    """Write both peaks, and their difference where they look the same: `memory 18.5 MiB -> 18.5 MiB (+17 KiB)`."""
+    """Write the peak of each arm; where both are written alike, also their difference."""
     before, after = size(memory.baseline_bytes), size(memory.variant_bytes)
     added = memory.variant_bytes - memory.baseline_bytes
     change = f" ({'-' if added < 0 else '+'}{size(abs(added))})" if before == after and added else ""
